@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real inputs beside the checkout; tests that need it are skipped, with a reason, where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no {SHARED}: this test needs the real inputs that lie beside the project's checkout")
+    return SHARED
