@@ -1,0 +1,139 @@
+"""Where a project lies, where its running services keep their state, and what that state is.
+
+One project directory (the one with `prefect.yaml`) has one state folder: `.olmo/` in it, or what OLMO_HOME names.
+The folder holds the Prefect server's database, the logs and `state.json`: the port and the processes that `olmo up`
+started. Several checkouts on one machine therefore never see each other's services. Nothing here imports Prefect:
+the Prefect plugin reads the state inside every `prefect` command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from olmo_core.errors import OlmoError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 4200
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessRecord:
+    """One process that `olmo up` started; `started` tells it from a later process with the same number."""
+
+    pid: int
+    """Process number, also the number of its session and process group."""
+    started: str
+    """What `processes.started` gave for it right after the start."""
+
+
+@dataclass(kw_only=True)
+class State:
+    """What `state.json` holds."""
+
+    port: int = DEFAULT_PORT
+    """Port of the Prefect server, kept after `olmo down` so that the next `olmo up` takes it again."""
+    server: ProcessRecord | None = None
+    """The Prefect server, None when none was started or it was ended."""
+    workers: dict[str, ProcessRecord] = field(default_factory=dict)
+    """The worker of each work pool, by the pool's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project directory and its state folder, both absolute."""
+
+    directory: Path
+    """The directory with `prefect.yaml`; flow runs have it as their working directory."""
+    home: Path
+    """The state folder."""
+
+    @property
+    def prefect_home(self) -> Path:
+        """PREFECT_HOME of the services: their database and storage; the user's own ~/.prefect is left alone."""
+        return self.home / "prefect"
+
+    def log(self, service: str) -> Path:
+        """The log file of a service (`server`, `worker-cpu`)."""
+        return self.home / f"{service}.log"
+
+    def read_state(self) -> State:
+        """The recorded state; an empty one where nothing was recorded.
+
+        Raises OlmoError when `state.json` is there but is not what `write_state` writes.
+        """
+        path = self.home / "state.json"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            server = raw["server"]
+            return State(
+                port=int(raw["port"]),
+                server=None if server is None else ProcessRecord(**server),
+                workers={str(pool): ProcessRecord(**record) for pool, record in raw["workers"].items()},
+            )
+        except FileNotFoundError:
+            return State()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise OlmoError(
+                f"{path} cannot be read ({type(error).__name__}: {error}); end this project's prefect processes by "
+                "hand, if any are running, and delete the file"
+            ) from error
+
+    def write_state(self, state: State) -> None:
+        """Replace `state.json` in one step, so that a reader never sees half of it."""
+        raw: dict[str, Any] = {
+            "port": state.port,
+            "server": None if state.server is None else vars(state.server),
+            "workers": {pool: vars(record) for pool, record in state.workers.items()},
+        }
+        self.home.mkdir(parents=True, exist_ok=True)
+        temporary = self.home / f"state.json.{os.getpid()}"
+        temporary.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(self.home / "state.json")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the project's lock: of two `olmo up` or `olmo down` at once, the second waits for the first."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.home / "lock", "w", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def api_url(port: int) -> str:
+    """Address of the Prefect API on a port of this machine."""
+    return f"http://{HOST}:{port}/api"
+
+
+def ui_url(port: int) -> str:
+    """Address of the dashboard's second version; without `/v2` deep links open the first one."""
+    return f"http://{HOST}:{port}/v2"
+
+
+def is_project(directory: Path) -> bool:
+    """Whether a directory is the root of a checkout: it has the deployments and the flows they name."""
+    return (directory / "prefect.yaml").is_file() and (directory / "flows" / "build_dolma.py").is_file()
+
+
+def state_folder(directory: Path) -> Path:
+    """The state folder of a project directory; OLMO_HOME, if set and not empty, has precedence."""
+    home = os.environ.get("OLMO_HOME")
+    return Path(home).expanduser().resolve() if home else directory / ".olmo"
+
+
+def find_project(start: Path | None = None) -> Project:
+    """The project of a directory: the nearest one upwards, else the checkout this package was installed from.
+
+    Raises OlmoError when there is neither.
+    """
+    start = (start or Path.cwd()).resolve()
+    for directory in (start, *start.parents, Path(__file__).resolve().parents[2]):
+        if is_project(directory):
+            return Project(directory=directory, home=state_folder(directory))
+    raise OlmoError(f"no prefect.yaml with flows/ in {start} or above it; change to the project's directory")

@@ -1,0 +1,257 @@
+"""Building a step: reuse what is there, adopt finished shards, run the rest, commit the manifest last."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import resource
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from olmo_core import provenance
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import FinishedShard, Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef
+from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import InputError, IntegrityError
+from olmo_core.recipe import canonical
+from olmo_core.storage import Storage
+from olmo_core.workers import Workers
+
+log = logging.getLogger(__name__)
+
+_SIDECAR = ".done.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a step is; reported after every shard."""
+
+    label: str
+    shards_done: int
+    shards_total: int
+    shards_reused: int
+    bytes_done: int
+    bytes_total: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What became of a step."""
+
+    ref: ArtifactRef
+    manifest: Manifest
+    reused: bool
+    """True when the manifest was there already and nothing ran."""
+    shards_reused: int
+    """Shards taken from an earlier artifact or an earlier attempt."""
+    seconds: float
+    same_bytes: bool | None = None
+    """After a forced rebuild: whether every object came out with the same sha256."""
+
+
+def build(
+    store: ArtifactStore,
+    step: Step,
+    workers: Workers,
+    *,
+    rebuild: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Built:
+    """Make the artifact of a step, or find that it is made.
+
+    Raises InputError when an input artifact is not finished, IntegrityError when the ledger does not balance,
+    QuarantineError, StorageError, and what the work function raises. Nothing is published then; finished shards stay
+    in their attempt's folder and are adopted by the next try.
+    """
+    began = time.monotonic()
+    standing = store.find(step.ref)
+    if standing is not None and not rebuild:
+        return Built(ref=step.ref, manifest=standing, reused=True, shards_reused=len(standing.shards), seconds=time.monotonic() - began)
+    inputs = {role: _finished(store, step, role, ref) for role, ref in step.inputs.items()}
+    shards = list(step.shards(inputs))
+    if len({s.key for s in shards}) != len(shards):
+        raise IntegrityError(f"{step.label}: two shards have the same key; this is a bug")
+    wanted = {shard.key: step.shard_fingerprint(shard) for shard in shards}
+    finished: dict[str, FinishedShard] = {}
+    if not rebuild:
+        found = {**reusable(store, step), **adoptable(store, step)}
+        finished = {key: replace(found[print_], key=key) for key, print_ in wanted.items() if print_ in found}
+    reused = len(finished)
+    attempt = f"attempt-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    started = _now()
+    todo = sorted((s for s in shards if s.key not in finished), key=lambda s: (-s.size, s.key))
+    jobs = [
+        Job(
+            store=store.uri,
+            folder=f"{step.ref.address}/{attempt}",
+            stage=step.label,
+            fingerprint=wanted[shard.key],
+            recipe=(step.recipe, step.settings),
+            shard=shard,
+            work=step.work,
+        )
+        for shard in todo
+    ]
+    total = sum(s.size for s in shards)
+    done_bytes = sum(s.size for s in shards if s.key in finished)
+
+    def report() -> None:
+        if progress is not None:
+            progress(
+                Progress(
+                    label=step.label,
+                    shards_done=len(finished),
+                    shards_total=len(shards),
+                    shards_reused=reused,
+                    bytes_done=done_bytes,
+                    bytes_total=total,
+                    seconds=time.monotonic() - began,
+                )
+            )
+
+    report()
+    for job, result in workers.map(run_job, jobs, lambda j: f"{step.label}/{j.shard.key}"):
+        finished[job.shard.key] = result
+        done_bytes += job.shard.size
+        report()
+    ordered = tuple(finished[key] for key in sorted(finished))
+    manifest = _manifest(step, attempt, started, ordered)
+    _check(store, step, manifest)
+    if rebuild and standing is not None:
+        same = _same_bytes(standing, manifest)
+        return Built(ref=step.ref, manifest=standing, reused=False, shards_reused=0, seconds=time.monotonic() - began, same_bytes=same)
+    published, _ = store.publish(manifest)
+    log.info("%s: %d shards built, %d reused, %.1f s", step.label, len(todo), reused, time.monotonic() - began)
+    return Built(ref=step.ref, manifest=published, reused=False, shards_reused=reused, seconds=time.monotonic() - began)
+
+
+def run_job(job: Job) -> FinishedShard:
+    """Do one shard in a worker process and leave its sidecar."""
+    began = time.process_time()
+    storage = Storage(job.store)
+    output = Output(storage, job.folder)
+    ledger, counts = job.work(job, output)
+    ledger.balance(f"{job.stage}/{job.shard.key}")
+    finished = FinishedShard(
+        key=job.shard.key,
+        fingerprint=job.fingerprint,
+        objects=tuple(output.objects),
+        ledger=ledger,
+        counts=counts,
+        code=provenance.code_digest(),
+        cpu_seconds=round(time.process_time() - began, 3),
+        peak_memory_bytes=_peak_memory(),
+    )
+    sidecar = json.dumps(finished.to_json(), sort_keys=True, ensure_ascii=False, default=dict).encode()
+    storage.put(f"{job.folder}/{job.shard.key}{_SIDECAR}", sidecar)
+    return finished
+
+
+def reusable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
+    """Return, by fingerprint, the shards of earlier artifacts of the same name whose objects are still there."""
+    found: dict[str, FinishedShard] = {}
+    for manifest in store.finished(step.kind, step.name):
+        if manifest.stage == step.stage and manifest.version == step.version:
+            found.update({shard.fingerprint: shard for shard in manifest.shards})
+    return found
+
+
+def adoptable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
+    """Return, by fingerprint, the shards that unfinished attempts at this address left, made by this very code.
+
+    Each object's size and sha256 are checked against the sidecar: a sidecar is written after its objects, but a disk
+    may lie after a crash.
+    """
+    found: dict[str, FinishedShard] = {}
+    for listed in store.storage.list(step.ref.address):
+        if not listed.path.endswith(_SIDECAR):
+            continue
+        try:
+            shard = FinishedShard.from_json(json.loads(store.storage.read(listed.path)))
+        except (ValueError, KeyError, TypeError):
+            log.warning("ignoring unreadable sidecar %s", listed.path)
+            continue
+        if shard.code != provenance.code_digest() or shard.fingerprint in found:
+            continue
+        if all(store.storage.size(o.path) == o.size and store.sha256(o.path) == o.sha256 for o in shard.objects):
+            found[shard.fingerprint] = shard
+        else:
+            log.warning("not adopting %s: its objects are not what its sidecar says", listed.path)
+    return found
+
+
+def _finished(store: ArtifactStore, step: Step, role: str, ref: ArtifactRef) -> Manifest:
+    manifest = store.find(ref)
+    if manifest is None:
+        raise InputError(f"{step.label}: its input {role} ({ref}) is not finished; run the stage that makes it first")
+    return manifest
+
+
+def _manifest(step: Step, attempt: str, started: str, shards: tuple[FinishedShard, ...]) -> Manifest:
+    return Manifest(
+        ref=step.ref,
+        stage=step.stage,
+        version=step.version,
+        recipe=canonical(step.recipe),
+        inputs=dict(step.inputs),
+        attempt=attempt,
+        shards=shards,
+        ledger=Ledger.total(s.ledger for s in shards),
+        counts=total_counts(s.counts for s in shards),
+        environment=provenance.environment(),
+        started=started,
+        ended=_now(),
+        cpu_seconds=round(sum(s.cpu_seconds for s in shards), 3),
+        peak_memory_bytes=max((s.peak_memory_bytes for s in shards), default=0),
+    )
+
+
+def _check(store: ArtifactStore, step: Step, manifest: Manifest) -> None:
+    manifest.ledger.balance(step.label)
+    if step.quarantine_limit is not None:
+        manifest.ledger.check_quarantine(step.quarantine_limit, step.label)
+    if step.check is not None:
+        step.check(store, manifest.shards)
+
+
+def total_counts(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up numbers of equal name, through nested mappings; of other values the first is kept."""
+    result: dict[str, Any] = {}
+    for counts in many:
+        for key, value in counts.items():
+            if isinstance(value, Mapping):
+                result[key] = total_counts([result.get(key, {}), value])
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                result[key] = result.get(key, 0) + value
+            else:
+                result.setdefault(key, value)
+    return result
+
+
+def _same_bytes(standing: Manifest, manifest: Manifest) -> bool:
+    before = {o.key: o.sha256 for o in standing.objects}
+    return before == {o.key: o.sha256 for o in manifest.objects}
+
+
+def _peak_memory() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def shards_of(manifest: Manifest) -> Sequence[Shard]:
+    """Return one shard for each object of an artifact: the work of a tagger over one input."""
+    return [Shard(key=o.key, identity={"input": o.digest}, inputs={"input": o.path}, size=o.size) for o in manifest.objects]

@@ -1,0 +1,98 @@
+"""A step: one stage with its recipe and inputs, ready to be planned or built.
+
+A stage is a pure function of its inputs and recipe. A `Step` says what it is called, what identifies its output, how
+its work falls into shards, and which top-level function does one shard in a worker process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from olmo_core.artifacts.manifest import FinishedShard, Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.recipe import canonical, fingerprint
+
+if TYPE_CHECKING:
+    from olmo_core.artifacts.store import ArtifactStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One unit of work."""
+
+    key: str
+    identity: Mapping[str, Any]
+    """What of the inputs decides this shard's output: names and content digests, as JSON values."""
+    inputs: Mapping[str, Any]
+    """What the work function needs to find its inputs: object paths. Not part of the identity."""
+    size: int = 0
+    """Bytes of input, for progress and for starting large shards first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A shard on its way to a worker process."""
+
+    store: str
+    folder: str
+    stage: str
+    fingerprint: str
+    recipe: Any
+    shard: Shard
+    work: Callable[[Job, Output], tuple[Ledger, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One stage applied to given inputs."""
+
+    stage: str
+    source: str
+    """The source it works on, or `all`."""
+    version: int
+    """Raised whenever the stage's output changes for the same inputs and recipe."""
+    kind: Kind
+    name: str
+    recipe: Any
+    inputs: Mapping[str, ArtifactRef]
+    shards: Callable[[Mapping[str, Manifest]], Sequence[Shard]]
+    """Splits the work, given the manifests of the inputs by role."""
+    work: Callable[[Job, Output], tuple[Ledger, Mapping[str, Any]]]
+    """Does one shard: reads its inputs, writes to the output, returns ledger and counts. Top-level, picklable."""
+    settings: Any = None
+    """What the work needs but does not decide the output, such as where a source's files lie."""
+    quarantine_limit: float | None = None
+    """Largest fraction of records that may be quarantined; None where the stage reads no outside records."""
+    check: Callable[[ArtifactStore, Sequence[FinishedShard]], None] | None = None
+    """A last look at all shards together before the manifest is put; raises to stop."""
+    extra_identity: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """`stage/source`, as task runs are named."""
+        return f"{self.stage}/{self.source}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is made of, in canonical form."""
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "recipe": canonical(self.recipe, self.label),
+            "inputs": {role: ref.fingerprint for role, ref in sorted(self.inputs.items())},
+            **({"extra": canonical(self.extra_identity)} if self.extra_identity else {}),
+        }
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """The artifact this step makes; known before anything is built."""
+        return ArtifactRef(kind=self.kind, name=self.name, fingerprint=fingerprint(self.identity))
+
+    def shard_fingerprint(self, shard: Shard) -> str:
+        """Return what identifies one shard's output, independent of the other shards."""
+        recipe = canonical(self.recipe, self.label)
+        return fingerprint({"stage": self.stage, "version": self.version, "recipe": recipe, "key": shard.key, "inputs": shard.identity})

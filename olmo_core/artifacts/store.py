@@ -1,0 +1,137 @@
+"""The artifact store: finding, publishing, naming and checking artifacts in a `Storage`."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.ref import ArtifactRef, Kind, check_name
+from olmo_core.errors import IntegrityError, RecipeError
+from olmo_core.storage import Storage
+
+_BLOCK = 1 << 23
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """One thing `verify` found wrong."""
+
+    path: str
+    problem: str
+
+
+class ArtifactStore:
+    """Artifacts below one root URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.storage = Storage(uri)
+
+    @property
+    def uri(self) -> str:
+        """The root's address."""
+        return self.storage.uri
+
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """Return the manifest of a finished artifact. Raises StorageError when it is not there."""
+        where = ref.manifest_path
+        manifest = Manifest.from_bytes(self.storage.read(where), where)
+        if manifest.ref.fingerprint != ref.fingerprint:
+            raise IntegrityError(f"{where} is of fingerprint {manifest.ref.fingerprint}, expected {ref.fingerprint}")
+        return manifest
+
+    def find(self, ref: ArtifactRef) -> Manifest | None:
+        """Return the manifest when the artifact is done, None when it is not."""
+        return self.manifest(ref) if self.storage.exists(ref.manifest_path) else None
+
+    def publish(self, manifest: Manifest) -> tuple[Manifest, bool]:
+        """Commit an artifact: put its manifest if absent. Returns the manifest that stands and whether it is ours."""
+        raw = manifest.to_bytes()
+        if self.storage.put_if_absent(manifest.ref.manifest_path, raw):
+            return manifest, True
+        standing = self.manifest(manifest.ref)
+        return standing, standing.attempt == manifest.attempt
+
+    # names
+    def tag(self, ref: ArtifactRef, tag: str) -> None:
+        """Give an artifact a human name (`latest`, `2026.11.21`); the name may be moved later."""
+        check_name(tag, "tag")
+        if not self.storage.exists(ref.manifest_path):
+            raise RecipeError(f"cannot tag {ref}: there is no such finished artifact")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        body = json.dumps({**ref.to_json(), "tag": tag, "tagged": now}, sort_keys=True).encode()
+        self.storage.put(f"refs/{ref.kind}/{ref.name}/{tag}.json", body)
+
+    def tags(self, kind: str, name: str) -> dict[str, ArtifactRef]:
+        """Return the tags of a name and the artifacts they stand for."""
+        found = {}
+        for one in self.storage.list(f"refs/{kind}/{name}"):
+            tag = one.path.rsplit("/", 1)[1].removesuffix(".json")
+            found[tag] = ArtifactRef.from_json(self._ref_file(one.path))
+        return found
+
+    def _ref_file(self, path: str) -> dict[str, str]:
+        try:
+            data = json.loads(self.storage.read(path))
+            return {key: data[key] for key in ("kind", "name", "fingerprint")}
+        except (ValueError, KeyError) as error:
+            raise IntegrityError(f"{path} is not a tag file: {error}; set the tag again with `olmo artifacts tag`") from error
+
+    def resolve(self, text: str) -> ArtifactRef:
+        """Return the artifact that `text` names: `kind/name` (tag latest), `kind/name@tag`, or `kind/name/fingerprint`.
+
+        A fingerprint may be cut to any unambiguous beginning. Raises RecipeError that lists what there is.
+        """
+        address, _, tag = text.partition("@")
+        parts = address.strip("/").split("/")
+        if len(parts) not in (2, 3) or parts[0] not in set(Kind) or (tag and len(parts) == 3):
+            raise RecipeError(f"{text!r} names no artifact; write kind/name, kind/name@tag or kind/name/fingerprint; kinds: {', '.join(Kind)}")
+        kind, name = parts[0], parts[1]
+        if len(parts) == 2:
+            tags = self.tags(kind, name)
+            if (tag or "latest") in tags:
+                return tags[tag or "latest"]
+            raise RecipeError(f"{kind}/{name} has no tag {tag or 'latest'!r}; tags: {', '.join(tags) or 'none'}; `olmo artifacts ls` lists all artifacts")
+        found = [m.ref for m in self.finished(kind, name) if m.ref.fingerprint.startswith(parts[2])]
+        if len(found) != 1:
+            raise RecipeError(f"{text!r} names {len(found)} artifacts; `olmo artifacts ls {kind}/{name}` lists them")
+        return found[0]
+
+    def finished(self, kind: str | None = None, name: str | None = None) -> Iterator[Manifest]:
+        """Yield the manifests of all finished artifacts, of one kind, or of one name."""
+        for one_kind in [kind] if kind else list(Kind):
+            for one_name in [name] if name else self.storage.folders(one_kind):
+                for short in self.storage.folders(f"{one_kind}/{one_name}"):
+                    path = f"{one_kind}/{one_name}/{short}/manifest.json"
+                    if self.storage.exists(path):
+                        yield Manifest.from_bytes(self.storage.read(path), path)
+
+    # checking
+    def verify(self, ref: ArtifactRef, *, contents: bool = True) -> list[Damage]:
+        """Check every object of an artifact: present, of the right size, and (with `contents`) of the right sha256."""
+        manifest = self.manifest(ref)
+        damages = []
+        for one in manifest.objects:
+            size = self.storage.size(one.path)
+            if size is None:
+                damages.append(Damage(path=one.path, problem="missing"))
+            elif size != one.size:
+                damages.append(Damage(path=one.path, problem=f"{size} bytes, expected {one.size}"))
+            elif contents and (seen := self.sha256(one.path)) != one.sha256:
+                damages.append(Damage(path=one.path, problem=f"sha256 {seen[:12]}..., expected {one.sha256[:12]}..."))
+        try:
+            manifest.ledger.balance(str(ref))
+        except IntegrityError as error:
+            damages.append(Damage(path=ref.manifest_path, problem=str(error)))
+        return damages
+
+    def sha256(self, path: str) -> str:
+        """Return the sha256 of an object, read in blocks of 8 MiB."""
+        digest = hashlib.sha256()
+        with self.storage.open(path) as handle:
+            while block := handle.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()

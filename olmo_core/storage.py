@@ -1,0 +1,303 @@
+"""One small wrapper over object stores and folders: `file`, `s3` and `memory` by one code path.
+
+Everything is addressed by a path relative to the store's root. What the store adds to fsspec:
+
+- `put` and `writer` publish atomically: a reader sees the whole object or none;
+- `put_if_absent` decides a race: exactly one caller wins (local: `os.link`; S3: PutObject with If-None-Match `*`);
+- errors are told apart: StorageError says what to do, TransientStorageError is worth another try.
+
+Credentials and endpoints come from the environment only (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import secrets
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+from olmo_core.errors import OlmoError, StorageError, TransientStorageError
+
+_TRANSIENT_CODES = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503", "500", "502", "504", "429"}
+_REFUSED_CODES = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "401", "ExpiredToken", "Forbidden"}
+_TRANSIENT_NAMES = {
+    "ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError", "ResponseStreamingError",
+    "IncompleteReadError", "ProtocolError", "ServerDisconnectedError", "ClientPayloadError", "FSTimeoutError",
+    "ServerTimeoutError", "ClientConnectorError", "ClientOSError",
+}  # fmt: skip
+_REFUSED_NAMES = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}
+_memory_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One object found by a listing: path relative to the store's root, size in bytes, modification time in seconds."""
+
+    path: str
+    size: int
+    modified: float
+
+
+@dataclass(kw_only=True)
+class Written:
+    """What a `writer` has published: size in bytes and sha256, known once its block has ended."""
+
+    path: str
+    size: int = 0
+    sha256: str = ""
+
+
+class Storage:
+    """The objects below one root URI (`/data/store`, `file:///data/store`, `s3://bucket/prefix`, `memory://name`)."""
+
+    def __init__(self, uri: str) -> None:
+        """Open the store at `uri`; nothing is created or contacted yet. Raises StorageError for an unknown scheme."""
+        protocol, _, rest = uri.partition("://") if "://" in uri else ("file", "", uri)
+        if protocol not in ("file", "s3", "memory"):
+            raise StorageError(f"store {uri!r}: scheme {protocol!r} is not known; use a folder, s3://bucket/prefix or memory://name")
+        if not rest.strip("/"):
+            raise StorageError(f"store {uri!r} names no folder or bucket")
+        self.protocol = protocol
+        self._root = str(Path(rest).expanduser().absolute()) if protocol == "file" else rest.strip("/")
+        self.uri = self._root if protocol == "file" else f"{protocol}://{self._root}"
+
+    def __repr__(self) -> str:
+        return f"Storage({self.uri!r})"
+
+    def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
+        return Storage, (self.uri,)
+
+    @property
+    def _fs(self) -> Any:
+        return _filesystem(self.protocol)
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    def url(self, path: str = "") -> str:
+        """Return the address of an object for people and for other programs."""
+        return f"{self.uri}/{path}" if path else self.uri
+
+    # reading
+    def read(self, path: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Return the bytes of an object, or `length` bytes from `start`. Raises StorageError when it is not there."""
+        with self._errors("read", path):
+            end = None if length is None else start + length
+            data: bytes = self._fs.cat_file(self._full(path), start=start or None, end=end)
+            return data
+
+    def open(self, path: str) -> IO[bytes]:
+        """Return a seekable file object for reading."""
+        with self._errors("open", path):
+            handle: IO[bytes] = self._fs.open(self._full(path), "rb", **({"cache_type": "readahead"} if self.protocol == "s3" else {}))
+            return handle
+
+    def exists(self, path: str) -> bool:
+        """Say whether an object is there; asks the store, never a cache."""
+        return self.size(path) is not None
+
+    def size(self, path: str) -> int | None:
+        """Return an object's size in bytes, or None when it is not there."""
+        with self._errors("look for", path):
+            try:
+                info = self._fs.info(self._full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return int(info["size"]) if info["type"] == "file" else None
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """Yield the objects below the folder `prefix`, in order of path; unfinished temporary files are left out."""
+        with self._errors("list", prefix):
+            try:
+                found = self._fs.find(self._full(prefix), detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                found = {}
+        cut = len(self._root) + 1
+        for full, info in sorted(found.items()):
+            name = full.lstrip("/") if self.protocol == "memory" else full
+            if not Path(name).name.startswith(".tmp-"):
+                yield Listed(path=name[cut:], size=int(info["size"]), modified=_modified(info))
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below `prefix`, sorted."""
+        with self._errors("list", prefix):
+            try:
+                entries = self._fs.ls(self._full(prefix), detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+            return sorted(Path(e["name"]).name for e in entries if e["type"] == "directory")
+
+    # writing
+    def put(self, path: str, data: bytes) -> Written:
+        """Publish `data` at `path` atomically, replacing what is there."""
+        with self.writer(path) as (handle, written):
+            handle.write(data)
+        return written
+
+    @contextlib.contextmanager
+    def writer(self, path: str) -> Iterator[tuple[IO[bytes], Written]]:
+        """Write an object of any size; it appears at `path`, whole, when the block ends without an error.
+
+        Yields a file object open for writing and a `Written` whose size and sha256 are filled in at the end.
+        """
+        written = Written(path=path)
+        folder = Path(self._full(path)).parent if self.protocol == "file" else None
+        with self._errors("write", path):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+            try:
+                with os.fdopen(descriptor, "w+b") as raw:
+                    hashing = _HashingWriter(raw)
+                    yield hashing, written  # type: ignore[misc]
+                    raw.flush()
+                    written.size, written.sha256 = hashing.size, hashing.digest.hexdigest()
+                    if folder is not None:
+                        os.fsync(raw.fileno())
+                    elif self.protocol == "s3":
+                        raw.seek(0)
+                        bucket, key = self._bucket_key(path)
+                        _s3_client().upload_fileobj(raw, bucket, key)
+                    else:
+                        raw.seek(0)
+                        self._fs.pipe_file(self._full(path), raw.read())
+                if folder is not None:
+                    os.chmod(name, 0o644)
+                    os.replace(name, self._full(path))
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Publish `data` at `path` unless something is there; True when this call did it.
+
+        On S3 a retried request can meet its own success: the caller compares contents when it gets False.
+        """
+        with self._errors("write", path):
+            if self.protocol == "file":
+                return _link_new(Path(self._full(path)), data)
+            if self.protocol == "memory":
+                with _memory_lock:
+                    if self._fs.exists(self._full(path)):
+                        return False
+                    self._fs.pipe_file(self._full(path), data)
+                    return True
+            bucket, key = self._bucket_key(path)
+            client = _s3_client()
+            try:
+                client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            except client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
+                    return False
+                raise
+            return True
+
+    def delete(self, path: str) -> None:
+        """Remove an object; it is no error when it is not there."""
+        with self._errors("delete", path), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._full(path))
+
+    def _bucket_key(self, path: str) -> tuple[str, str]:
+        bucket, _, key = self._full(path).partition("/")
+        return bucket, key
+
+    @contextlib.contextmanager
+    def _errors(self, action: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OlmoError:
+            raise
+        except Exception as error:
+            raise self._translated(error, action, path) from error
+
+    def _translated(self, error: Exception, action: str, path: str) -> Exception:
+        where = f"cannot {action} {self.url(path)}"
+        response = getattr(error, "response", None)
+        code = str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+        name = type(error).__name__
+        number = getattr(error, "errno", None)
+        if code in _REFUSED_CODES or name in _REFUSED_NAMES:
+            reason = code or name
+            return StorageError(f"{where}: the store refuses the credentials ({reason}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL")
+        if code in ("NoSuchBucket",):
+            return StorageError(f"{where}: the bucket does not exist; create it or correct the store's address")
+        if code in _TRANSIENT_CODES or name in _TRANSIENT_NAMES or isinstance(error, ConnectionError | TimeoutError):
+            return TransientStorageError(f"{where}: {name} {code}: the store did not answer; trying again may help".replace("  ", " "))
+        if isinstance(error, FileNotFoundError):
+            return StorageError(f"{where}: it is not there; `olmo artifacts verify` tells what is missing")
+        if isinstance(error, PermissionError) or number == errno.EROFS:
+            return StorageError(f"{where}: permission denied or read-only; choose a store you may write to (--store or OLMO_STORE)")
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            return StorageError(f"{where}: no space left; free some room or choose another store, then run again: finished shards are kept")
+        if isinstance(error, OSError) or code:
+            return StorageError(f"{where}: {code or name}: {error}")
+        return error
+
+
+class _HashingWriter(io.RawIOBase):
+    """Passes bytes through to a file and hashes them on the way."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._raw.write(view)
+        self.digest.update(view)
+        self.size += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.size
+
+
+def _link_new(target: Path, data: bytes) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
+    try:
+        with open(temporary, "xb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _modified(info: dict[str, Any]) -> float:
+    value = info.get("mtime") or info.get("LastModified") or info.get("created") or 0.0
+    return float(value.timestamp() if hasattr(value, "timestamp") else value)
+
+
+@cache
+def _filesystem(protocol: str) -> Any:
+    if protocol == "s3":
+        return fsspec.filesystem("s3", use_listings_cache=False, default_cache_type="readahead")
+    return fsspec.filesystem(protocol)
+
+
+@cache
+def _s3_client() -> Any:
+    import boto3  # here: the local store needs no AWS package
+
+    return boto3.session.Session().client("s3")

@@ -1,0 +1,122 @@
+"""A pool of worker processes that survives the death of a worker and dies with its parent.
+
+Forkserver processes: no inherited locks, threads or descriptors. When a worker dies (out of memory, a crash in a
+library), the unfinished jobs run one at a time in a fresh process, so that the culprit can be named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from olmo_core.errors import WorkerError
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_PRELOAD = ["numpy", "pyarrow", "pyarrow.parquet", "numba"]
+
+
+class Workers:
+    """At most `count` worker processes, shared by all stages that run at the same time."""
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"workers: {count}; at least 1 is needed")
+        self.count = count
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes; jobs that have not begun are cancelled."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        with self._lock:
+            if self._pool is None:
+                self._pool = _process_pool(self.count)
+            pool = self._pool
+            try:
+                return pool.submit(function, *args)
+            except BrokenProcessPool:
+                # Another stage's job broke the shared pool: this one goes to a new pool.
+                self._pool = _process_pool(self.count)
+                return self._pool.submit(function, *args)
+
+    def map(self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str]) -> Iterator[tuple[Any, T]]:
+        """Yield `(job, function(job))` as jobs end, in any order; `function` and jobs are picklable.
+
+        The first exception of a job stops the rest and is raised. Raises WorkerError naming the job when a worker
+        process dies of it twice: once among others, once alone.
+        """
+        waiting = list(reversed(jobs))
+        running: dict[Future[T], Any] = {}
+        suspects: list[Any] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * self.count:
+                    job = waiting.pop()
+                    running[self._submit(function, job)] = job
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    job = running.pop(future)
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        suspects.append(job)
+                        continue
+                    yield job, result
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
+        if suspects:
+            log.warning("a worker process died; running %d unfinished shards one at a time to find the culprit", len(suspects))
+        for job in suspects:
+            yield job, self._alone(function, job, name(job))
+
+    def _alone(self, function: Callable[[Any], T], job: Any, name: str) -> T:
+        with contextlib.closing(Workers(1)) as single:
+            try:
+                return single._submit(function, job).result()
+            except BrokenProcessPool:
+                raise WorkerError(
+                    f"the worker process died while working on shard {name}, alone in its process: killed by the system "
+                    f"(out of memory?) or crashed in a library. Look at the kernel log, give it more memory, or take the "
+                    f"shard's input out"
+                ) from None
+
+
+def _process_pool(count: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_die_with_parent)
+
+
+def _die_with_parent() -> None:
+    """End this worker when the process that owns the pool is gone, even by SIGKILL: it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
