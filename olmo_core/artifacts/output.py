@@ -22,14 +22,14 @@ class Output:
     """Collects the objects that one shard's work writes below its attempt's folder."""
 
     def __init__(self, storage: Storage, folder: str) -> None:
-        self._storage = storage
+        self.storage = storage
         self._folder = folder
         self.objects: list[StoredObject] = []
 
     def table(self, key: str, table: pa.Table, meta: Mapping[str, Any] | None = None) -> StoredObject:
         """Write a table as `{key}.parquet`; the same rows give the same bytes."""
         path = f"{self._folder}/{key}.parquet"
-        with self._storage.writer(path) as (handle, written):
+        with self.storage.writer(path) as (handle, written):
             write_parquet(handle, table)
         done = StoredObject(
             key=key, path=path, size=written.size, sha256=written.sha256, digest=content_digest(table), rows=table.num_rows, meta=dict(meta or {})
@@ -41,7 +41,7 @@ class Output:
     def raw(self, key: str, suffix: str, rows: int, meta: Mapping[str, Any] | None = None) -> Iterator[IO[bytes]]:
         """Write any bytes as `{key}{suffix}`; their sha256 is the logical digest too."""
         path = f"{self._folder}/{key}{suffix}"
-        with self._storage.writer(path) as (handle, written):
+        with self.storage.writer(path) as (handle, written):
             yield handle
         self.objects.append(
             StoredObject(

@@ -7,7 +7,7 @@ its work falls into shards, and which top-level function does one shard in a wor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from olmo_core.artifacts.manifest import FinishedShard, Manifest
@@ -69,7 +69,8 @@ class Step:
     """Largest fraction of records that may be quarantined; None where the stage reads no outside records."""
     check: Callable[[ArtifactStore, Sequence[FinishedShard]], None] | None = None
     """A last look at all shards together before the manifest is put; raises to stop."""
-    extra_identity: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Callable[[Shard], Sequence[str]] = lambda shard: [shard.key]
+    """Keys of the objects a shard will have, for `plan`, which looks ahead of what is built."""
 
     @property
     def label(self) -> str:
@@ -84,7 +85,6 @@ class Step:
             "version": self.version,
             "recipe": canonical(self.recipe, self.label),
             "inputs": {role: ref.fingerprint for role, ref in sorted(self.inputs.items())},
-            **({"extra": canonical(self.extra_identity)} if self.extra_identity else {}),
         }
 
     @property

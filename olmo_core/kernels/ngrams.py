@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from olmo_core.kernels.words import scrambled
+from olmo_core.kernels.quality_strings import leaf, scrambled
 
 SHORTEST = 2
 LONGEST = 10
@@ -19,22 +19,25 @@ MOST_COMMON_UP_TO = 4
 """Lengths 2 to 4 are measured by their most common n-gram, 5 to 10 by all that repeat."""
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def number_pairs(positions, grams, alive, slots, keys, counts):
     """Number the neighbouring pairs of grams in place; return how many pairs there are.
 
-    `positions[:alive]` are word positions in order, `grams[:alive]` the numbers of the grams that begin there. After
-    the call they hold the positions with a gram at the next position too, and the number of that pair, given in order
-    of first appearance; `counts[k]` is how often pair k occurs. `slots` is scratch, free (-1) at entry.
+    `positions[:alive]` are word positions in order, `grams[:alive]` (int64) the numbers of the grams that begin there.
+    After the call they hold the positions with a gram at the next position too, and the number of that pair, given in
+    order of first appearance; `counts[k]` is how often pair k occurs. `slots` is scratch, free (-1) at entry.
     """
+    pairs = 0
+    for k in range(alive - 1):  # without a branch: which position has a neighbour is as good as random
+        neighbours = positions[k + 1] == positions[k] + 1
+        grams[pairs] = grams[k] << 32 | grams[k + 1]
+        positions[pairs] = positions[k]
+        pairs += neighbours
     mask = len(slots) - 1
-    kept = 0
     distinct = 0
-    for k in range(alive - 1):
-        if positions[k + 1] != positions[k] + 1:
-            continue
-        key = np.uint64(grams[k]) << np.uint64(32) | np.uint64(grams[k + 1])
-        slot = np.int64(scrambled(key) & np.uint64(mask))
+    for k in range(pairs):
+        key = grams[k]
+        slot = np.int64(scrambled(np.uint64(key)) & np.uint64(mask))
         while slots[slot] >= 0 and keys[slots[slot]] != key:
             slot = (slot + 1) & mask
         pair = slots[slot]
@@ -45,42 +48,37 @@ def number_pairs(positions, grams, alive, slots, keys, counts):
             counts[pair] = 0
             distinct += 1
         counts[pair] += 1
-        positions[kept] = positions[k]
-        grams[kept] = pair
-        kept += 1
-    return kept
+        grams[k] = pair
+    return pairs
 
 
 @njit(nogil=True, cache=True)
-def ngram_shares(numbers, lengths, shares):
+def ngram_shares(numbers, lengths, word_counts, shares):
     """Fill `shares` (float64[9]) with the shares of characters in repeated n-grams, n from 2 to 10.
 
-    `numbers` (int32, one a word, counted from 0 in order of first appearance) and `lengths` (int32, characters of each
-    distinct word) come from `words.number_words`. As the Dolma toolkit's `gopher_v1` defines them:
+    `numbers` (int32, one a word, counted from 0 in order of first appearance), `lengths` and `word_counts` (int32,
+    characters and occurrences of each distinct word) come from `words.number_words`. As the Dolma toolkit's `gopher_v1` defines them:
     n <= 4: occurrences x characters of the most common n-gram (of equals the one that comes first) / characters of all
     words; n >= 5: characters of all n-grams that occur more than once, each occurrence counted, / characters of all
     n-grams. 0 where a document has fewer than n words (the toolkit emits nothing there).
-    Scratch: 32 bytes a word at most.
+    Scratch: 52 bytes a word at most (every word repeated, every n-gram distinct); about 20 in prose.
     """
     words = len(numbers)
+    alive = 0
+    for k in range(len(lengths)):
+        if word_counts[k] > 1:
+            alive += word_counts[k]
     reached = np.empty(words + 1, np.int32)  # characters before each word
     reached[0] = 0
-    occurrences = np.zeros(len(lengths), np.int32)
+    positions = np.empty(alive + 1, np.int32)
+    grams = np.empty(alive + 1, np.int64)
+    alive = 0
     for p in range(words):
         reached[p + 1] = reached[p] + lengths[numbers[p]]
-        occurrences[numbers[p]] += 1
-    alive = 0
-    for p in range(words):
-        alive += occurrences[numbers[p]] > 1
-    positions = np.empty(alive, np.int32)
-    grams = np.empty(alive, np.int32)
-    alive = 0
-    for p in range(words):
-        if occurrences[numbers[p]] > 1:
-            positions[alive] = p
-            grams[alive] = numbers[p]
-            alive += 1
-    keys = np.empty(alive, np.uint64)
+        positions[alive] = p
+        grams[alive] = numbers[p]
+        alive += word_counts[numbers[p]] > 1
+    keys = np.empty(alive, np.int64)
     counts = np.empty(alive, np.int32)
     width = 16
     while width < 2 * alive:
@@ -108,16 +106,15 @@ def ngram_shares(numbers, lengths, shares):
         kept = 0
         for k in range(alive):
             count = counts[grams[k]]
-            if count > 1:
-                p = positions[k]
-                characters = reached[p + n] - reached[p]
-                repeated_characters += characters
-                if count > most:
-                    most = count
-                    most_characters = characters
-                positions[kept] = p
-                grams[kept] = grams[k]
-                kept += 1
+            p = positions[k]
+            characters = reached[p + n] - reached[p]
+            repeated_characters += characters if count > 1 else 0
+            if count > most:
+                most = count
+                most_characters = characters
+            positions[kept] = p
+            grams[kept] = grams[k]
+            kept += count > 1
         alive = kept
         if n <= MOST_COMMON_UP_TO:
             shares[n - SHORTEST] = np.int64(most) * np.int64(most_characters) / reached[words]

@@ -1,0 +1,197 @@
+"""The recipe of a corpus: sources, tags, rules, near duplicates, mixture and tokens; one YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from olmo_core.artifacts.ref import check_name
+from olmo_core.curation.content import ContentRecipe
+from olmo_core.curation.language import LanguageRecipe
+from olmo_core.curation.near_duplicates import NearDuplicateRecipe
+from olmo_core.curation.pii import PiiRecipe
+from olmo_core.curation.quality import QualityRecipe
+from olmo_core.curation.rules import Rule
+from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
+from olmo_core.documents.environment import EnvironmentSource
+from olmo_core.documents.parquet import ParquetSource
+from olmo_core.errors import RecipeError
+from olmo_core.recipe import from_mapping, read_yaml
+
+LANGUAGE_COLUMN = "target_score"
+"""The column that the floor and the language rule look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRecipe:
+    """One source and what is asked of its documents."""
+
+    read: EnvironmentSource | DolmaJsonlSource | ParquetSource
+    """Where its documents come from, its name and its priority; told apart by the field `kind`."""
+    rules: tuple[Rule, ...] = ()
+    """A document is dropped when one of these fails; the first one in this order is its reason. Keep chain order."""
+    repeat: float = 1.0
+    """How often each document goes into the corpus when no `share` is given; 0.5 takes half of them, 2 takes all twice."""
+    share: float | None = None
+    """Share of the corpus's tokens, 0 to 1; needs `mixing.total_tokens`. Overrides `repeat`."""
+
+    @property
+    def name(self) -> str:
+        """The source's name; appears in task names, artifact names and documents."""
+        return self.read.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveSpans:
+    """Spans of the text that mixing cuts out."""
+
+    column: str
+    """A span column of the quality or content stage, e.g. `toxic_spans`."""
+    at_least: float | None = None
+    """Cut spans with at least this score; None cuts all. Dolma cuts toxic sentences at 0.4."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingRecipe:
+    """How survivors become the corpus."""
+
+    mask_pii: bool = True
+    """Replace e-mail addresses, phone numbers and IP addresses by their tokens."""
+    remove: tuple[RemoveSpans, ...] = ()
+    """Spans to cut out before anything else; removal beats mask."""
+    min_bytes: int = 1
+    """A text with fewer bytes than this (after removal, white space stripped) is dropped as too_short."""
+    total_tokens: int | None = None
+    """Size of the corpus in tokens, to be divided by the sources' shares; None takes what `repeat` gives."""
+    sample: float = 0.01
+    """Fraction of documents, chosen by hash, whose tokens are counted to know tokens per byte; at least 0.01."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensRecipe:
+    """How the corpus becomes tokens."""
+
+    tokenizer: str = "olmo-tokenizer"
+    """Asset name of a tokenizer.json."""
+    shard_tokens: int = 1 << 28
+    """Largest number of tokens in one memory-mapped shard, about; 2^28 are 512 MiB of uint16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusRecipe:
+    """Everything that decides what a corpus and its tokens contain."""
+
+    name: str
+    """Name of the corpus and token artifacts."""
+    sources: tuple[SourceRecipe, ...]
+    seed: int = 3920
+    """Seed of all hashes that sample or shuffle; 3920 is what Dolma v1.6 was tokenized with."""
+    shard_bytes: int = 64_000_000
+    """Text in one shard, about, in bytes: 64 to 128 MB in earnest."""
+    quarantine_limit: float = 0.001
+    """Largest fraction of malformed records in a source; above it the stage fails. Does not decide what comes out."""
+    floor: float = 0.2
+    """Documents of a lower language score are not tagged further (where the source has a language rule)."""
+    language: LanguageRecipe = field(default_factory=LanguageRecipe)
+    quality: QualityRecipe = field(default_factory=QualityRecipe)
+    content: ContentRecipe = field(default_factory=lambda: ContentRecipe())
+    pii: PiiRecipe = field(default_factory=PiiRecipe)
+    near_duplicates: NearDuplicateRecipe = field(default_factory=NearDuplicateRecipe)
+    mixing: MixingRecipe = field(default_factory=MixingRecipe)
+    tokens: TokensRecipe = field(default_factory=TokensRecipe)
+
+    def __post_init__(self) -> None:
+        """Raise RecipeError for combinations that no type can rule out."""
+        check_name(self.name, "corpus name")
+        if not self.sources:
+            raise RecipeError(f"recipe {self.name!r} has no sources; name at least one")
+        names = [check_name(s.name, "source name") for s in self.sources]
+        if len(set(names)) != len(names):
+            raise RecipeError(f"recipe {self.name!r}: two sources have the same name: {', '.join(names)}")
+        if not 0 <= self.floor <= 1:
+            raise RecipeError(f"recipe floor {self.floor}: give a language score between 0 and 1")
+        if self.shard_bytes < 1 or self.tokens.shard_tokens < 1:
+            raise RecipeError("recipe shard_bytes and tokens.shard_tokens must be at least 1")
+        if self.mixing.sample < 0.01 or self.mixing.sample > 1:
+            raise RecipeError(f"recipe mixing.sample {self.mixing.sample}: give 0.01 to 1")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        shares = [s.share for s in self.sources if s.share is not None]
+        if shares and self.mixing.total_tokens is None:
+            raise RecipeError("a source has a share: say how many tokens the corpus shall have in mixing.total_tokens")
+        if self.mixing.total_tokens is not None and (len(shares) < len(self.sources) or abs(sum(shares) - 1) > 1e-6):
+            raise RecipeError(f"mixing.total_tokens needs a share for every source, adding up to 1; they add up to {sum(shares):g}")
+        for source in self.sources:
+            if source.repeat < 0 or (source.share is not None and not 0 <= source.share <= 1):
+                raise RecipeError(f"source {source.name}: repeat and share cannot be negative, share at most 1")
+
+    def floor_of(self, source: SourceRecipe) -> float | None:
+        """Return the language score below which a source's documents are not tagged, None when it has no language rule.
+
+        A language rule below the declared floor lowers it, which rebuilds the tags.
+        """
+        limits = [r.value for r in source.rules if r.column == LANGUAGE_COLUMN and r.drop_if in ("<", "<=")]
+        return min(self.floor, *limits) if limits else None
+
+
+RECIPES = Path(__file__).resolve().parents[2] / "deployments" / "recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """The few things worth changing without writing a recipe file; each replaces the recipe's own value."""
+
+    name: str | None = None
+    """Another name for the corpus and token artifacts."""
+    seed: int | None = None
+    """Another seed for sampling and shuffling."""
+    language_threshold: float | None = None
+    """Language score below which a document is dropped, for every source that has a language rule (0 to 1)."""
+    max_bytes: int | None = None
+    """Largest number of bytes of text of all environment sources together, divided as in the recipe."""
+    near_duplicate_jaccard: float | None = None
+    """Jaccard similarity from which on two documents are near duplicates (0 to 1)."""
+
+    __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
+
+
+def load_recipe(name_or_path: str, overrides: Overrides | None = None, *, folder: Path = RECIPES) -> CorpusRecipe:
+    """Return the recipe of a name (`deployments/recipes/{name}.yaml`) or of a YAML file's path, with overrides applied.
+
+    Raises RecipeError for a name or file that is not there (listing the names), and for what is wrong inside.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = folder / f"{name_or_path}.yaml"
+        if not path.is_file():
+            names = sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
+            raise RecipeError(f"no recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file")
+    data = read_yaml(path)
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if not key.startswith("x-")}
+    return apply_overrides(from_mapping(CorpusRecipe, data, path.name), overrides or Overrides())
+
+
+def apply_overrides(recipe: CorpusRecipe, overrides: Overrides) -> CorpusRecipe:
+    """Return the recipe with the overrides that are set."""
+    changes: dict[str, Any] = {k: v for k, v in (("name", overrides.name), ("seed", overrides.seed)) if v is not None}
+    sources = recipe.sources
+    if overrides.language_threshold is not None:
+        value = overrides.language_threshold
+        sources = tuple(
+            replace(s, rules=tuple(replace(r, value=value) if r.column == LANGUAGE_COLUMN else r for r in s.rules)) for s in sources
+        )
+    if overrides.max_bytes is not None:
+        whole = sum(s.read.max_bytes for s in sources if isinstance(s.read, EnvironmentSource)) or 1
+        scale = overrides.max_bytes / whole
+        sources = tuple(
+            replace(s, read=replace(s.read, max_bytes=int(s.read.max_bytes * scale))) if isinstance(s.read, EnvironmentSource) else s
+            for s in sources
+        )
+    if overrides.near_duplicate_jaccard is not None:
+        changes["near_duplicates"] = replace(recipe.near_duplicates, threshold=overrides.near_duplicate_jaccard)
+    return replace(recipe, sources=sources, **changes)
+
+

@@ -1,0 +1,187 @@
+"""Near duplicates among the survivors of all sources, in one step over their signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.curation import near_duplicates
+from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.near_duplicates import NearDuplicateRecipe
+from olmo_core.curation.signatures import SignedDocuments
+from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.steps.selection import KEEP
+from olmo_core.documents.shards import column, read_shard
+from olmo_core.errors import IntegrityError
+from olmo_core.storage import Storage
+
+VERSION = near_duplicates.VERSION
+_SIGNATURES = ["text_hash", "text_bytes", "shingle_count", "bands"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatesRecipe:
+    """What decides which documents are dropped as duplicates."""
+
+    near_duplicates: NearDuplicateRecipe
+    priorities: Mapping[str, int]
+    """Priority by source; of two duplicates the one of higher priority is kept, then the longer one, then the lower id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The survivors of one document shard."""
+
+    entry: Mapping[str, str]
+    rows: npt.NDArray[np.int64]
+    total: int
+
+
+def duplicates_step(
+    recipe: CorpusRecipe,
+    documents: Mapping[str, ArtifactRef],
+    selections: Mapping[str, ArtifactRef],
+    signatures: Mapping[str, ArtifactRef],
+) -> Step:
+    """Return the step that finds duplicates; the three mappings are by source name."""
+    roles = {"documents": documents, "selection": selections, "signatures": signatures}
+    names = sorted(documents)
+    return Step(
+        stage="near-duplicates",
+        source="all",
+        version=VERSION,
+        kind=Kind.ATTRIBUTES,
+        name=f"{recipe.name}-near-duplicates",
+        recipe=DuplicatesRecipe(
+            near_duplicates=recipe.near_duplicates, priorities={source.name: source.read.priority for source in recipe.sources}
+        ),
+        inputs={f"{source}-{role}": refs[source] for role, refs in roles.items() for source in names},
+        shards=lambda inputs: [_whole(inputs, names)],
+        work=_resolve,
+        outputs=lambda shard: [f"{entry['source']}/{entry['key']}" for entry in shard.inputs["entries"]],
+    )
+
+
+def _whole(inputs: Mapping[str, Manifest], sources: Sequence[str]) -> Shard:
+    entries, identity, size = [], [], 0
+    for source in sources:
+        selection = {o.key: o for o in inputs[f"{source}-selection"].objects}
+        signed = {o.key: o for o in inputs[f"{source}-signatures"].objects}
+        for one in document_objects(inputs[f"{source}-documents"]):
+            chosen, signature = selection[one.key], signed[one.key]
+            entries.append(
+                {"source": source, "key": one.key, "documents": one.path, "selection": chosen.path, "signatures": signature.path}
+            )
+            identity.append([source, one.key, one.digest, chosen.digest, signature.digest])
+            size += one.size
+    return Shard(key="all", identity={"shards": identity}, inputs={"entries": entries}, size=size)
+
+
+def _resolve(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    recipe: DuplicatesRecipe = job.recipe[0]
+    storage = output.storage
+    parts: list[_Rows] = []
+    signed: list[pa.Table] = []
+    ids: list[str] = []
+    priority: list[npt.NDArray[np.int64]] = []
+    for entry in job.shard.inputs["entries"]:
+        keep = column(read_shard(storage, entry["selection"], [KEEP]), KEEP).to_numpy(zero_copy_only=False).astype(bool)
+        rows = np.flatnonzero(keep)
+        taken = pa.array(rows)
+        signed.append(read_shard(storage, entry["signatures"], _SIGNATURES).take(taken))
+        ids += column(read_shard(storage, entry["documents"], ["id"]), "id").take(taken).to_pylist()
+        parts.append(_Rows(entry=entry, rows=rows, total=len(keep)))
+        priority.append(np.full(len(rows), recipe.priorities[entry["source"]], np.int64))
+    table = pa.concat_tables(signed).combine_chunks()
+    sizes = table.column("text_bytes").to_numpy()
+    documents = SignedDocuments.from_columns(table, _ranks(np.concatenate(priority), sizes, ids, parts))
+    found = near_duplicates.resolve(documents, _Texts(storage, parts), recipe.near_duplicates)
+    ledger = Ledger()
+    ledger.read.add(len(sizes), int(sizes.sum()))
+    ledger.kept.add(int(found.keep.sum()), int(sizes[found.keep].sum()))
+    for code, reason in ((near_duplicates.EXACT, "exact_duplicate"), (near_duplicates.NEAR, "near_duplicate")):
+        hit = found.kind == code
+        ledger.drop(reason, int(hit.sum()), int(sizes[hit].sum()))
+    _write(output, parts, found, ids, sizes)
+    counts = {
+        "pairs": found.pairs,
+        "matched": found.matched,
+        "rejected": found.rejected,
+        "oversized_buckets": found.oversized_buckets,
+        "rows_in_oversized_buckets": found.rows_in_oversized_buckets,
+    }
+    return ledger, counts
+
+
+def _ranks(
+    priority: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], ids: Sequence[str], parts: Sequence[_Rows]
+) -> npt.NDArray[np.int64]:
+    """Return each row's rank: source priority, then length (the longer copy says more), then source and id."""
+    names = np.repeat([p.entry["source"] for p in parts], [len(p.rows) for p in parts]) if parts else np.array([], str)
+    keys = pa.table({"priority": -priority, "size": -np.asarray(sizes), "source": pa.array(names, pa.string()), "id": pa.array(ids, pa.string())})
+    order = pa.compute.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]).to_numpy()
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks
+
+
+class _Texts:
+    """Fetches the texts of survivors by their number, a shard at a time."""
+
+    def __init__(self, storage: Storage, parts: Sequence[_Rows]) -> None:
+        self._storage = storage
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(p.rows) for p in parts)])
+
+    def __call__(self, wanted: npt.NDArray[np.int64]) -> pa.LargeStringArray:
+        chunks = []
+        shard = np.searchsorted(self._starts, wanted, side="right") - 1
+        for one in np.unique(shard):
+            part = self._parts[one]
+            rows = part.rows[wanted[shard == one] - self._starts[one]]
+            texts = column(read_shard(self._storage, part.entry["documents"], ["text"]), "text")
+            chunks.append(texts.take(pa.array(rows)))
+        return pa.concat_arrays(chunks)
+
+
+def _write(
+    output: Output,
+    parts: Sequence[_Rows],
+    found: near_duplicates.Resolution,
+    ids: Sequence[str],
+    sizes: npt.NDArray[np.int64],
+) -> None:
+    """Write one table per document shard, aligned with its rows: keep (null where selection dropped the row) and why."""
+    sources = [part.entry["source"] for part in parts for _ in part.rows]
+    start = 0
+    for part in parts:
+        here = slice(start, start + len(part.rows))
+        start += len(part.rows)
+        place = np.full(part.total, -1, np.int64)
+        place[part.rows] = np.arange(len(part.rows))
+        partner = found.duplicate_of[here]
+        named = [f"{sources[p]}/{ids[p]}" if p >= 0 else None for p in partner.tolist()]
+        kinds = [near_duplicates.KINDS[k] or None for k in found.kind[here].tolist()]
+        own = pa.table(
+            {
+                "keep": pa.array(found.keep[here]),
+                "duplicate_of": pa.array(named, pa.string()),
+                "jaccard": pa.array(found.jaccard[here], mask=partner < 0),
+                "kind": pa.array(kinds, pa.string()),
+            }
+        )
+        if own.num_rows != len(part.rows):
+            raise IntegrityError("near-duplicates: rows and verdicts differ in number; this is a bug")
+        kept = found.keep[here]
+        meta = {"source": part.entry["source"], "documents": int(kept.sum()), "bytes": int(sizes[here][kept].sum())}
+        output.table(f"{part.entry['source']}/{part.entry['key']}", own.take(pa.array(place, mask=place < 0)), meta)

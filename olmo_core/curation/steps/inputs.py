@@ -1,0 +1,183 @@
+"""Inventory and documents: files from outside become identified, checked and uniform rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import FinishedShard, Manifest, StoredObject
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import Kind
+from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.documents.files import SourceFile, hash_file
+from olmo_core.documents.groups import group_files
+from olmo_core.documents.ids import find_duplicates, id_hashes
+from olmo_core.documents.reader import Source, identity, read_documents, scan
+from olmo_core.documents.schema import DOCUMENTS
+from olmo_core.documents.shards import column, cut, read_shard, text_sizes
+from olmo_core.errors import InputError
+from olmo_core.recipe import fingerprint
+
+INVENTORY_VERSION = 1
+DOCUMENTS_VERSION = 1
+QUARANTINE = "quarantine"
+_FILES = pa.schema([("name", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("sha256", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """The files of a source as they are now, with their digests, and the step that records them."""
+
+    step: Step
+    files: tuple[SourceFile, ...]
+    sha256: Mapping[str, str]
+    """Digest by file name."""
+    hashed: int
+    """Files that had to be read because no earlier inventory knows them at this size and version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InventoryRecipe:
+    """What identifies an inventory."""
+
+    source: Any
+    files: str
+    """sha256 over names and content digests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentsRecipe:
+    """What identifies a source's documents, beside the files."""
+
+    source: Any
+    shard_bytes: int
+
+
+def take_inventory(
+    store: ArtifactStore, source: Source, *, rehash: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Inventory:
+    """List a source's files and digest those that no earlier inventory knows at the same size and version.
+
+    Raises InputError when a pattern matches nothing or a file cannot be read.
+    """
+    files = tuple(scan(source))
+    known = {} if rehash else _known(store, source.name)
+    sha256 = {f.name: known[f.name, f.size, f.version] for f in files if (f.name, f.size, f.version) in known}
+    new = [f for f in files if f.name not in sha256]
+    with ThreadPoolExecutor(4) as threads:
+        for n, (file, digest) in enumerate(zip(new, threads.map(hash_file, new), strict=True)):
+            sha256[file.name] = digest
+            if progress is not None:
+                progress(n + 1, len(new))
+    listed = [[f.name, sha256[f.name]] for f in files]
+    recipe = InventoryRecipe(source=identity(source), files=fingerprint(listed))
+    rows = [(f.name, f.size, f.version, sha256[f.name]) for f in files]
+    shard = Shard(key="files", identity={"files": listed}, inputs={"rows": rows}, size=sum(f.size for f in files))
+    step = Step(
+        stage="inventory",
+        source=source.name,
+        version=INVENTORY_VERSION,
+        kind=Kind.INVENTORY,
+        name=source.name,
+        recipe=recipe,
+        inputs={},
+        shards=lambda _: [shard],
+        work=_write_inventory,
+    )
+    return Inventory(step=step, files=files, sha256=sha256, hashed=len(new))
+
+
+def _known(store: ArtifactStore, name: str) -> dict[tuple[str, int, str], str]:
+    found: dict[tuple[str, int, str], str] = {}
+    for manifest in store.finished(Kind.INVENTORY, name):
+        for one in manifest.objects:
+            columns = read_shard(store.storage, one.path).to_pydict()
+            keys = zip(columns["name"], columns["size"], columns["version"], strict=True)
+            found.update(zip(keys, columns["sha256"], strict=True))
+    return found
+
+
+def _write_inventory(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    rows = job.shard.inputs["rows"]
+    columns = [pa.array([row[i] for row in rows], type=_FILES.field(i).type) for i in range(len(_FILES))]
+    output.table(job.shard.key, pa.table(columns, schema=_FILES))
+    return Ledger(), {"files": len(rows), "file_bytes": sum(row[1] for row in rows)}
+
+
+def documents_step(source: Source, inventory: Inventory, *, shard_bytes: int, quarantine_limit: float) -> Step:
+    """Return the step that reads a source's files into document shards, and malformed records into quarantine shards."""
+    groups = group_files(inventory.files, shard_bytes)
+    shards = [
+        Shard(
+            key=group.key,
+            identity={"files": [[f.name, inventory.sha256[f.name]] for f in group.files]},
+            inputs={"files": group.files, "expected": {f.name: (f.size, inventory.sha256[f.name]) for f in group.files}},
+            size=sum(f.size for f in group.files),
+        )
+        for group in groups
+    ]
+    return Step(
+        stage="documents",
+        source=source.name,
+        version=DOCUMENTS_VERSION,
+        kind=Kind.DOCUMENTS,
+        name=source.name,
+        recipe=DocumentsRecipe(source=identity(source), shard_bytes=shard_bytes),
+        settings=source,
+        inputs={"inventory": inventory.step.ref},
+        shards=lambda _: shards,
+        work=_read_documents,
+        quarantine_limit=quarantine_limit,
+        check=_check_ids,
+        outputs=lambda shard: [f"{shard.key}.000"],
+    )
+
+
+def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    recipe: DocumentsRecipe = job.recipe[0]
+    source: Source = job.recipe[1]
+    ledger = Ledger()
+    quarantined: list[pa.Table] = []
+
+    def batches() -> Any:
+        yield DOCUMENTS.empty_table()
+        for batch in read_documents(source, job.shard.inputs["files"], job.shard.inputs["expected"]):
+            if batch.quarantined.num_rows:
+                quarantined.append(batch.quarantined)
+            yield batch.documents
+
+    for part, table in enumerate(cut(batches(), recipe.shard_bytes)):
+        size = int(text_sizes(table).sum())
+        output.table(f"{job.shard.key}.{part:03d}", table, {"text_bytes": size})
+        ledger.kept.add(table.num_rows, size)
+    if quarantined:
+        bad = pa.concat_tables(quarantined)
+        output.table(f"{job.shard.key}.{QUARANTINE}", bad, {"role": QUARANTINE})
+        for reason, size in zip(bad.column("reason").to_pylist(), bad.column("size").to_pylist(), strict=True):
+            ledger.quarantine(str(reason), 1, size)
+    ledger.read = ledger.kept + sum(ledger.quarantined.values(), type(ledger.kept)())
+    return ledger, {"files": len(job.shard.inputs["files"])}
+
+
+def document_objects(manifest: Manifest) -> list[StoredObject]:
+    """Return the document shards of a documents artifact, without the quarantine, in order of key."""
+    return [o for o in manifest.objects if o.meta.get("role") != QUARANTINE]
+
+
+def _check_ids(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:
+    """Raise InputError when one id is found in two shards; within a shard the reader has quarantined repetitions."""
+    objects = [o for shard in shards for o in shard.objects if o.meta.get("role") != QUARANTINE]
+    hashes = [id_hashes(column(read_shard(store.storage, o.path, ["id"]), "id")) for o in objects]
+    for one, rows in zip(objects, find_duplicates(hashes), strict=True):
+        if len(rows):
+            ids = column(read_shard(store.storage, one.path, ["id"]), "id").take(pa.array(rows[:5])).to_pylist()
+            raise InputError(
+                f"document ids occur in more than one file: {', '.join(map(repr, ids))} (in shard {one.key} and an earlier one). "
+                f"Ids must be unique within a source: remove the repeated files, or make them two sources"
+            )

@@ -1,0 +1,114 @@
+"""Selection: all thresholds of a source applied at once; each document's first failing rule is the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.curation.corpus_recipe import SourceRecipe
+from olmo_core.curation.rules import Rule, check, evaluate
+from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.documents.shards import column, read_shard, text_sizes
+from olmo_core.errors import IntegrityError
+
+VERSION = 1
+KEEP, REASON = "keep", "reason"
+FAILS = "fails_"
+"""Prefix of the columns that hold each rule's verdict alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionRecipe:
+    """What decides the selection of a source."""
+
+    rules: tuple[Rule, ...]
+
+
+def selection_step(source: SourceRecipe, documents: ArtifactRef, tags: Mapping[str, ArtifactRef]) -> Step:
+    """Return the step that applies the source's rules to its tags (`tags`: stage -> artifact)."""
+    return Step(
+        stage="selection",
+        source=source.name,
+        version=VERSION,
+        kind=Kind.ATTRIBUTES,
+        name=f"{source.name}-selection",
+        recipe=SelectionRecipe(rules=source.rules),
+        inputs={"documents": documents, **tags},
+        shards=_aligned,
+        work=_select,
+    )
+
+
+def _aligned(inputs: Mapping[str, Manifest]) -> list[Shard]:
+    stages = sorted(role for role in inputs if role != "documents")
+    by_key = {stage: {o.key: o for o in inputs[stage].objects} for stage in stages}
+    shards = []
+    for one in document_objects(inputs["documents"]):
+        tags = {stage: by_key[stage][one.key] for stage in stages}
+        shards.append(
+            Shard(
+                key=one.key,
+                identity={"documents": one.digest, **{stage: o.digest for stage, o in tags.items()}},
+                inputs={"documents": one.path, "tags": {stage: o.path for stage, o in tags.items()}},
+                size=one.size,
+            )
+        )
+    return shards
+
+
+def _select(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    recipe: SelectionRecipe = job.recipe[0]
+    documents = read_shard(output.storage, job.shard.inputs["documents"], ["text"])
+    columns = _columns(job, output, recipe.rules, documents.num_rows)
+    table, reasons = select(columns, recipe.rules, documents.num_rows)
+    output.table(job.shard.key, table)
+    sizes = text_sizes(documents)
+    ledger = Ledger()
+    ledger.read.add(documents.num_rows, int(sizes.sum()))
+    kept = reasons < 0
+    ledger.kept.add(int(kept.sum()), int(sizes[kept].sum()))
+    for i, rule in enumerate(recipe.rules):
+        hit = reasons == i
+        ledger.drop(rule.name, int(hit.sum()), int(sizes[hit].sum()))
+    failed = {rule.name: int(np.count_nonzero(table.column(FAILS + rule.name).to_numpy())) for rule in recipe.rules}
+    return ledger, {"failed_alone": failed}
+
+
+def _columns(job: Job, output: Output, rules: Sequence[Rule], rows: int) -> dict[str, pa.Array]:
+    """Read the columns the rules ask for, wherever they are. Raises RecipeError for one that no stage has."""
+    wanted = {rule.column for rule in rules}
+    found: dict[str, pa.Array] = {}
+    available: set[str] = set()
+    for path in job.shard.inputs["tags"].values():
+        table = read_shard(output.storage, path)
+        available.update(table.column_names)
+        if table.num_rows != rows:
+            raise IntegrityError(f"{job.stage}/{job.shard.key}: {rows} documents but {table.num_rows} rows in {path}")
+        found.update({name: column(table, name) for name in wanted & set(table.column_names)})
+    check(rules, sorted(available))
+    return found
+
+
+def select(columns: Mapping[str, pa.Array], rules: Sequence[Rule], rows: int) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]:
+    """Return the selection's columns and, for each row, the index of its first failing rule (-1: kept).
+
+    Columns: keep (bool), reason (string, null when kept), and `fails_{rule}` (bool) for every rule alone.
+    """
+    first = np.full(rows, -1, np.int64)
+    verdicts: dict[str, pa.Array] = {}
+    for i, rule in enumerate(rules):
+        fails = evaluate(rule, columns[rule.column]).to_numpy(zero_copy_only=False).astype(bool)
+        verdicts[FAILS + rule.name] = pa.array(fails)
+        first[(first < 0) & fails] = i
+    names = pa.array([rule.name for rule in rules], pa.string())
+    reason = names.take(pa.array(first, mask=first < 0))
+    return pa.table({KEEP: pa.array(first < 0), REASON: reason, **verdicts}), first

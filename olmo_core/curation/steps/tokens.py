@@ -1,0 +1,206 @@
+"""Tokenization and packing: the corpus as token ids, then as headerless memory-mapped shards in one shuffled order.
+
+Tokenization leaves, for each corpus shard, its ids and an index, both in the order of the shuffle. Packing gives every
+token shard a range of the shuffle's hashes, so that it reads one contiguous piece of each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from olmo_core import assets
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import FinishedShard, Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.sampling import stable_hashes
+from olmo_core.documents.shards import column, read_shard, text_sizes
+from olmo_core.errors import InputError, IntegrityError
+from olmo_core.tokens.tokenizer import Tokenizer
+
+TOKENIZATION_VERSION = 1
+PACKING_VERSION = 1
+IDS, NPY, INDEX = ".ids", ".npy", ".index"
+_HASHES = 1 << 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizationRecipe:
+    """What decides the ids and their order."""
+
+    seed: int
+    tokenizer: str
+    tokenizer_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackingRecipe:
+    """What decides how documents fall into token shards."""
+
+    shard_tokens: int
+
+
+def tokenization_step(recipe: CorpusRecipe, corpus: ArtifactRef) -> Step:
+    """Return the step that encodes every corpus shard, an end-of-text token after each document."""
+    name = recipe.tokens.tokenizer
+    return Step(
+        stage="tokenization",
+        source="all",
+        version=TOKENIZATION_VERSION,
+        kind=Kind.ATTRIBUTES,
+        name=f"{recipe.name}-tokenization",
+        recipe=TokenizationRecipe(seed=recipe.seed, tokenizer=name, tokenizer_sha256=assets.identity(name)),
+        inputs={"corpus": corpus},
+        shards=_corpus_shards,
+        work=_encode,
+        outputs=lambda shard: [shard.key, shard.key + IDS],
+    )
+
+
+def _corpus_shards(inputs: Mapping[str, Manifest]) -> list[Shard]:
+    return [
+        Shard(key=o.key, identity={"corpus": o.digest}, inputs={"corpus": o.path, "source": o.key.split("/")[0]}, size=o.size)
+        for o in inputs["corpus"].objects
+    ]
+
+
+def _encode(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    recipe: TokenizationRecipe = job.recipe[0]
+    tokenizer = Tokenizer.from_file(assets.fetch(recipe.tokenizer))
+    table = read_shard(output.storage, job.shard.inputs["corpus"], ["id", "copy", "text"])
+    source = job.shard.inputs["source"]
+    hashes = stable_hashes(recipe.seed, "shuffle", source, table.column("id").to_pylist(), table.column("copy").to_pylist())
+    order = np.argsort(hashes, kind="stable")
+    sizes = text_sizes(table)[order]
+    ids, offsets = tokenizer.encode(column(table, "text").take(pa.array(order)))
+    lengths = np.diff(offsets) + 1
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if len(lengths) else np.zeros(0, np.int64)
+    total = int(lengths.sum())
+    out = np.empty(total, tokenizer.dtype)
+    ends = starts + lengths - 1
+    out[ends] = tokenizer.end_of_text_id
+    body = np.ones(total, bool)
+    body[ends] = False
+    out[body] = ids
+    index = pa.table(
+        {
+            "hash": pa.array(hashes[order]),
+            "row": pa.array(order.astype(np.int64)),
+            "start": pa.array(starts),
+            "length": pa.array(lengths.astype(np.int64)),
+            "bytes": pa.array(sizes),
+        }
+    )
+    meta = {"tokens": total, "source": source, "dtype": str(tokenizer.dtype)}
+    output.table(job.shard.key, index, meta)
+    with output.raw(job.shard.key, IDS, rows=total, meta=meta) as handle:
+        handle.write(memoryview(out).cast("B") if total else b"")
+    ledger = Ledger()
+    ledger.read.add(table.num_rows, int(sizes.sum()))
+    ledger.kept.add(table.num_rows, int(sizes.sum()))
+    return ledger, {"tokens": total, "tokens_by_source": {source: total}}
+
+
+def packing_step(recipe: CorpusRecipe, tokenization: ArtifactRef) -> Step:
+    """Return the step that writes the token artifact: `00000.npy`, ... and the index from tokens back to documents."""
+    own = PackingRecipe(shard_tokens=recipe.tokens.shard_tokens)
+    return Step(
+        stage="packing",
+        source="all",
+        version=PACKING_VERSION,
+        kind=Kind.TOKENS,
+        name=recipe.name,
+        recipe=own,
+        inputs={"tokenization": tokenization},
+        shards=lambda inputs: _ranges(inputs["tokenization"], own.shard_tokens),
+        work=_pack,
+        check=_check_not_empty,
+        outputs=lambda shard: [shard.key + NPY, shard.key + INDEX],
+    )
+
+
+def _ranges(tokenization: Manifest, shard_tokens: int) -> list[Shard]:
+    objects = {o.key: o for o in tokenization.objects}
+    indexes = [o for o in tokenization.objects if not o.key.endswith(IDS)]
+    total = sum(int(o.meta.get("tokens", 0)) for o in indexes)
+    count = max(1, -(-total // shard_tokens))
+    entries = [(o.key, o.path, objects[o.key + IDS].path, o.meta.get("dtype", "uint16")) for o in indexes]
+    digests = [[o.key, o.digest, objects[o.key + IDS].digest] for o in indexes]
+    return [
+        Shard(key=f"{i:05d}", identity={"part": [i, count], "shards": digests}, inputs={"entries": entries, "part": (i, count)}, size=total // count)
+        for i in range(count)
+    ]
+
+
+def _pack(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    part, count = job.shard.inputs["part"]
+    low, high = part * _HASHES // count, (part + 1) * _HASHES // count - 1
+    pieces: list[pa.Table] = []
+    tokens: list[npt.NDArray[Any]] = []
+    for number, (key, index_path, ids_path, dtype) in enumerate(job.shard.inputs["entries"]):
+        index = read_shard(output.storage, index_path)
+        hashes = index.column("hash").to_numpy()
+        first, last = np.searchsorted(hashes, np.uint64(low)), np.searchsorted(hashes, np.uint64(high), side="right")
+        if first == last:
+            continue
+        piece = index.slice(first, last - first)
+        start = piece.column("start")[0].as_py()
+        length = int(np.sum(piece.column("length").to_numpy()))
+        width = np.dtype(dtype).itemsize
+        raw = output.storage.read(ids_path, start=start * width, length=length * width)
+        if len(raw) != length * width:
+            raise IntegrityError(f"{ids_path}: {len(raw)} bytes of ids, expected {length * width}; `olmo artifacts verify` checks it")
+        tokens.append(np.frombuffer(raw, dtype))
+        pieces.append(piece.append_column("entry", pa.array(np.full(len(piece), number))).append_column("key", pa.array([key] * len(piece))))
+    ledger = Ledger()
+    if not pieces:
+        return ledger, {}
+    whole = pa.concat_tables(pieces).combine_chunks()
+    order = np.lexsort((whole.column("row").to_numpy(), whole.column("entry").to_numpy(), whole.column("hash").to_numpy()))
+    lengths = whole.column("length").to_numpy()
+    origin = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    ids = np.concatenate(tokens)[gather(origin[order], lengths[order])]
+    starts = np.concatenate([[0], np.cumsum(lengths[order])[:-1]])
+    keys = whole.column("key").take(pa.array(order)).to_pylist()
+    index = pa.table(
+        {
+            "start": pa.array(starts.astype(np.int64)),
+            "length": pa.array(lengths[order]),
+            "source": pa.array([k.split("/")[0] for k in keys], pa.string()),
+            "shard": pa.array(keys, pa.string()),
+            "row": whole.column("row").take(pa.array(order)),
+        }
+    )
+    meta = {"tokens": len(ids), "dtype": str(ids.dtype), "documents": len(keys)}
+    with output.raw(job.shard.key, NPY, rows=len(ids), meta=meta) as handle:
+        handle.write(memoryview(np.ascontiguousarray(ids)).cast("B"))
+    output.table(job.shard.key + INDEX, index, meta)
+    size = int(np.sum(whole.column("bytes").to_numpy()))
+    ledger.read.add(len(keys), size)
+    ledger.kept.add(len(keys), size)
+    return ledger, {"tokens": len(ids)}
+
+
+def gather(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the positions of runs laid end to end: starts[0], starts[0] + 1, ..., then those of starts[1], and so on."""
+    total = int(lengths.sum())
+    steps = np.ones(total, np.int64)
+    ends = np.cumsum(lengths)
+    if total:
+        steps[0] = starts[0]
+        steps[ends[:-1]] = starts[1:] - (starts[:-1] + lengths[:-1] - 1)
+    return np.cumsum(steps)
+
+
+def _check_not_empty(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:
+    if not any(shard.objects for shard in shards):
+        raise InputError("no document survived: there are no tokens to write; look at the waterfall for the stage that dropped them, and loosen it")

@@ -1,0 +1,66 @@
+"""Reading shards back: tables from Parquet objects of a store, and cutting documents into shards of a given size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from olmo_core.errors import IntegrityError, StorageError
+from olmo_core.storage import Storage
+
+
+def read_shard(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a shard's rows, or some of its columns. Raises IntegrityError when the object is no whole Parquet file."""
+    try:
+        with storage.open(path) as handle:
+            return pq.read_table(handle, columns=list(columns) if columns is not None else None)
+    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise IntegrityError(
+            f"{storage.url(path)} is damaged: {error}; `olmo artifacts verify` checks all of its artifact"
+        ) from error
+
+
+def column(table: pa.Table, name: str) -> pa.Array:
+    """Return one column of a table as a single array."""
+    combined = table.column(name).combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def text_sizes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the UTF-8 bytes of each row's text (n,)."""
+    sizes = pc.binary_length(table.column("text"))
+    return np.asarray(sizes.combine_chunks().to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def cut(tables: Iterable[pa.Table], target_bytes: int) -> Iterator[pa.Table]:
+    """Yield the same rows as tables of at most `target_bytes` of text, or of one longer document.
+
+    Where the cuts fall depends on the rows only, not on how they came in. Yields one empty table when there are no rows.
+    """
+    pending: list[pa.Table] = []
+    held = 0
+    schema: pa.Schema | None = None
+    empty = True
+    for table in tables:
+        schema = table.schema
+        start = 0
+        sizes = text_sizes(table)
+        for row, size in enumerate(sizes.tolist()):
+            if held and held + size > target_bytes:
+                pending.append(table.slice(start, row - start))
+                yield pa.concat_tables(pending).combine_chunks()
+                pending, held, start, empty = [], 0, row, False
+            held += size
+        pending.append(table.slice(start))
+    rest = pa.concat_tables(pending).combine_chunks() if pending else None
+    if rest is not None and (rest.num_rows or empty):
+        yield rest
+    elif empty and schema is None:
+        yield from ()

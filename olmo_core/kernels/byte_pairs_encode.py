@@ -1,0 +1,75 @@
+"""From the UTF-8 bytes of many texts to token ids: the compiled encoder's entry point."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from olmo_core.kernels.byte_pairs import SHORT
+from olmo_core.kernels.byte_pairs_loads import load8
+from olmo_core.kernels.byte_pairs_words import SHORT_BYTES, emit_long, emit_short
+from olmo_core.kernels.pretokens import literal_at, piece_end, space_run_at
+from olmo_core.kernels.unicode_classes import LITERAL
+
+SLACK = 16
+"""Elements to leave behind the ids: the kernel stores up to seven past the last one."""
+
+
+class Vocabulary(NamedTuple):
+    """What the encoder reads of a tokenizer with 16-bit ids."""
+
+    byte_ids: npt.NDArray[np.int64]
+    """int64[256]: the id of each byte; 0 for bytes that valid UTF-8 never holds."""
+    pairs: npt.NDArray[np.uint64]
+    """The merges, as `byte_pairs.pair_table` gives them."""
+    run_ids: npt.NDArray[np.uint16]
+    """uint16[longest run + 1]: the id of n spaces, for n from 2 up; fewer than 3 where no run is an added token."""
+    literals: npt.NDArray[np.uint8]
+    """uint8[literals, pretokens.LITERAL_ROW]: the other added tokens: length, then bytes; longest first."""
+    literal_ids: npt.NDArray[np.uint16]
+    """uint16[literals]."""
+    kinds: npt.NDArray[np.uint8]
+    """uint8[unicode_classes.TABLE_SIZE]: kinds of code points, with LITERAL set where a literal may begin."""
+
+
+@njit(nogil=True, cache=True)
+def encode_rows(text, offsets, vocabulary, words, ids, id_offsets):  # type: ignore[no-untyped-def]
+    """Write the ids of all rows to `ids` and where each row's begin to `id_offsets` (int64[rows + 1]).
+
+    `text` (uint8, padded) and `offsets` (int64[rows + 1]) are valid UTF-8 in normal form C; `ids` (uint16) has as many
+    elements as the text has bytes, plus SLACK. Returns the number of ids.
+    """
+    # Arrays are passed one by one below: inside tuples, numba counts references at every call, ten times the work.
+    byte_ids, pairs, run_ids, literals, literal_ids, kinds = vocabulary
+    short, long = words
+    longest_run = run_ids.shape[0] - 1
+    scratch = np.empty(2 * SHORT, np.int64)
+    to = 0
+    id_offsets[0] = 0
+    for row in range(offsets.shape[0] - 1):
+        at, end = offsets[row], offsets[row + 1]
+        while at < end:
+            run = space_run_at(text, at, end, longest_run)
+            if run:
+                ids[to] = run_ids[run]
+                to += 1
+                at += run
+                continue
+            if load8(kinds, load8(text, at)) & LITERAL:
+                literal = literal_at(text, at, end, literals)
+                if literal >= 0:
+                    ids[to] = literal_ids[literal]
+                    to += 1
+                    at += np.int64(literals[literal, 0])
+                    continue
+            stop = piece_end(text, at, end, kinds, longest_run, literals)
+            if stop - at <= SHORT_BYTES:
+                to = emit_short(text, at, stop, short, byte_ids, pairs, scratch, ids, to)
+            else:
+                to = emit_long(text, at, stop, long, byte_ids, pairs, scratch, ids, to)
+            at = stop
+        id_offsets[row + 1] = to
+    return to

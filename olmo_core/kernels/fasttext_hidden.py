@@ -1,0 +1,293 @@
+"""From texts to fastText's hidden vectors: the mean of the input rows of a text's words, n-grams and line end.
+
+Bit-equal to the library (0.9.2) because the rows are summed in its order: all words of the text with their character
+n-grams, the row of `</s>`, then the word n-grams. The rows of a word are looked up in a bounded cache of row *lists*:
+a cache of summed vectors would be faster and differ by up to 3e-5.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from olmo_core.kernels.byte_pairs_loads import load64, trailing_zeros
+from olmo_core.kernels.fasttext_rows import (
+    LANES,
+    WINDOW,
+    add_all_columns,
+    bracketed,
+    buckets_to_rows,
+    character_buckets,
+    find_entry,
+    has_label_prefix,
+    word_hash,
+)
+
+NGRAM_FACTOR = np.uint64(116049371)
+
+HASHES_AT_ONCE = 1 << 16
+"""Word hashes that are kept for word n-grams; a text with more words is split a second time."""
+
+CACHE_SLOTS = 1 << 18
+CACHE_ROWS = 1 << 22
+"""Default size of a word cache: up to 131,072 words of at most 15 bytes, 8 MiB of keys, 16 MiB of rows."""
+
+SLOT_FIELDS = 4
+"""Numbers in a slot: bytes 0 to 7 of the word; bytes 8 to 14 and its length; place, count and kind of its rows; hash."""
+
+LONGEST_CACHED = 15
+HIGH_BITS = np.uint64(0x8080808080808080)
+LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
+SPACES = np.uint64(0x2020202020202020)
+FROM_TAB = np.uint64(0x7777777777777777)  # carries into the high bit from 9 up
+BEYOND_RETURN = np.uint64(0x7272727272727272)  # carries into the high bit from 14 up
+MIX_LOW = np.uint64(0x9E3779B97F4A7C15)
+MIX_HIGH = np.uint64(0xD6E8FEB86659FD93)
+END_OF_LINE = np.uint64(0x3E732F3C)  # "</s>" as a little-endian number
+END_HASH = np.int32(-677604519)  # word_hash of "</s>"
+
+ONE = np.uint64(1)
+TWO = np.uint64(2)
+THREE = np.uint64(3)
+BYTE_BITS = np.uint64(8)
+LENGTH_SHIFT = np.uint64(56)
+SLOT_SIZE = np.uint64(SLOT_FIELDS)
+LOW_HALF = np.uint64(0xFFFFFFFF)
+COUNT_SHIFT = np.uint64(32)
+COUNT_MASK = np.uint64(0x7FFFFFFF)
+KIND_SHIFT = np.uint64(63)
+FOLD = np.uint64(31)
+INDEX_SHIFT = np.uint64(40)
+
+
+class WordCache(NamedTuple):
+    """Rows of the words seen so far. Not for two threads at once; what it holds never changes a result."""
+
+    keys: npt.NDArray[np.uint64]
+    """Hash table, `SLOT_FIELDS` numbers a slot; a word of up to 15 bytes is its own key, so nothing can collide."""
+
+    rows: npt.NDArray[np.uint32]
+    """The row lists, one after the other."""
+
+    filled: npt.NDArray[np.int64]
+    """Number of words and of rows held; when either is full, the cache starts anew at the next text."""
+
+
+def word_cache(slots: int = CACHE_SLOTS, rows: int = CACHE_ROWS) -> WordCache:
+    """Return an empty cache of `slots` slots (a power of two, at most half of them used; 1: caches nothing)."""
+    if slots & (slots - 1) or slots > 1 << 24:
+        raise ValueError(f"{slots} slots: a word cache has a power of two of them, at most 2**24")
+    return WordCache(np.zeros(slots * SLOT_FIELDS, np.uint64), np.zeros(rows, np.uint32), np.zeros(2, np.int64))
+
+
+@njit(nogil=True, cache=True)
+def separators(block):
+    """Return a word with the high bit set in each byte of `block` that separates words: 0, 9 to 13 and 32."""
+    low = block & LOW_BITS
+    other_than_space = ((block ^ SPACES) & LOW_BITS) + LOW_BITS | block ^ SPACES
+    other_than_nul = low + LOW_BITS | block
+    controls = (low + FROM_TAB) & ~(low + BEYOND_RETURN) & ~block
+    return (~other_than_space | ~other_than_nul | controls) & HIGH_BITS
+
+
+@njit(nogil=True, cache=True)
+def next_word(text, start, end):
+    """Return `(start, end)` of the first word from `start` on; both are `end` when there is none."""
+    while start < end:
+        found = separators(load64(text, start))
+        if found & np.uint64(0x80) == 0:
+            break
+        start += 1
+    after = start
+    while after < end:
+        found = separators(load64(text, after))
+        if found != 0:
+            after += trailing_zeros(found) >> 3
+            break
+        after += 8
+    return start, min(after, end)
+
+
+@njit(nogil=True, cache=True)
+def space_at(text, i, end):
+    """Return the bytes of the white space that begins at byte `i`, 0 if none does; `str.isspace` is the definition."""
+    lead = text[i]
+    if lead < 0x80:
+        return 1 if lead == 32 or 9 <= lead <= 13 or 28 <= lead <= 31 else 0
+    if lead == 0xC2 and i + 1 < end:
+        return 2 if text[i + 1] == 0x85 or text[i + 1] == 0xA0 else 0
+    if (lead == 0xE1 or lead == 0xE2 or lead == 0xE3) and i + 2 < end:
+        point = (np.int64(lead) & 0x0F) << 12 | (np.int64(text[i + 1]) & 0x3F) << 6 | (np.int64(text[i + 2]) & 0x3F)
+        if 0x2000 <= point <= 0x200A or point == 0x2028 or point == 0x2029 or point == 0x202F:
+            return 3
+        if point == 0x1680 or point == 0x205F or point == 0x3000:
+            return 3
+    return 0
+
+
+@njit(nogil=True, cache=True)
+def stripped(text, start, end):
+    """Return `(start, end)` without white space on either side, as `str.strip` does."""
+    while start < end:
+        size = space_at(text, start, end)
+        if size == 0:
+            break
+        start += size
+    while start < end:
+        size = 1
+        while size <= 3 and end - size >= start and space_at(text, end - size, end) != size:
+            size += 1
+        if size > 3 or end - size < start:
+            break
+        end -= size
+    return start, end
+
+
+@njit(nogil=True, cache=True)
+def add_word(sums, at, matrix, columns, lexicon, text, start, end, code, window, rows):
+    """Add the rows of a word of any length to the sum at `at`; return `(is a word, number of rows)`: labels are none.
+
+    The rows of a word shorter than `WINDOW` are left in `rows`.
+    """
+    entry = find_entry(lexicon, text, start, end, code)
+    if entry >= lexicon.words or (entry < 0 and has_label_prefix(text, start, end)):
+        return False, 0
+    rows[0] = max(entry, 0)
+    count = np.int64(entry >= 0)
+    total = 0
+    if lexicon.longest > 0:
+        for base in range(0, end - start + 2, WINDOW):
+            if base > 0:
+                add_all_columns(sums, at, matrix, columns, rows, 0, count)
+                total += count
+                count = 0
+            size = bracketed(text, start, end, base, window)
+            first = count
+            count = character_buckets(lexicon, window, size, base, rows, count)
+            buckets_to_rows(lexicon, rows, first, count)
+    add_all_columns(sums, at, matrix, columns, rows, 0, count)
+    return True, total + count
+
+
+@njit(nogil=True, cache=True)
+def add_ngrams(sums, at, matrix, columns, lexicon, hashes, width, rows):
+    """Add the rows of all n-grams of 2 to `width` words to the sum at `at`; return how many. `hashes` is int32."""
+    total = 0
+    kept = lexicon.bucket_kept
+    for i in range(len(hashes)):
+        code = np.uint64(np.int64(hashes[i]))
+        count = 0
+        for j in range(i + 1, min(i + width, len(hashes))):
+            code = code * NGRAM_FACTOR + np.uint64(np.int64(hashes[j]))
+            bucket = np.int64(code % np.uint64(lexicon.bucket))
+            rows[count] = bucket
+            count += np.int64(kept[bucket >> 3] >> (bucket & 7) & 1) if len(kept) > 0 else 1
+        buckets_to_rows(lexicon, rows, 0, count)
+        add_all_columns(sums, at, matrix, columns, rows, 0, count)
+        total += count
+    return total
+
+
+@njit(nogil=True, cache=True)
+def cache_key(text, start, size):
+    """Return the two numbers that hold a word of at most 15 bytes and its length."""
+    low = load64(text, start)
+    if size < 8:
+        return low & ((ONE << (BYTE_BITS * np.uint64(size))) - ONE), np.uint64(size) << LENGTH_SHIFT
+    rest = (ONE << (BYTE_BITS * np.uint64(size - 8))) - ONE
+    return low, load64(text, start + 8) & rest | np.uint64(size) << LENGTH_SHIFT
+
+
+@njit(nogil=True, cache=True)
+def cache_slot(keys, low, high):
+    """Return the index in `keys` of the slot that holds the word, or of the empty slot where it would go."""
+    mask = np.uint64(len(keys) // SLOT_FIELDS - 1)
+    slot = ((low ^ high * MIX_HIGH ^ low >> FOLD) * MIX_LOW >> INDEX_SHIFT) & mask
+    while True:
+        index = slot * SLOT_SIZE
+        held = keys[index + ONE]
+        if held == 0 or (held == high and keys[index] == low):
+            return index
+        slot = (slot + ONE) & mask
+
+
+@njit(nogil=True, cache=True)
+def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, sums, counts):
+    """Fill `sums` (float32, flat, one padded row a text) with hidden vectors and `counts` (int64) with rows added up.
+
+    Text i is bytes `starts[i]` to `ends[i]` of `text`, stripped of white space, and line feeds inside it are spaces;
+    a literal `</s>` ends it. `matrix`: float32, flat, row-major with `columns` >= 16 columns. `width`: longest word
+    n-gram. The first `columns` numbers of a row of `sums` are the result; a count of 0 means that there is none.
+    """
+    keys = cache.keys
+    padded = len(sums) // max(len(starts), 1)
+    capacity = len(keys) // SLOT_FIELDS // 2
+    most = WINDOW * max(lexicon.longest - lexicon.shortest + 1, 1) + max(width, 1)
+    rows = np.empty(most, np.uint32)
+    window = np.zeros(WINDOW + 4 * max(lexicon.longest, 0) + 1, np.int8)
+    hashes = np.empty(0, np.int32)
+    for document in range(len(starts)):
+        at = document * padded
+        sums[at : at + padded] = np.float32(0)
+        start, end = stripped(text, starts[document], ends[document])
+        if width > 1 and len(hashes) < (end - start) // 2 + 2:
+            hashes = np.empty((end - start) // 2 + 2, np.int32)
+        if cache.filled[0] >= capacity or cache.filled[1] > len(cache.rows) - most:
+            keys[:] = np.uint64(0)
+            cache.filled[:] = 0
+        words = 0
+        total = 0
+        while True:
+            start, after = next_word(text, start, end)
+            size = after - start
+            if size == 0 or (size == 4 and load64(text, start) & LOW_HALF == END_OF_LINE):
+                break
+            if size <= LONGEST_CACHED:
+                low, high = cache_key(text, start, size)
+                slot = cache_slot(keys, low, high)
+                if keys[slot + ONE] != 0:
+                    entry = keys[slot + TWO]
+                    count = np.int64(entry >> COUNT_SHIFT & COUNT_MASK)
+                    add_all_columns(sums, at, matrix, columns, cache.rows, np.int64(entry & LOW_HALF), count)
+                    is_word = entry >> KIND_SHIFT != 0
+                    code = np.uint32(keys[slot + THREE])
+                else:
+                    code = word_hash(text, start, after)
+                    is_word, count = add_word(sums, at, matrix, columns, lexicon, text, start, after, code, window, rows)
+                    if cache.filled[0] < capacity and cache.filled[1] <= len(cache.rows) - most:
+                        first = cache.filled[1]
+                        cache.rows[first : first + count] = rows[:count]
+                        cache.filled[0] += 1
+                        cache.filled[1] += count
+                        keys[slot] = low
+                        keys[slot + ONE] = high
+                        keys[slot + TWO] = (
+                            np.uint64(first) | np.uint64(count) << COUNT_SHIFT | np.uint64(is_word) << KIND_SHIFT
+                        )
+                        keys[slot + THREE] = np.uint64(code)
+            else:
+                code = word_hash(text, start, after)
+                is_word, count = add_word(sums, at, matrix, columns, lexicon, text, start, after, code, window, rows)
+            total += count
+            if width > 1 and is_word:
+                hashes[words] = np.int32(code)
+                words += 1
+            start = after
+        if lexicon.end_row >= 0:
+            rows[0] = lexicon.end_row
+            add_all_columns(sums, at, matrix, columns, rows, 0, 1)
+            total += 1
+        if width > 1:
+            hashes[words] = END_HASH
+            total += add_ngrams(sums, at, matrix, columns, lexicon, hashes[: words + 1], width, rows)
+        counts[document] = total
+        if total > 0:
+            scale = np.float32(1.0 / total)
+            for column in range(padded):
+                sums[at + column] *= scale
+        shift = padded - columns  # the last block begins at column `columns - LANES`
+        for column in range(padded - LANES, columns):
+            sums[at + column] = sums[at + column + shift]

@@ -1,0 +1,91 @@
+"""Character classes for the PII kernels: white space, digits and letters at a byte position of UTF-8 text."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from olmo_core.kernels.words import code_point, sequence_length
+
+SPACE = 1
+"""`str.isspace()`, which is what `\\s` means in Python's `re`."""
+
+DIGIT = 2
+"""`str.isdecimal()`, which is what `\\d` means in Python's `re`: Arabic-Indic and full-width digits, for example."""
+
+LETTER = 4
+"""`str.isalpha()` below U+0E00: letters of scripts that put spaces between words (Latin to Arabic, not Thai, not Han).
+Text runs into an address without a space in the others, so their letters are not part of one."""
+
+ADDRESS = 8
+"""ASCII characters of the part of an e-mail address before the @, letters and digits aside: `. _ % + - ' &`."""
+
+MARK = 16
+"""A byte at which a PII kernel has to look: `@`, `+`, ASCII digits, and first bytes of digits outside ASCII."""
+
+FIRST_SPACELESS = 0x0E00
+
+
+@lru_cache(maxsize=1)
+def pii_classes() -> npt.NDArray[np.uint8]:
+    """Return the bits above for each code point (0.2 s, once); `MARK` is for byte values, not code points.
+
+    2**21 entries, so that no four-byte sequence, even an invalid one, reads outside the table.
+    """
+    points = range(0x110000)
+    table = np.zeros(1 << 21, np.uint8)
+    table[: len(points)] |= np.fromiter(map(str.isspace, map(chr, points)), np.uint8, len(points)) * np.uint8(SPACE)
+    digits = np.fromiter(map(str.isdecimal, map(chr, points)), np.uint8, len(points))
+    table[: len(points)] |= digits * np.uint8(DIGIT)
+    letters = np.fromiter(map(str.isalpha, map(chr, range(FIRST_SPACELESS))), np.uint8, FIRST_SPACELESS)
+    table[:FIRST_SPACELESS] |= letters * np.uint8(LETTER)
+    for character in "._%+-'&":
+        table[ord(character)] |= ADDRESS
+    table[[ord("@"), ord("+")]] |= MARK
+    for point in np.nonzero(digits)[0]:
+        table[chr(point).encode()[0]] |= MARK
+    table.setflags(write=False)
+    return table
+
+
+@njit(nogil=True, cache=True, inline="always")
+def class_at(text, i, classes):
+    """Return the class bits of the character that begins at byte `i`."""
+    byte = text[i]
+    return classes[byte] if byte < 0x80 else classes[code_point(text, i)]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def character_before(text, i):
+    """Return the first byte of the character that ends just before byte `i` (`i` is not the text's beginning)."""
+    i -= 1
+    while text[i] & 0xC0 == 0x80:
+        i -= 1
+    return i
+
+
+@njit(nogil=True, cache=True)
+def skip_digits(text, i, end, most, classes):
+    """Return `(position behind, count)` of the run of up to `most` digits that begins at byte `i`."""
+    count = 0
+    while i < end and count < most and class_at(text, i, classes) & DIGIT:
+        i += sequence_length(text[i])
+        count += 1
+    return i, count
+
+
+@njit(nogil=True, cache=True)
+def octet_value(text, i, end):
+    """Return `(value, position behind)` of the one to three ASCII digits at byte `i`, all that there are up to three.
+
+    The value is 1000 when there is no digit.
+    """
+    value = 0
+    first = i
+    while i < end and i < first + 3 and ord("0") <= text[i] <= ord("9"):
+        value = 10 * value + text[i] - ord("0")
+        i += 1
+    return (value if i > first else 1000), i
