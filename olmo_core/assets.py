@@ -264,3 +264,15 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a network file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def identity(name: str) -> str:
+    """The sha256 an asset has, for fingerprints: the known one, or the one pinned on first use. Raises AssetError where there is neither."""
+    asset = named(name)
+    digest = asset.sha256 or _pin(asset)
+    if digest is None:
+        raise AssetError(
+            f"asset {name} has no known sha256, so nothing made with it could be named; fetch it once and accept its digest: "
+            f"`olmo assets fetch {name} --trust-first-use`"
+        )
+    return digest

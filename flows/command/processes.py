@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flows.command.project import ProcessRecord
@@ -65,24 +65,26 @@ def start_detached(command: Sequence[str], *, log: Path, directory: Path, enviro
     return process.pid
 
 
-def environment_of(pid: int) -> dict[str, str]:
-    """The environment a process was started with; empty when it is gone, another user's, or /proc has none."""
-    try:
-        raw = _PROC.joinpath(str(pid), "environ").read_bytes()
-    except OSError:
-        return {}
-    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry)
-    return {os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs}
-
-
-def marked(mark: str) -> dict[int, dict[str, str]]:
-    """All running processes whose environment has MARK=mark: process number -> environment."""
-    found = {}
+def _environments() -> Iterator[tuple[int, dict[str, str]]]:
+    """Number and starting environment of every process whose environment may be read (one's own, on Linux)."""
     for entry in _PROC.iterdir() if _PROC.is_dir() else ():
-        if entry.name.isdigit() and (environment := environment_of(int(entry.name))).get(MARK) == mark:
-            found[int(entry.name)] = environment
-    found.pop(os.getpid(), None)
-    return {pid: environment for pid, environment in found.items() if started(pid) is not None}
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                raw = entry.joinpath("environ").read_bytes()
+            except OSError:
+                continue
+            pairs = (variable.partition(b"=") for variable in raw.split(b"\0") if variable)
+            yield int(entry.name), {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def carrying(variable: str, value: str) -> list[ProcessRecord]:
+    """The running processes that were started with an environment variable of this value, whoever their parent is."""
+    return list(filter(None, (record(pid) for pid, found in _environments() if found.get(variable) == value)))
+
+
+def values_of(variable: str) -> set[str]:
+    """The values that an environment variable has in the running processes."""
+    return {found[variable] for _, found in _environments() if variable in found}
 
 
 def descendants(pid: int) -> list[int]:
@@ -107,31 +109,38 @@ def record(pid: int) -> ProcessRecord | None:
     return None if since is None else ProcessRecord(pid=pid, started=since)
 
 
-def end(
-    records: Iterable[ProcessRecord],
-    *,
-    grace: float,
-    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL),
-) -> dict[int, signal.Signals | None]:
-    """End processes: each signal in turn to those still running, `grace` seconds in all before the last one.
+def ask(process: ProcessRecord | None) -> None:
+    """Send SIGTERM to a process if it still runs, and do not wait."""
+    if process is not None and is_running(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
 
-    A Prefect worker takes the first SIGTERM as a wish to finish its runs and the second as an order, hence two.
-    Returns, for each process that was running, the signal after which it was gone (None: it outlived them all).
-    A process whose number belongs to somebody else by now is left alone.
+
+def wait(waiting: Iterable[ProcessRecord], seconds: float) -> list[ProcessRecord]:
+    """Wait until processes are gone, at most some seconds; returns those that are not."""
+    deadline = time.monotonic() + seconds
+    left = [process for process in waiting if is_running(process)]
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = [process for process in left if is_running(process)]
+    return left
+
+
+def end(unwanted: Iterable[ProcessRecord], *, grace: float) -> dict[ProcessRecord, str]:
+    """End processes: SIGTERM, after half of `grace` seconds again, after all of it SIGKILL.
+
+    A Prefect worker takes the first SIGTERM as a wish to finish its runs and the second as an order. A process whose
+    number belongs to somebody else by now is left alone. Returns what it took for each process that was running:
+    `ended`, `killed`, or `still running` for one that not even SIGKILL removed (stuck in the kernel, another user's).
     """
-    left = [entry for entry in records if is_running(entry)]
-    ended: dict[int, signal.Signals | None] = {entry.pid: None for entry in left}
-    pause = grace / max(1, len(signals) - 1)
-    for position, sent in enumerate(signals):
-        for entry in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(entry.pid, sent)
-        deadline = time.monotonic() + (max(pause, 5.0) if position == len(signals) - 1 else pause)
-        while left and time.monotonic() < deadline:
-            gone = [entry for entry in left if not is_running(entry)]
-            ended.update((entry.pid, sent) for entry in gone)
-            left = [entry for entry in left if entry not in gone]
-            time.sleep(0.05 if left else 0)
-        if not left:
-            break
-    return ended
+    left = [process for process in unwanted if is_running(process)]
+    outcome = dict.fromkeys(left, "still running")
+    steps = ((signal.SIGTERM, grace / 2, "ended"), (signal.SIGTERM, grace / 2, "ended"), (signal.SIGKILL, 5.0, "killed"))
+    for sent, patience, word in steps:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, sent)
+        still = wait(left, patience)
+        outcome.update((process, word) for process in left if process not in still)
+        left = still
+    return outcome

@@ -136,13 +136,26 @@ def resolve(
     tally = np.zeros(2, np.int64)
     with _scratch_file(scratch) as file:
         set_start, set_size = _spool(documents, rows, fetch_texts, recipe, progress, batch_bytes, file)
-        hashes = np.memmap(file, np.uint64, "r") if len(rows) else np.empty(0, np.uint64)
+        hashes = np.asarray(np.memmap(file, np.uint64, "r")) if len(rows) else np.empty(0, np.uint64)
         for first in range(0, len(rows), _ROWS_AT_ONCE):
             last = min(first + _ROWS_AT_ONCE, len(rows))
             resolve_in_order(
-                first, last, shared.of_row, shared.start, shared.room, shared.filled, shared.kept, hashes,
-                set_start, set_size, recipe.threshold, partner, similarity, full, tally,
-            )  # fmt: skip
+                first,
+                last,
+                shared.of_row,
+                shared.start,
+                shared.room,
+                shared.filled,
+                shared.kept,
+                hashes,
+                set_start,
+                set_size,
+                recipe.threshold,
+                partner,
+                similarity,
+                full,
+                tally,
+            )
             if progress:
                 progress(len(rows) + last, 2 * len(rows))
         del hashes

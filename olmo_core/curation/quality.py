@@ -206,7 +206,8 @@ def _prepared(naughty_words: tuple[str, ...]) -> tuple[Terms, npt.NDArray[np.uin
 
 
 def _gopher_columns(text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
-    required = np.array([int.from_bytes(word.encode(), "little") for word in REQUIRED_WORDS], np.uint64)
+    packed = [int.from_bytes(word.encode(), "little") | len(word) << 56 for word in REQUIRED_WORDS]
+    required = np.array(packed, np.uint64)
     statistics = np.empty((ROWS, len(offsets) - 1))
     gopher_statistics(text, offsets, character_classes(), required, statistics)
     names = [name for name in COLUMNS if name.startswith("gopher_")]

@@ -15,6 +15,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -127,7 +128,16 @@ def _open(url: str) -> Any:
         return open(url, "rb", buffering=0)
     import smart_open  # here: local reading needs no cloud packages
 
-    return smart_open.open(url, "rb", compression="disable")
+    parameters = {"client": _s3_client()} if url.startswith("s3://") else {}
+    return smart_open.open(url, "rb", compression="disable", transport_params=parameters)
+
+
+@cache
+def _s3_client() -> Any:
+    import boto3  # here: local reading needs no cloud packages
+
+    # A session of its own: files are opened from several threads, and boto3's default session must not be.
+    return boto3.session.Session().client("s3")
 
 
 def decompressed(stream: HashedFile, name: str) -> Iterator[bytes]:

@@ -75,7 +75,7 @@ def gopher_statistics(text, offsets, classes, required, statistics):
     12 words with a symbol / words; 13 words with a letter / words; 14 required words; 15 lines with a bullet / lines;
     16 lines with an ellipsis / lines; 17 duplicate lines / lines; 18 characters in duplicate lines / characters of all
     words (over 1 is possible: the lines' spaces count above only). All zero for an empty text.
-    `required`: uint64 words of at most 8 bytes, first byte lowest. Counts are exact below 2**53.
+    `required`: words of at most 7 bytes as uint64, first byte lowest, size in the highest byte. Counts are exact below 2**53.
     """
     lines_at = LONGEST - SHORTEST + 7
     eights = eight_bytes(text)
@@ -98,8 +98,8 @@ def gopher_statistics(text, offsets, classes, required, statistics):
             word_characters += characters * counts[k]
             with_letter += alphabetic * counts[k]
             with_symbol += symbol * counts[k]
-            if sizes[k] <= 8:
-                packed = head(eights, firsts[k], sizes[k])
+            if sizes[k] < 8:
+                packed = head(eights, firsts[k], sizes[k]) | np.uint64(sizes[k]) << np.uint64(56)
                 for word in required:
                     needed_words += counts[k] * (word == packed)
         words = len(numbers)

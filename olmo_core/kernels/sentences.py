@@ -185,8 +185,9 @@ def sentence_end(text, start, end, classes, never, before_digit):
                 line = after
             i = after
             continue
-        if byte == 46 and i > start and text[i - 1] <= 32:  # a stop of its own: ".. note", ".NET"
-            i += 1
+        if byte == 46 and i > start and text[i - 1] <= 32:  # no word before it: ".. note", ".NET"
+            while i < end and text[i] == 46:
+                i += 1
             continue
         first = i
         stops = 0

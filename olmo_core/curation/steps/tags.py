@@ -24,7 +24,7 @@ from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import IntegrityError
 
 _NAUGHTY_WORDS = "naughty-words-en"
-STAGES = ("language", "quality", "content", "pii", "signatures")
+TAG_STAGES = ("language", "quality", "content", "pii", "signatures")
 _VERSIONS = {
     "language": language.VERSION,
     "quality": quality.VERSION,

@@ -1,0 +1,69 @@
+"""`olmo down`: end what `olmo up` started, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+
+from flows.command import processes, services
+from flows.command.project import ProcessRecord, Project, State, find_project
+from flows.command.server_api import ServerApi, ServerError
+
+SUMMARY = "end this project's flow runs, worker and Prefect server"
+DESCRIPTION = """\
+End, in this order: the worker's flow runs, the worker, the server. Each is asked to end, asked again, and killed when
+it takes longer than --grace. Only processes that `olmo up` started are touched. Runs that were under way are reported
+as Crashed, so that `prefect flow-run retry` continues them after the next `olmo up`.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "--grace", type=float, default=10, metavar="SECONDS", help="time to end before being killed (default: 10)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command; exit code 0 when nothing of it runs any more."""
+    project = find_project()
+    with project.lock():
+        state = project.read_state()
+        lines = _end_workers(project, state, arguments.grace)
+        lines += _end("server", [state.server], arguments.grace)
+        # What has lost its record, or was started by something that is gone, still carries the project's mark.
+        lines += _end("leftover", processes.carrying(processes.MARK, str(project.home)), arguments.grace)
+        state.server = state.server if processes.is_running(state.server) else None
+        state.workers = {pool: worker for pool, worker in state.workers.items() if processes.is_running(worker)}
+        project.write_state(state)
+    print("\n".join(lines) or "nothing was running")
+    return 1 if any(line.endswith(processes.STILL_RUNNING) for line in lines) else 0
+
+
+def _end_workers(project: Project, state: State, grace: float) -> list[str]:
+    """End workers and their flow runs while the server is still there to be told what became of the runs."""
+    lines = []
+    for pool, worker in state.workers.items():
+        # Asked once, a worker takes no new runs and leaves when those it has are over.
+        processes.ask(worker)
+        lines += _end("flow run", _flow_runs(project, worker), grace)
+        processes.wait([worker], grace)
+        lines += _end(f"worker {pool}", [worker], grace)
+        if processes.is_running(state.server):
+            try:
+                runs = services.crash_abandoned_runs(ServerApi(state.port), pool)
+                lines += [f"run {name}: reported as Crashed" for name in runs]
+            except ServerError as error:
+                lines.append(f"runs of pool {pool} not reported as Crashed: {error}")
+    return lines
+
+
+def _flow_runs(project: Project, worker: ProcessRecord) -> list[ProcessRecord]:
+    """The main process of each flow run; its children follow it, or are ended as leftovers."""
+    carrying = processes.carrying(processes.MARK, str(project.home)) or processes.descendants(worker)
+    return [each for each in carrying if each.pid != worker.pid and processes.leads_session(each)]
+
+
+def _end(what: str, unwanted: list[ProcessRecord] | list[ProcessRecord | None], grace: float) -> list[str]:
+    """End processes and say of each what it took."""
+    outcome = processes.end([process for process in unwanted if process is not None], grace=grace)
+    return [f"{what} (process {process.pid}): {word}" for process, word in outcome.items()]

@@ -1,0 +1,112 @@
+"""`olmo up`: server, work pools, deployments and worker, each made only where it is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+
+from flows.command import processes, profile, services
+from flows.command.project import Project, State, find_project, ui_url
+from flows.command.server_api import ServerApi
+from olmo_core.errors import OlmoError
+
+SUMMARY = "start the Prefect server and a worker for this project, and deploy its flows"
+DESCRIPTION = """\
+Start what is missing of: the Prefect server (on this machine only), the work pools, the deployments of prefect.yaml,
+a worker for pool `cpu`, the Prefect profile `olmo`. Run it again after changing flows or prefect.yaml; what runs
+already is left running. `olmo down` ends it all. State, logs and database are in .olmo/ (or OLMO_HOME).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--port", type=_port, help="port of the server (default: OLMO_PORT, the last one used, 4200)")
+    parser.add_argument("--limit", type=int, default=4, metavar="N", help="flow runs at once (default: %(default)s)")
+    parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="patience with each service")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command; returns its exit code."""
+    project = find_project()
+    with project.lock():
+        state = _choose_port(project, arguments.port)
+        _start_server(project, state, arguments.wait)
+        api = ServerApi(state.port)
+        template = project.directory / "deployments" / "pools" / "process.json"
+        services.create_pools(api, json.loads(template.read_text(encoding="utf-8")))
+        services.deploy(project, state.port)
+        _start_worker(project, state, arguments.limit, arguments.wait)
+    _make_profile(state.port)
+    _say_what_to_do(project, state, api)
+    return 0
+
+
+def _choose_port(project: Project, asked: int | None) -> State:
+    """The state with the port to use: as asked, by OLMO_PORT, as last time."""
+    state = project.read_state()
+    if asked is None and (named := os.environ.get("OLMO_PORT")):
+        try:
+            asked = _port(named)
+        except argparse.ArgumentTypeError as error:
+            raise services.ServiceError(f"OLMO_PORT: {error}") from error
+    if asked in (None, state.port):
+        return state
+    assert asked is not None
+    if processes.is_running(state.server):
+        raise services.ServiceError(
+            f"this project's server already runs on port {state.port}, not {asked}; `olmo down` first to move it"
+        )
+    return replace(state, port=asked)
+
+
+def _start_server(project: Project, state: State, patience: float) -> None:
+    if state.server is not None and processes.is_running(state.server):
+        print(f"server      already running (process {state.server.pid})")
+    else:
+        state.server = services.start_server(project, state.port)
+        project.write_state(state)
+        print(f"server      starting (process {state.server.pid}); the first time takes about 20 s", flush=True)
+    services.wait_for_server(project, state.port, state.server, deadline=patience)
+
+
+def _start_worker(project: Project, state: State, limit: int, patience: float) -> None:
+    pool = "cpu"
+    if processes.is_running(record := state.workers.get(pool)):
+        assert record is not None
+        print(f"worker      already running (process {record.pid})")
+        return
+    api = ServerApi(state.port)
+    for name in services.crash_abandoned_runs(api, pool):
+        print(f"run         {name} was left without a process: now Crashed; continue it with `prefect flow-run retry`")
+    record = services.start_worker(project, state.port, pool, limit=limit)
+    state.workers[pool] = record
+    project.write_state(state)
+    print(f"worker      starting (process {record.pid})", flush=True)
+    services.wait_for_worker(project, state.port, record, pool, deadline=patience)
+
+
+def _make_profile(port: int) -> None:
+    """The profile is a convenience: that it cannot be written is worth a line, not a failure."""
+    path = profile.profiles_path()
+    try:
+        if profile.write_profile(port, path):
+            print(f"profile     {profile.NAME} written to {path}; the active profile is unchanged")
+    except (OlmoError, OSError) as error:
+        print(f"profile     {profile.NAME} not written: {error}")
+
+
+def _say_what_to_do(project: Project, state: State, api: ServerApi) -> None:
+    address = ui_url(state.port)
+    print(f"dashboard   {address}/dashboard")
+    for name, deployment in sorted(api.deployments().items()):
+        print(f"deployment  {name}  {address}/deployments/deployment/{deployment['id']}")
+    print(f"logs        {project.log('server')}, {project.log('worker-cpu')}")
+    print("next        prefect deployment run build-dolma --watch")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, that is a number from 1 to 65535")
+    return int(text)

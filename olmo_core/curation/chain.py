@@ -1,0 +1,83 @@
+"""The whole chain of build-dolma as steps in order; what the flow runs and what `olmo plan` looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from olmo_core.artifacts.ref import ArtifactRef
+from olmo_core.artifacts.step import Step
+from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.steps.duplicates import duplicates_step
+from olmo_core.curation.steps.inputs import Inventory, documents_step
+from olmo_core.curation.steps.mixing import mixing_step
+from olmo_core.curation.steps.mixture import mixture_step
+from olmo_core.curation.steps.selection import selection_step
+from olmo_core.curation.steps.tags import TAG_STAGES, tag_step
+from olmo_core.curation.steps.tokens import packing_step, tokenization_step
+
+SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")
+CORPUS_STAGES = ("near-duplicates", "mixture", "mixing", "tokenization", "packing")
+
+
+@dataclass(kw_only=True)
+class Chain:
+    """Steps of a recipe by stage and source; corpus stages have the source `all`.
+
+    Steps are made on demand, each from the refs of those before it, which are known before anything is built.
+    """
+
+    recipe: CorpusRecipe
+    inventories: Mapping[str, Inventory]
+    """By source name."""
+    _made: dict[tuple[str, str], Step] = field(default_factory=dict)
+
+    def step(self, stage: str, source: str = "all") -> Step:
+        """Return the step of a stage for a source."""
+        if (stage, source) not in self._made:
+            self._made[stage, source] = self._make(stage, source)
+        return self._made[stage, source]
+
+    def ref(self, stage: str, source: str = "all") -> ArtifactRef:
+        """Return the artifact that a stage makes for a source."""
+        return self.step(stage, source).ref
+
+    def steps(self) -> list[Step]:
+        """Return all steps, each after its inputs."""
+        per_source = [self.step(stage, source.name) for source in self.recipe.sources for stage in SOURCE_STAGES]
+        return per_source + [self.step(stage) for stage in CORPUS_STAGES]
+
+    def _refs(self, stage: str) -> dict[str, ArtifactRef]:
+        return {source.name: self.ref(stage, source.name) for source in self.recipe.sources}
+
+    def _make(self, stage: str, name: str) -> Step:
+        recipe = self.recipe
+        if stage in CORPUS_STAGES:
+            return self._make_corpus(stage)
+        source = next(s for s in recipe.sources if s.name == name)
+        if stage == "inventory":
+            return self.inventories[name].step
+        if stage == "documents":
+            return documents_step(
+                source.read, self.inventories[name], shard_bytes=recipe.shard_bytes, quarantine_limit=recipe.quarantine_limit
+            )
+        documents = self.ref("documents", name)
+        if stage == "language":
+            return tag_step(stage, recipe, source, documents, None)
+        if stage in TAG_STAGES:
+            return tag_step(stage, recipe, source, documents, self.ref("language", name))
+        tags = {tag: self.ref(tag, name) for tag in TAG_STAGES if tag != "signatures"}
+        return selection_step(source, documents, tags)
+
+    def _make_corpus(self, stage: str) -> Step:
+        recipe, documents = self.recipe, self._refs("documents")
+        if stage == "near-duplicates":
+            return duplicates_step(recipe, documents, self._refs("selection"), self._refs("signatures"))
+        if stage == "mixture":
+            return mixture_step(recipe, documents, self.ref("near-duplicates"))
+        if stage == "mixing":
+            tags = {source.name: {tag: self.ref(tag, source.name) for tag in ("quality", "content", "pii")} for source in recipe.sources}
+            return mixing_step(recipe, documents, tags, self.ref("near-duplicates"), self.ref("mixture"))
+        if stage == "tokenization":
+            return tokenization_step(recipe, self.ref("mixing"))
+        return packing_step(recipe, self.ref("tokenization"))

@@ -1,0 +1,165 @@
+"""Mixing: the survivors' text is rewritten once (spans cut out, PII masked), sampled or repeated, and becomes the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.curation.corpus_recipe import CorpusRecipe, MixingRecipe, RemoveSpans
+from olmo_core.curation.pii import MASKS
+from olmo_core.curation.sampling import fractions, stable_hashes
+from olmo_core.curation.spans import Replacement, rewrite
+from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.documents.shards import column, read_shard, text_sizes
+from olmo_core.errors import RecipeError
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixRecipe:
+    """What decides the corpus, beside the rate of each source."""
+
+    mask_pii: bool
+    remove: tuple[RemoveSpans, ...]
+    min_bytes: int
+    seed: int
+
+
+def mixing_step(
+    recipe: CorpusRecipe,
+    documents: Mapping[str, ArtifactRef],
+    tags: Mapping[str, Mapping[str, ArtifactRef]],
+    duplicates: ArtifactRef,
+    mixture: ArtifactRef,
+) -> Step:
+    """Return the step that writes the corpus; `documents` is by source, `tags` by source and stage."""
+    own: MixingRecipe = recipe.mixing
+    names = sorted(documents)
+    inputs = {"near-duplicates": duplicates, "mixture": mixture}
+    for name in names:
+        inputs[f"{name}-documents"] = documents[name]
+        inputs |= {f"{name}-{stage}": tags[name][stage] for stage in _stages(own)}
+    return Step(
+        stage="mixing",
+        source="all",
+        version=VERSION,
+        kind=Kind.CORPUS,
+        name=recipe.name,
+        recipe=MixRecipe(mask_pii=own.mask_pii, remove=own.remove, min_bytes=own.min_bytes, seed=recipe.seed),
+        inputs=inputs,
+        shards=lambda manifests: _shards(manifests, names, _stages(own)),
+        work=_mix,
+        outputs=lambda shard: [shard.key],
+    )
+
+
+def _stages(recipe: MixingRecipe) -> list[str]:
+    """Return the tag stages whose spans are needed."""
+    return [*(["pii"] if recipe.mask_pii else []), *(["quality", "content"] if recipe.remove else [])]
+
+
+def _shards(inputs: Mapping[str, Manifest], sources: Sequence[str], stages: Sequence[str]) -> list[Shard]:
+    verdicts = {o.key: o for o in inputs["near-duplicates"].objects}
+    planned = inputs["mixture"].counts.get("sources", {})
+    shards = []
+    for source in sources:
+        rate = planned.get(source, {}).get("rate")
+        by_stage = {stage: {o.key: o for o in inputs[f"{source}-{stage}"].objects} for stage in stages}
+        for one in document_objects(inputs[f"{source}-documents"]):
+            verdict = verdicts[f"{source}/{one.key}"]
+            tags = {stage: by_stage[stage][one.key] for stage in stages}
+            identity = {"documents": one.digest, "verdict": verdict.digest, "rate": rate, **{s: o.digest for s, o in tags.items()}}
+            paths = {"documents": one.path, "verdict": verdict.path, "tags": {s: o.path for s, o in tags.items()}}
+            shards.append(Shard(key=f"{source}/{one.key}", identity=identity, inputs={**paths, "rate": rate, "source": source}, size=one.size))
+    return shards
+
+
+def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    recipe: MixRecipe = job.recipe[0]
+    inputs = job.shard.inputs
+    keep = column(read_shard(output.storage, inputs["verdict"], ["keep"]), "keep").fill_null(False)
+    table = read_shard(output.storage, inputs["documents"]).filter(keep)
+    tags = {}
+    for path in inputs["tags"].values():
+        one = read_shard(output.storage, path)
+        tags.update({name: column(one, name).filter(keep) for name in one.column_names})
+    sizes = text_sizes(table)
+    ledger = Ledger()
+    ledger.read.add(table.num_rows, int(sizes.sum()))
+    texts = column(table, "text")
+    replacements = _replacements(recipe, tags)
+    rewritten = rewrite(texts, replacements) if replacements else texts
+    copies = how_often(recipe.seed, inputs["source"], column(table, "id").to_pylist(), inputs["rate"])
+    stripped = pc.binary_length(pc.utf8_trim_whitespace(rewritten)).to_numpy(zero_copy_only=False)
+    short = (stripped < recipe.min_bytes) & (copies > 0)
+    unsampled = copies == 0
+    ledger.drop("not_sampled", int(unsampled.sum()), int(sizes[unsampled].sum()))
+    ledger.drop("too_short", int(short.sum()), int(sizes[short].sum()))
+    copies = np.where(short, 0, copies)
+    more = np.maximum(copies - 1, 0)
+    ledger.repeated.add(int(more.sum()), int((more * sizes).sum()))
+    ledger.kept.add(int(copies.sum()), int((copies * sizes).sum()))
+    rows = np.repeat(np.arange(table.num_rows), copies)
+    copy = np.concatenate([np.arange(n) for n in copies]) if len(rows) else np.zeros(0, np.int64)
+    mixed = table.set_column(1, "text", rewritten).take(pa.array(rows)).add_column(1, "copy", pa.array(copy.astype(np.int32), pa.int32()))
+    text_bytes = int(text_sizes(mixed).sum())
+    output.table(job.shard.key, mixed, {"text_bytes": text_bytes, "source": inputs["source"]})
+    return ledger, {"text_bytes": {inputs["source"]: text_bytes}, "documents": {inputs["source"]: len(rows)}, "masked": _masked(recipe, tags)}
+
+
+def how_often(seed: int, source: str, ids: Sequence[str], rate: float) -> npt.NDArray[np.int64]:
+    """Return how many copies of each document go in (n,): the whole part of `rate`, and one more by stable hash."""
+    whole = int(rate)
+    chance = fractions(stable_hashes(seed, "sample", source, ids))
+    return whole + (chance < rate - whole).astype(np.int64)
+
+
+def _replacements(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> list[Replacement]:
+    """Return the spans to cut or mask, removals first."""
+    found = []
+    for one in recipe.remove:
+        if one.column not in tags:
+            raise RecipeError(f"mixing.remove: there is no column {one.column!r} in quality or content; there are: {', '.join(sorted(tags))}")
+        found.append(Replacement(spans=_at_least(tags[one.column], one.at_least), text=""))
+    if recipe.mask_pii:
+        found += [Replacement(spans=_of_kind(tags["pii_spans"], kind), text=mask) for kind, mask in MASKS.items()]
+    return found
+
+
+def _chosen(spans: pa.Array, mask: pa.Array) -> pa.Array:
+    """Keep those of the spans (list column) where `mask` is true, over the flattened lists."""
+    flat = spans.flatten()
+    row = pc.list_parent_indices(spans)
+    keep = mask.fill_null(False)
+    counts = np.bincount(row.filter(keep).to_numpy(), minlength=len(spans))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), flat.filter(keep))
+
+
+def _at_least(spans: pa.Array, score: float | None) -> pa.Array:
+    if score is None:
+        return _chosen(spans, pa.array(np.ones(len(spans.flatten()), bool)))
+    return _chosen(spans, pc.greater_equal(pc.struct_field(spans.flatten(), "score"), score))
+
+
+def _of_kind(spans: pa.Array, kind: str) -> pa.Array:
+    return _chosen(spans, pc.equal(pc.struct_field(spans.flatten(), "kind"), kind))
+
+
+def _masked(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> dict[str, int]:
+    if not recipe.mask_pii:
+        return {}
+    kinds = pc.struct_field(tags["pii_spans"].flatten(), "kind")
+    return {kind: int(pc.sum(pc.equal(kinds, kind)).as_py() or 0) for kind in MASKS}

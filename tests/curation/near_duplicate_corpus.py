@@ -1,0 +1,102 @@
+"""Real prose with natural and made near-duplicates, and the plain-Python truth about it.
+
+Nothing here uses the project's code: words, shingles and Jaccard are written a second time, on Python strings and sets.
+"""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+_PROSE_NAMES = ("metadata", "licen", "copying", "notice", "authors", "copyright", "readme", "changes", "history")
+_PROSE_ENDS = (".md", ".rst", ".txt")
+
+
+@cache
+def separates(character: str) -> bool:
+    """Whether the character ends a word, by Python's Unicode tables."""
+    return unicodedata.category(character)[0] not in "LMN"
+
+
+def words(text: str) -> list[str]:
+    """Words of a text in Latin, Greek, Cyrillic or Armenian script: accents off, lower case, runs of L, M and N."""
+    plain = "".join(c for c in unicodedata.normalize("NFD", text) if not "\u0300" <= c <= "\u036f").lower()
+    plain = "".join(c for c in unicodedata.normalize("NFD", plain) if not "\u0300" <= c <= "\u036f")
+    return "".join(" " if separates(c) else c for c in plain).split()
+
+
+def shingles(text: str, width: int = 5) -> set[tuple[str, ...]]:
+    """The set of runs of `width` words; all words where there are fewer; empty without words."""
+    run = words(text)
+    if len(run) < width:
+        return {tuple(run)} if run else set()
+    return {tuple(run[i : i + width]) for i in range(len(run) - width + 1)}
+
+
+def jaccard(left: set[tuple[str, ...]], right: set[tuple[str, ...]]) -> float:
+    """Size of the intersection over size of the union."""
+    return len(left & right) / len(left | right) if left or right else 0.0
+
+
+def all_pairs(sets: list[set[tuple[str, ...]]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Every pair (i < j) that has a shingle in common, and its exact Jaccard similarity."""
+    numbers: dict[tuple[str, ...], int] = {}
+    columns = [numbers.setdefault(shingle, len(numbers)) for one in sets for shingle in one]
+    sizes = np.array([len(one) for one in sets])
+    rows = np.repeat(np.arange(len(sets)), sizes)
+    has = sparse.csr_matrix((np.ones(len(columns), np.int32), (rows, columns)), shape=(len(sets), len(numbers)))
+    common = sparse.triu(has @ has.T, k=1).tocoo()
+    pairs = np.stack([common.row, common.col], axis=1).astype(np.int64)
+    return pairs, common.data / (sizes[common.row] + sizes[common.col] - common.data)
+
+
+def real_texts(most: int, shortest: int = 400, longest: int = 20_000) -> list[str]:
+    """Up to `most` different texts of `shortest` to `longest` characters that this Python installation carries."""
+    found: dict[str, None] = {}
+    for path in _prose_files():
+        text = path.read_text("utf-8", errors="ignore")[:longest]
+        if len(text) >= shortest:
+            found[text] = None
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def _prose_files() -> Iterator[Path]:
+    folders = [Path(sysconfig.get_paths()["purelib"]), Path("/usr/share/doc"), Path("/usr/share/common-licenses")]
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            name = path.name.lower()
+            if (name.endswith(_PROSE_ENDS) or any(part in name for part in _PROSE_NAMES)) and path.is_file():
+                if path.suffix not in (".py", ".pyc", ".gz", ".so") and not path.is_symlink():
+                    yield path
+
+
+def edited(text: str, similarity: float, seed: int) -> str:
+    """The text with words replaced, dropped or put in, as many as leave about that Jaccard similarity.
+
+    An edit of one word of a long text destroys 5 shingles on either side, so a share f of edited words leaves
+    (1 - f)^5 of them in common: J = c / (2 - c) with c = (1 - f)^5.
+    """
+    chance = random.Random(seed)
+    run = text.split()
+    share = 1.0 - (2.0 * similarity / (1.0 + similarity)) ** 0.2
+    changed: list[str] = []
+    for word in run:
+        if chance.random() >= share:
+            changed.append(word)
+            continue
+        action = chance.randrange(3)
+        if action == 0:
+            changed.append(f"edit{chance.randrange(10**6)}")
+        elif action == 1:
+            changed += [word, f"more{chance.randrange(10**6)}"]
+    return " ".join(changed)
