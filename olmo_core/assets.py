@@ -66,6 +66,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def identity(name: str) -> str:
+    """The sha256 an asset has, for fingerprints: the known one, or the one recorded at first use on this machine.
+
+    AssetError where there is neither.
+    """
+    asset = named(name)
+    digest = asset.sha256 or _pin(asset)
+    if digest is None:
+        raise AssetError(
+            f"asset {name} has no known sha256, so nothing made with it can be named. Put the digest you trust into the"
+            f" recipe (sha256), or accept the first one seen: `olmo assets fetch {name} --trust-first-use`"
+        )
+    return digest
+
+
 def cached(asset: Asset, sha256: str | None = None) -> Path | None:
     """The asset's verified file if the cache has it, without looking elsewhere; None otherwise."""
     digest = sha256 or asset.sha256 or _pin(asset)
@@ -137,13 +152,14 @@ def _wanted(asset: Asset, sha256: str | None, trust_first_use: bool) -> str | No
         if sha256 not in (None, asset.sha256):
             raise AssetError(f"asset {asset.name} has sha256 {asset.sha256}, but {sha256} was asked for")
         return asset.sha256
-    if sha256 is None and not trust_first_use:
+    digest = sha256 or _pin(asset)
+    if digest is None and not trust_first_use:
         raise AssetError(
             f"asset {asset.name} has no sha256 known to this project, so what a place gives cannot be verified. Put the"
             " digest you trust into the recipe (sha256), or accept the first one seen (trust_first_use), which is then"
             " recorded"
         )
-    return sha256 or _pin(asset)
+    return digest
 
 
 def _pin(asset: Asset) -> str | None:
@@ -264,15 +280,3 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a network file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def identity(name: str) -> str:
-    """The sha256 an asset has, for fingerprints: the known one, or the one pinned on first use. Raises AssetError where there is neither."""
-    asset = named(name)
-    digest = asset.sha256 or _pin(asset)
-    if digest is None:
-        raise AssetError(
-            f"asset {name} has no known sha256, so nothing made with it could be named; fetch it once and accept its digest: "
-            f"`olmo assets fetch {name} --trust-first-use`"
-        )
-    return digest

@@ -163,11 +163,20 @@ def test_first_use_is_recorded_and_held_to(site: Site, cache: Path) -> None:
     thing = asset(Url(url=f"{site.root}/a"), sha256=None, size=None)
     path = assets.obtain(thing, trust_first_use=True)
     assert (cache / "pins" / "thing.bin").read_text() == SHA + "\n"
-    assert assets.cached(thing) == path
+    assert assets.cached(thing) == assets.obtain(thing) == path
     path.unlink()
     site.files["/a"] = b"something else"
     with pytest.raises(AssetError, match="gives other bytes"):
         assets.obtain(thing, trust_first_use=True)
+
+
+def test_identity_is_the_known_or_recorded_digest(cache: Path) -> None:
+    assert assets.identity("lid.176.ftz") == ASSETS["lid.176.ftz"].sha256
+    with pytest.raises(AssetError, match="nothing made with it can be named"):
+        assets.identity("jigsaw-toxic")
+    (cache / "pins").mkdir(parents=True)
+    (cache / "pins" / ASSETS["jigsaw-toxic"].file).write_text(SHA + "\n")
+    assert assets.identity("jigsaw-toxic") == SHA
 
 
 def test_trusted_file_must_begin_as_its_kind_does(site: Site, cache: Path) -> None:
@@ -184,7 +193,7 @@ def test_wrong_digest_or_name_from_a_recipe() -> None:
         assets.obtain(asset(), sha256="0" * 64)
     with pytest.raises(RecipeError, match="64 lower-case hexadecimal digits"):
         assets.obtain(asset(), sha256="abc")
-    with pytest.raises(RecipeError, match="there is no asset 'lid.177.ftz'; the assets are jigsaw-nsfw"):
+    with pytest.raises(RecipeError, match=r"there is no asset 'lid\.177\.ftz'; the assets are jigsaw-nsfw"):
         assets.fetch("lid.177.ftz")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from flows.command import processes, services
 from flows.command.project import ProcessRecord, Project, State, find_project
 from flows.command.server_api import ServerApi, ServerError
 
-SUMMARY = "end this project's flow runs, worker and Prefect server"
 DESCRIPTION = """\
 End, in this order: the worker's flow runs, the worker, the server. Each is asked to end, asked again, and killed when
 it takes longer than --grace. Only processes that `olmo up` started are touched. Runs that were under way are reported
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         lines = _end_workers(project, state, arguments.grace)
         lines += _end("server", [state.server], arguments.grace)
         # What has lost its record, or was started by something that is gone, still carries the project's mark.
-        lines += _end("leftover", processes.carrying(processes.MARK, str(project.home)), arguments.grace)
+        lines += _end("leftover", processes.carrying(**{processes.MARK: str(project.home)}), arguments.grace)
         state.server = state.server if processes.is_running(state.server) else None
         state.workers = {pool: worker for pool, worker in state.workers.items() if processes.is_running(worker)}
         project.write_state(state)
@@ -45,7 +45,7 @@ def _end_workers(project: Project, state: State, grace: float) -> list[str]:
     for pool, worker in state.workers.items():
         # Asked once, a worker takes no new runs and leaves when those it has are over.
         processes.ask(worker)
-        lines += _end("flow run", _flow_runs(project, worker), grace)
+        lines += _end("flow run", _flow_runs(project), grace)
         processes.wait([worker], grace)
         lines += _end(f"worker {pool}", [worker], grace)
         if processes.is_running(state.server):
@@ -57,10 +57,10 @@ def _end_workers(project: Project, state: State, grace: float) -> list[str]:
     return lines
 
 
-def _flow_runs(project: Project, worker: ProcessRecord) -> list[ProcessRecord]:
+def _flow_runs(project: Project) -> list[ProcessRecord]:
     """The main process of each flow run; its children follow it, or are ended as leftovers."""
-    carrying = processes.carrying(processes.MARK, str(project.home)) or processes.descendants(worker)
-    return [each for each in carrying if each.pid != worker.pid and processes.leads_session(each)]
+    mark = {processes.MARK: str(project.home), "PREFECT__FLOW_RUN_ID": None}
+    return [process for process in processes.carrying(**mark) if os.getsid(process.pid) == process.pid]
 
 
 def _end(what: str, unwanted: list[ProcessRecord] | list[ProcessRecord | None], grace: float) -> list[str]:

@@ -1,1 +1,121 @@
-"""stub"""
+"""Prefect plugin: makes `prefect deployment run build-dolma` work from the project's directory.
+
+Prefect loads it in every process that imports `prefect` where the setting `plugins.enabled` is on: in the project's
+directory (pyproject.toml), and under the profile `olmo`. It does two things.
+
+1. In the project's directory, with no address or profile asked for, the address of the server is the one `olmo up`
+   chose. pyproject.toml can hold one port only; several checkouts have several servers.
+2. In `prefect deployment ...` a name without a slash stands for the deployment of that name. Prefect 3.8.8 wants
+   FLOW/DEPLOYMENT and has no hook for that, so one method of its client is wrapped; tests/flows/test_plugin.py tells
+   when a new version needs another way.
+
+Whatever goes wrong in here is a warning: no other Prefect command may suffer from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from prefect.plugins import HookContext, SetupResult, register_hook
+
+from flows.command.project import Project, api_url, is_project, state_folder, ui_url
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+
+@register_hook  # type: ignore[misc]  # pluggy's decorator is untyped
+def setup_environment(*, ctx: HookContext) -> SetupResult | None:
+    """What Prefect calls once at import; returns the environment variables to set."""
+    try:
+        if subcommand(sys.argv) in ("deployment", "deployments"):
+            resolve_bare_names()
+        return SetupResult(env=project_environment(Path.cwd(), sys.argv))
+    except Exception as error:  # noqa: BLE001  # see the module's docstring
+        ctx.logger_factory("olmo-flows").warning("olmo-flows plugin does nothing: %s: %s", type(error).__name__, error)
+        return None
+
+
+def project_environment(directory: Path, argv: Sequence[str]) -> dict[str, str]:
+    """The variables that lead a `prefect` command in a project's directory to that project's server."""
+    if not is_project(directory):
+        return {}
+    found = {} if "OLMO_PROJECT" in os.environ else {"OLMO_PROJECT": str(directory)}
+    asked_for_another = {"PREFECT_API_URL", "PREFECT_PROFILE"} & set(os.environ) or profile_option(argv)
+    if not asked_for_another:
+        port = Project(directory=directory, home=state_folder(directory)).read_state().port
+        found |= {"PREFECT_API_URL": api_url(port), "PREFECT_UI_URL": ui_url(port)}
+    return found
+
+
+def subcommand(argv: Sequence[str]) -> str | None:
+    """The subcommand of a `prefect` command line; None in a process that is not one."""
+    # `python -m prefect` has "-m" as its name while the package is being imported.
+    if not argv or Path(argv[0]).name not in ("prefect", "-m", "__main__.py"):
+        return None
+    words = iter(argv[1:])
+    for word in words:
+        if not word.startswith("-"):
+            return word
+        if word in ("-p", "--profile"):
+            next(words, None)
+    return None
+
+
+def profile_option(argv: Sequence[str]) -> bool:
+    """Whether a `prefect` command line names a profile before its subcommand."""
+    command = subcommand(argv)
+    options = argv[1 : argv.index(command)] if command is not None else ()
+    return any(option in ("-p", "--profile") or option.startswith("--profile=") for option in options)
+
+
+def resolve_bare_names() -> None:
+    """Wrap the client's look-up of a deployment by name so that a bare name is completed first."""
+    from prefect.client.orchestration import PrefectClient
+
+    original = PrefectClient.read_deployment_by_name
+
+    @functools.wraps(original)
+    async def read_deployment_by_name(self: PrefectClient, name: str) -> DeploymentResponse:
+        import httpx
+
+        try:
+            return await original(self, name if "/" in name else await full_name(self, name))
+        except httpx.ConnectError:
+            _exit(f"no Prefect server answers at {self.api_url}; start this project's with `olmo up`")
+
+    PrefectClient.read_deployment_by_name = read_deployment_by_name  # type: ignore[method-assign]
+
+
+async def full_name(client: PrefectClient, name: str) -> str:
+    """FLOW/DEPLOYMENT for the name of a deployment; ends the command, with the candidates, if it is not one thing."""
+    known = await _deployments(client)
+    found = [each for each in known if each.partition("/")[2] == name]
+    own = f"{name}/{name}"
+    if own in found:
+        return own
+    if len(found) == 1:
+        return found[0]
+    if found:
+        _exit(f"several deployments are named {name!r}: {', '.join(found)}; give the full name")
+    near = difflib.get_close_matches(name, [each.partition("/")[2] for each in known], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    _exit(f"no deployment is named {name!r}{hint} There are: {', '.join(known) or 'none (run `olmo up`)'}")
+
+
+async def _deployments(client: PrefectClient) -> list[str]:
+    flows: dict[Any, str] = {flow.id: flow.name for flow in await client.read_flows()}
+    return sorted(f"{flows[each.flow_id]}/{each.name}" for each in await client.read_deployments())
+
+
+def _exit(message: str) -> NoReturn:
+    """End the command line as Prefect's own commands do, without a traceback."""
+    sys.stderr.write(f"{message}\n")
+    raise SystemExit(1)

@@ -2,7 +2,8 @@
 
 A process number alone says little: numbers are reused. A process is recognised by its number and the moment it
 started. What a worker starts in turn (flow runs, and their own children) is recognised by a variable in its
-environment, which survives the worker itself; where /proc does not show environments (macOS), by descent.
+environment, which survives the worker itself (on Linux only: elsewhere environments cannot be read, and flow runs
+that outlive their worker are left to the user).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from flows.command.project import ProcessRecord
 
 MARK = "OLMO_SERVICES"
 """Environment variable of everything `olmo up` starts; its value is the state folder."""
+
+STILL_RUNNING = "still running"
+"""What `end` says of a process that even SIGKILL did not remove (stuck in the kernel, another user's)."""
 
 _PROC = Path("/proc")
 
@@ -42,6 +46,12 @@ def started(pid: int) -> str | None:
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
     return None if len(found) < 2 or found[0].startswith("Z") else found[1].strip()
+
+
+def record(pid: int) -> ProcessRecord | None:
+    """The record of a running process, None if it is gone."""
+    since = started(pid)
+    return None if since is None else ProcessRecord(pid=pid, started=since)
 
 
 def is_running(record: ProcessRecord | None) -> bool:
@@ -77,36 +87,19 @@ def _environments() -> Iterator[tuple[int, dict[str, str]]]:
             yield int(entry.name), {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
 
 
-def carrying(variable: str, value: str) -> list[ProcessRecord]:
-    """The running processes that were started with an environment variable of this value, whoever their parent is."""
-    return list(filter(None, (record(pid) for pid, found in _environments() if found.get(variable) == value)))
+def carrying(**variables: str | None) -> list[ProcessRecord]:
+    """The running processes started with these environment variables (None: any value), whoever their parent is."""
+    found = (
+        record(pid)
+        for pid, environment in _environments()
+        if all(name in environment and value in (None, environment[name]) for name, value in variables.items())
+    )
+    return [process for process in found if process is not None]
 
 
 def values_of(variable: str) -> set[str]:
     """The values that an environment variable has in the running processes."""
     return {found[variable] for _, found in _environments() if variable in found}
-
-
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on of a process, parents first."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    children: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        child, parent = (int(number) for number in line.split())
-        children.setdefault(parent, []).append(child)
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found.extend(below)
-        waiting.extend(below)
-    return found
-
-
-def record(pid: int) -> ProcessRecord | None:
-    """The record of a running process, None if it is gone."""
-    since = started(pid)
-    return None if since is None else ProcessRecord(pid=pid, started=since)
 
 
 def ask(process: ProcessRecord | None) -> None:
@@ -131,10 +124,10 @@ def end(unwanted: Iterable[ProcessRecord], *, grace: float) -> dict[ProcessRecor
 
     A Prefect worker takes the first SIGTERM as a wish to finish its runs and the second as an order. A process whose
     number belongs to somebody else by now is left alone. Returns what it took for each process that was running:
-    `ended`, `killed`, or `still running` for one that not even SIGKILL removed (stuck in the kernel, another user's).
+    `ended`, `killed` or STILL_RUNNING.
     """
     left = [process for process in unwanted if is_running(process)]
-    outcome = dict.fromkeys(left, "still running")
+    outcome = dict.fromkeys(left, STILL_RUNNING)
     steps = ((signal.SIGTERM, grace / 2, "ended"), (signal.SIGTERM, grace / 2, "ended"), (signal.SIGKILL, 5.0, "killed"))
     for sent, patience, word in steps:
         for process in left:

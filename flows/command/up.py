@@ -12,7 +12,6 @@ from flows.command.project import Project, State, find_project, ui_url
 from flows.command.server_api import ServerApi
 from olmo_core.errors import OlmoError
 
-SUMMARY = "start the Prefect server and a worker for this project, and deploy its flows"
 DESCRIPTION = """\
 Start what is missing of: the Prefect server (on this machine only), the work pools, the deployments of prefect.yaml,
 a worker for pool `cpu`, the Prefect profile `olmo`. Run it again after changing flows or prefect.yaml; what runs

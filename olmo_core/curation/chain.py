@@ -12,12 +12,13 @@ from olmo_core.curation.steps.duplicates import duplicates_step
 from olmo_core.curation.steps.inputs import Inventory, documents_step
 from olmo_core.curation.steps.mixing import mixing_step
 from olmo_core.curation.steps.mixture import mixture_step
+from olmo_core.curation.steps.report import report_step
 from olmo_core.curation.steps.selection import selection_step
 from olmo_core.curation.steps.tags import TAG_STAGES, tag_step
 from olmo_core.curation.steps.tokens import packing_step, tokenization_step
 
 SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")
-CORPUS_STAGES = ("near-duplicates", "mixture", "mixing", "tokenization", "packing")
+CORPUS_STAGES = ("near-duplicates", "mixture", "mixing", "tokenization", "packing", "report")
 
 
 @dataclass(kw_only=True)
@@ -42,10 +43,11 @@ class Chain:
         """Return the artifact that a stage makes for a source."""
         return self.step(stage, source).ref
 
-    def steps(self) -> list[Step]:
-        """Return all steps, each after its inputs."""
+    def steps(self, until: str | None = None) -> list[Step]:
+        """Return all steps, each after its inputs; those before the corpus stage `until` when it is given."""
         per_source = [self.step(stage, source.name) for source in self.recipe.sources for stage in SOURCE_STAGES]
-        return per_source + [self.step(stage) for stage in CORPUS_STAGES]
+        end = CORPUS_STAGES.index(until) if until else len(CORPUS_STAGES)
+        return per_source + [self.step(stage) for stage in CORPUS_STAGES[:end]]
 
     def _refs(self, stage: str) -> dict[str, ArtifactRef]:
         return {source.name: self.ref(stage, source.name) for source in self.recipe.sources}
@@ -80,4 +82,6 @@ class Chain:
             return mixing_step(recipe, documents, tags, self.ref("near-duplicates"), self.ref("mixture"))
         if stage == "tokenization":
             return tokenization_step(recipe, self.ref("mixing"))
-        return packing_step(recipe, self.ref("tokenization"))
+        if stage == "packing":
+            return packing_step(recipe, self.ref("tokenization"))
+        return report_step(recipe, {step.label: step.ref for step in self.steps(until="report")})

@@ -127,9 +127,11 @@ def _load(path: Path, mtime_ns: int, size: int) -> FastTextModel:
 
 
 def _padded(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the matrix, with columns of zeros behind it when it has fewer than the kernels read at once."""
+    """Return the matrix read-only, with columns of zeros behind it when it has fewer than the kernels read at once."""
     missing = LANES - matrix.shape[1]
-    return np.pad(matrix, ((0, 0), (0, missing))) if missing > 0 else matrix
+    matrix = np.pad(matrix, ((0, 0), (0, missing))) if missing > 0 else matrix.view()
+    matrix.setflags(write=False)  # as a mapped one is: kernels are compiled once for each kind of array
+    return matrix
 
 
 def _lexicon(stored: StoredModel, has_ngrams: bool) -> Lexicon:

@@ -68,8 +68,10 @@ def predict_spans(
     predictions = Predictions(
         np.empty(len(starts), np.int32), np.empty(len(starts), np.float32), np.empty(len(starts), np.float32)
     )
+    starts, ends = np.array(starts, np.int64), np.array(ends, np.int64)
     columns = model.stored_columns
     padded = -(-columns // LANES) * LANES
+    path, turns = model.tree.path(max(number, 0)) if model.tree else (None, None)
     try:
         cache = model.idle_caches.pop()
     except IndexError:
@@ -85,7 +87,6 @@ def predict_spans(
         out = [column[part] for column in predictions]
         layer = (hidden, counts, model.weights, columns, model.scales)
         if model.tree is not None:
-            path, turns = model.tree.path(max(number, 0))
             hierarchical_output(*layer, model.tree.left, model.tree.right, path, turns, number, *out)
         else:
             flat_output(*layer, model.loss is Loss.SOFTMAX, number, *out)

@@ -52,7 +52,8 @@ FEWEST_WORDS: Final = 3
 LONGEST_DOCUMENT: Final = 2**31 - 1
 """Bytes; word numbers and lengths are 32-bit."""
 
-LINE_KINDS: Final = ("lines_with_no_ending_punctuation", "lines_with_too_few_words")
+LINE_FAULTS: Final = ("no_ending_punctuation", "too_few_words")
+"""`kind` of the spans; the columns are named `c4_lines_with_{kind}` and `c4_lines_with_{kind}_spans`."""
 
 COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -249,20 +250,20 @@ def _c4_columns(
 def _span_columns(
     text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], columns: Mapping[str, pa.Array]
 ) -> dict[str, pa.Array]:
-    places = [np.concatenate([[0], np.cumsum(columns[f"c4_{kind}"].to_numpy())]) for kind in LINE_KINDS]
-    for kind, place in zip(LINE_KINDS, places, strict=True):
+    places = [np.concatenate([[0], np.cumsum(columns[f"c4_lines_with_{kind}"].to_numpy())]) for kind in LINE_FAULTS]
+    for kind, place in zip(LINE_FAULTS, places, strict=True):
         if int(place[-1]) * len(kind) > LONGEST_DOCUMENT:
             raise InputError(
-                f"{place[-1]:,} {kind} in one batch of {len(offsets) - 1:,} documents, more than an Arrow list holds; "
+                f"{place[-1]:,} lines with {kind} in one batch of {len(offsets) - 1:,} documents, more than an Arrow list holds; "
                 "tag fewer rows at once, or set line_spans to false (the counts stay)"
             )
     spans = [np.empty((int(place[-1]), 2), np.int64) for place in places]
     fill_faulty_lines(text, offsets, character_classes(), FEWEST_WORDS, *spans)
     arrays = {}
-    for kind, place, span in zip(LINE_KINDS, places, spans, strict=True):
+    for kind, place, span in zip(LINE_FAULTS, places, spans, strict=True):
         fields = [pa.array(span[:, 0]), pa.array(span[:, 1]), pa.repeat(pa.scalar(kind, pa.string()), len(span))]
         values = pa.StructArray.from_arrays(fields, fields=list(_SPAN))
-        arrays[f"c4_{kind}_spans"] = pa.ListArray.from_arrays(pa.array(place, pa.int32()), values)
+        arrays[f"c4_lines_with_{kind}_spans"] = pa.ListArray.from_arrays(pa.array(place, pa.int32()), values)
     return arrays
 
 

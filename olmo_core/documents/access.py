@@ -39,13 +39,15 @@ def reading(url: str, action: str = "read") -> Iterator[None]:
             raise InputError(
                 f"{where}: it is not there ({shown}); correct the source's paths, or run again if files are still moving"
             ) from error
-        if signs & _TRANSIENT or isinstance(error, ConnectionError | TimeoutError):
-            raise TransientStorageError(
-                f"{where}: the store did not answer ({shown}); trying again may help"
-            ) from error
         if isinstance(error, PermissionError):
             raise InputError(
                 f"{where}: permission denied ({shown}); make it readable for the user who runs this"
+            ) from error
+        # smart_open gives up on a broken connection with a plain OSError; what a service answers is a ClientError.
+        broken = "://" in url and isinstance(error, OSError) and "ClientError" not in signs
+        if signs & _TRANSIENT or broken or isinstance(error, ConnectionError | TimeoutError):
+            raise TransientStorageError(
+                f"{where}: the store did not answer ({shown}); trying again may help"
             ) from error
         if isinstance(error, OSError):
             raise InputError(f"{where}: {shown}; look at the file and its disk") from error

@@ -6,12 +6,14 @@ wildcard does not match a component that begins with a dot. A path that exists e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from olmo_core.documents.access import reading
 from olmo_core.documents.files import SourceFile, is_local, modification
@@ -84,7 +86,8 @@ def _matches(source: str, written: str, pattern: str, base: str) -> Iterator[Sou
     wanted = _expression(rest) if wildcard else re.compile(re.escape(rest))
     cut = len(base) + 1
     if not is_local(pattern):
-        for path, size, version in _remote(folder, _WILDCARD.split(rest)[0] if wildcard else rest):
+        action = f"look for {written} (source {source!r}) in"
+        for path, size, version in _remote(folder, _WILDCARD.split(rest)[0] if wildcard else rest, action):
             if wanted.fullmatch(path):
                 url = f"{folder}/{path}"
                 yield SourceFile(name=url[cut:], url=url, size=size, version=version)
@@ -151,14 +154,12 @@ def _leads_back(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and f"{here}/".startswith(f"{os.path.realpath(entry.path).rstrip('/')}/")
 
 
-def _remote(folder: str, head: str) -> Iterator[tuple[str, int, str]]:
+def _remote(folder: str, head: str, action: str) -> Iterator[tuple[str, int, str]]:
     """Yield (path, size, version) of the objects whose key begins with the folder and `head`; never from a cache."""
-    from fsspec.core import url_to_fs  # here: local sources need no fsspec
-
-    with reading(folder, "list"):
-        system, path = url_to_fs(folder, use_listings_cache=False)
-        # One listing by key prefix where the store can do it: the folder may hold millions of other objects.
-        narrow = {"prefix": head} if head and folder.startswith(("s3://", "gs://")) else {}
+    system, path = _remote_system(folder)
+    # One listing by key prefix where the store can do it: the folder may hold millions of other objects.
+    narrow = {"prefix": head} if head and folder.startswith(("s3://", "gs://")) else {}
+    with reading(folder, action):
         found = system.find(path, detail=True, **narrow)
     for key, info in found.items():
         if info["type"] == "file" and not key.endswith("/"):
@@ -166,13 +167,26 @@ def _remote(folder: str, head: str) -> Iterator[tuple[str, int, str]]:
             yield key[len(path) + 1 :], int(info["size"]), str(version).strip('"')
 
 
+def _remote_system(folder: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # here: local sources need no fsspec
+
+    with reading(folder, "reach"):
+        system, path = url_to_fs(folder, use_listings_cache=False)
+    return system, path
+
+
 def _neighbours(pattern: str) -> str:
     """Say what lies where the pattern looked."""
     if is_local(pattern) and os.path.isdir(pattern):
         return f"it is a folder: write {pattern}/** for all files below it"
     folder = _literal(pattern)
-    found = _walk(folder, 1) if is_local(pattern) else (path for path, *_ in _remote(folder, ""))
-    return _holds(folder, list(islice(found, _SHOWN + 1)))
+    if is_local(pattern):
+        return _holds(folder, list(islice(_walk(folder, 1), _SHOWN + 1)))
+    system, path = _remote_system(folder)
+    with contextlib.suppress(FileNotFoundError):
+        names = [str(name).rpartition("/")[2] for name in system.ls(path, detail=False)]
+        return _holds(folder, [name for name in names if name][: _SHOWN + 1])
+    return f"nothing lies below {folder}; correct the path"
 
 
 def _nearest(folder: str) -> str:

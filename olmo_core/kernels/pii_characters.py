@@ -21,7 +21,7 @@ LETTER = 4
 Text runs into an address without a space in the others, so their letters are not part of one."""
 
 ADDRESS = 8
-"""ASCII characters of the part of an e-mail address before the @, letters and digits aside: `. _ % + - ' &`."""
+"""ASCII characters of the part of an e-mail address before the @, letters and digits aside: `. _ % + -`."""
 
 MARK = 16
 """A byte at which a PII kernel has to look: `@`, `+`, ASCII digits, and first bytes of digits outside ASCII."""
@@ -42,7 +42,7 @@ def pii_classes() -> npt.NDArray[np.uint8]:
     table[: len(points)] |= digits * np.uint8(DIGIT)
     letters = np.fromiter(map(str.isalpha, map(chr, range(FIRST_SPACELESS))), np.uint8, FIRST_SPACELESS)
     table[:FIRST_SPACELESS] |= letters * np.uint8(LETTER)
-    for character in "._%+-'&":
+    for character in "._%+-":
         table[ord(character)] |= ADDRESS
     table[[ord("@"), ord("+")]] |= MARK
     for point in np.nonzero(digits)[0]:
@@ -51,23 +51,28 @@ def pii_classes() -> npt.NDArray[np.uint8]:
     return table
 
 
-@njit(nogil=True, cache=True, inline="always")
+compiled = njit(nogil=True, cache=True, _nrt=False)
+"""Compiles a function that allocates nothing, without reference counts on its arrays: counting them costs two atomic
+operations an array and call. A function that does allocate fails to compile with it."""
+
+
+@compiled
 def class_at(text, i, classes):
     """Return the class bits of the character that begins at byte `i`."""
     byte = text[i]
     return classes[byte] if byte < 0x80 else classes[code_point(text, i)]
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled
 def character_before(text, i):
-    """Return the first byte of the character that ends just before byte `i` (`i` is not the text's beginning)."""
+    """Return the first byte of the character that ends just before byte `i`, which is not where the text begins."""
     i -= 1
     while text[i] & 0xC0 == 0x80:
         i -= 1
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def skip_digits(text, i, end, most, classes):
     """Return `(position behind, count)` of the run of up to `most` digits that begins at byte `i`."""
     count = 0
@@ -77,12 +82,9 @@ def skip_digits(text, i, end, most, classes):
     return i, count
 
 
-@njit(nogil=True, cache=True)
-def octet_value(text, i, end):
-    """Return `(value, position behind)` of the one to three ASCII digits at byte `i`, all that there are up to three.
-
-    The value is 1000 when there is no digit.
-    """
+@compiled
+def octet_at(text, i, end):
+    """Return `(value, position behind)` of the ASCII digits at byte `i`, three at most; value 1000 when there is none."""
     value = 0
     first = i
     while i < end and i < first + 3 and ord("0") <= text[i] <= ord("9"):

@@ -33,15 +33,13 @@ WRAP = 50
 LONGEST = 4096
 """Bytes after which a sentence ends at the next white space: text without stops (tables, logs) is cut into pieces."""
 
-NEVER = """
+NEVER = """\
     mr mrs ms messrs mme mlle dr prof rev fr hon pres gov sen rep gen col lt maj capt cmdr adm sgt cpl supt insp st ste
-    mt ft vs viz cf eg ie e.g i.e al ca approx resp esp incl excl ex dept univ assn bros ph.d op.cit
-""".split()
+    mt ft vs viz cf eg ie e.g i.e al ca approx resp esp incl excl ex dept univ assn bros ph.d op.cit"""
 """Abbreviations that never end a sentence (lower case, without the last stop)."""
-BEFORE_DIGIT = """
+BEFORE_DIGIT = """\
     no nos nr vol vols p pp fig figs tab sec sect ch chap eq eqs art para pt ver v jan feb mar apr jun jul aug sep
-    sept oct nov dec
-""".split()
+    sept oct nov dec"""
 """Abbreviations that end no sentence when a digit follows."""
 
 
@@ -74,8 +72,8 @@ def sentence_classes() -> npt.NDArray[np.uint8]:
 def abbreviations() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Both lists of abbreviations as sorted words of 8 bytes (little-endian, zero-padded), uint64."""
 
-    def packed(words: list[str]) -> npt.NDArray[np.uint64]:
-        return np.array(sorted(int.from_bytes(word.encode(), "little") for word in words), np.uint64)
+    def packed(words: str) -> npt.NDArray[np.uint64]:
+        return np.array(sorted(int.from_bytes(word.encode(), "little") for word in words.split()), np.uint64)
 
     return packed(NEVER), packed(BEFORE_DIGIT)
 
@@ -111,7 +109,7 @@ def trim_space(text, start, end, classes):
 
 @njit(nogil=True, cache=True)
 def count_line_ends(text, start, end):
-    """Return the number of line ends (\\n, \\r\\n or \\r) in bytes `start` to `end`."""
+    r"""Return the number of line ends (\n, \r\n or \r) in bytes `start` to `end`."""
     count = 0
     for i in range(start, end):
         count += text[i] == 10 or (text[i] == 13 and not (i + 1 < end and text[i + 1] == 10))

@@ -3,7 +3,8 @@
 The peers compare texts after lower-casing, dropping punctuation and taking accents off (datatrove's `TextNormConfig`,
 text-dedup's `\\W` split), and we follow them, in a form that a table can hold:
 
-- a word is a maximal run of letters, marks and numbers (Unicode categories L, M and N); all else separates words;
+- a word is a maximal run of letters, marks and numbers (Unicode categories L, M and N); all else separates words, the
+  private use characters of icon fonts too;
 - Latin, Greek, Cyrillic, Armenian and fullwidth letters are lower-cased and lose their accents, so that composed and
   decomposed spellings are equal; soft hyphens, joiners, byte order marks and U+0300 to U+036F vanish without
   separating. Marks of other scripts are kept: there they are vowels;
@@ -58,6 +59,7 @@ _SEPARATORS = """
     1d245 1d300-1d356 1d6c1 1d6db 1d6fb 1d715 1d735 1d74f 1d76f 1d789 1d7a9 1d7c3 1d800-1d9ff 1da37-1da3a
     1da6d-1da74 1da76-1da83 1da85-1da8b 1e14f 1e2ff 1e95e-1e95f 1ecac 1ecb0 1ed2e 1eef0-1f0f5 1f10d-1fbca
     e0001-e007f
+    e000-f8ff f0000-10ffff
 """
 _IGNORED = "ad 300-36f 200c-200f 202a-202e 2060-2064 fe00-fe0f feff"
 _ALONE = """

@@ -20,17 +20,33 @@ _PROSE_NAMES = ("metadata", "licen", "copying", "notice", "authors", "copyright"
 _PROSE_ENDS = (".md", ".rst", ".txt")
 
 
+_INVISIBLE = "\u00ad\u200c\u200d\u200e\u200f\u2060\ufeff\ufe0e\ufe0f"
+_SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "YI", "THAI", "LAO", "KHMER", "MYANMAR")
+_FOLDED = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "MICRO", "COMBINING")
+
+
 @cache
-def separates(character: str) -> bool:
-    """Whether the character ends a word, by Python's Unicode tables."""
-    return unicodedata.category(character)[0] not in "LMN"
+def read_as(character: str) -> str:
+    """What a character contributes to a text of words: a space, nothing, itself between spaces, or a folded letter."""
+    if "\uff01" <= character <= "\uff5e":
+        character = unicodedata.normalize("NFKC", character)
+    if character in _INVISIBLE or "\u0300" <= character <= "\u036f":
+        return ""
+    if unicodedata.category(character)[0] not in "LMN":
+        return " "
+    script = unicodedata.name(character).split()[0]
+    if script in _SPACELESS:
+        return f" {character} "
+    if script not in _FOLDED:
+        return character
+    plain = unicodedata.normalize("NFD", unicodedata.normalize("NFD", character).lower())
+    plain = "".join(c for c in plain if not "\u0300" <= c <= "\u036f")
+    return plain if len(plain) == 1 else character
 
 
 def words(text: str) -> list[str]:
-    """Words of a text in Latin, Greek, Cyrillic or Armenian script: accents off, lower case, runs of L, M and N."""
-    plain = "".join(c for c in unicodedata.normalize("NFD", text) if not "\u0300" <= c <= "\u036f").lower()
-    plain = "".join(c for c in unicodedata.normalize("NFD", plain) if not "\u0300" <= c <= "\u036f")
-    return "".join(" " if separates(c) else c for c in plain).split()
+    """Words of a text by Python's Unicode tables and the names of characters."""
+    return "".join(map(read_as, text)).split()
 
 
 def shingles(text: str, width: int = 5) -> set[tuple[str, ...]]:

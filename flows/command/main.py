@@ -1,0 +1,58 @@
+"""The `olmo` command: its subcommands, and how their errors and exit codes reach the shell.
+
+A subcommand is a module with `DESCRIPTION`, `add_arguments(parser)` and `run(arguments) -> exit code`. Only
+the module that is asked for is imported, so that `olmo --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from olmo_core.errors import OlmoError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("flows.command.up", "start the Prefect server and a worker for this project, and deploy its flows"),
+    "down": ("flows.command.down", "end this project's flow runs, worker and Prefect server"),
+    "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
+}
+"""Name -> (module, one line for `olmo --help`), in the order in which they are listed."""
+
+EXIT_CODES = """\
+exit codes: 0 done; 1 it failed, or what was asked about is not well; 2 wrong usage; 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code (argparse itself exits with 2 on wrong usage, 0 on --help)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(argv).parse_args(argv)
+    try:
+        return int(importlib.import_module(COMMANDS[arguments.command][0]).run(arguments))
+    except OlmoError as error:
+        sys.stdout.flush()
+        print(f"olmo {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"olmo {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser with the options of the one subcommand that `argv` names."""
+    parser = argparse.ArgumentParser(prog="olmo", description="Raw text in, versioned tokens out.", epilog=EXIT_CODES)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    wanted = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == wanted:
+            command = importlib.import_module(module)
+            subparser.description = command.DESCRIPTION
+            command.add_arguments(subparser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The report of a corpus: waterfall, examples, recipe and costs, as JSON and Markdown in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.recipe import canonical
+from olmo_core.report import examples
+from olmo_core.report.corpus import page
+from olmo_core.report.waterfall import waterfall
+
+VERSION = 1
+JSON, MARKDOWN, RECIPE = "report.json", "report.md", "recipe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRecipe:
+    """The whole resolved recipe, so that it is saved with the artifacts."""
+
+    corpus: CorpusRecipe
+
+
+def report_step(recipe: CorpusRecipe, refs: Mapping[str, ArtifactRef]) -> Step:
+    """Return the step that writes the report; `refs` by `stage/source`."""
+    return Step(
+        stage="report",
+        source="all",
+        version=VERSION,
+        kind=Kind.REPORT,
+        name=recipe.name,
+        recipe=ReportRecipe(corpus=recipe),
+        inputs=dict(refs),
+        shards=_whole,
+        work=_write,
+        outputs=lambda shard: [JSON, MARKDOWN, RECIPE],
+    )
+
+
+def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
+    identity = {label: manifest.ref.fingerprint for label, manifest in inputs.items()}
+    refs = {label: manifest.ref for label, manifest in inputs.items()}
+    return [Shard(key="report", identity=identity, inputs={"refs": refs})]
+
+
+def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
+    recipe: CorpusRecipe = job.recipe[0].corpus
+    store = ArtifactStore(job.store)
+    manifests = {label: store.manifest(ref) for label, ref in job.shard.inputs["refs"].items()}
+    lines = waterfall(manifests)
+    shown = {
+        "dropped": [e for s in recipe.sources for e in examples.dropped_by_rules(output.storage, s.name, manifests, each=2)],
+        "duplicates": examples.duplicates(output.storage, manifests, count=6),
+        "kept": examples.kept(output.storage, manifests, each=3),
+    }
+    report = {
+        "corpus": recipe.name,
+        "waterfall": [line.to_json() for line in lines],
+        "rules_without_effect": idle_rules(recipe, manifests),
+        "examples": {kind: [e.to_json() for e in some] for kind, some in shown.items()},
+        "stages": {
+            label: {"artifact": str(m.ref), "cpu_seconds": m.cpu_seconds, "peak_memory_bytes": m.peak_memory_bytes, "shards": len(m.shards)}
+            for label, m in manifests.items()
+        },
+        "mixture": manifests["mixture/all"].counts["sources"],
+        "tokens_by_source": manifests["tokenization/all"].counts.get("tokens_by_source", {}),
+        "content": canonical(recipe.content),
+        "masked": manifests["mixing/all"].counts.get("masked", {}),
+    }
+    _put(output, "report", ".json", json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True))
+    _put(output, "report", ".md", page(recipe, report, lines, shown))
+    _put(output, "recipe", ".json", json.dumps(canonical(recipe), indent=1, ensure_ascii=False))
+    return Ledger(), {}
+
+
+def _put(output: Output, key: str, suffix: str, text: str) -> None:
+    with output.raw(key, suffix, rows=1) as handle:
+        handle.write(text.encode("utf-8", "replace"))
+
+
+def idle_rules(recipe: CorpusRecipe, manifests: Mapping[str, Manifest]) -> list[str]:
+    """Return, as `source: rule`, the rules that no document failed: often a misspelt threshold."""
+    return [
+        f"{source.name}: {rule.name}"
+        for source in recipe.sources
+        for rule in source.rules
+        if not manifests[f"selection/{source.name}"].counts.get("failed_alone", {}).get(rule.name)
+    ]

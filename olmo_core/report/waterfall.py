@@ -1,0 +1,89 @@
+"""The waterfall: documents, bytes and tokens from the first stage to the last, dropped by stage and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from olmo_core.artifacts.ledger import Tally
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.errors import IntegrityError
+
+LOSING_STAGES = ("documents", "selection", "near-duplicates", "mixing")
+"""Stages that can quarantine or drop documents; taggers keep every row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One line: what came into a stage, what was taken out for one reason, or what is left after it."""
+
+    stage: str
+    source: str
+    what: str
+    """`in`, `kept`, `repeated`, or the reason for which documents were dropped or quarantined."""
+    documents: int
+    bytes: int
+    tokens: int
+    """Estimated from the bytes, except in the stage `packing`, where they are counted."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as JSON values."""
+        return dict(self.__dict__)
+
+
+def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
+    """Return the lines of the waterfall in chain order, given manifests by `stage/source`.
+
+    Raises IntegrityError when a stage did not get exactly what the one before it kept.
+    """
+    planned = manifests["mixture/all"].counts["sources"]
+    total_bytes = sum(s["bytes"] for s in planned.values())
+    per_byte = sum(s["estimated_tokens"] for s in planned.values()) / total_bytes if total_bytes else 0.0
+    by_source = {name: s["estimated_tokens"] / s["bytes"] if s["bytes"] else per_byte for name, s in planned.items()}
+    lines: list[Step] = []
+    sources = sorted(planned)
+    for stage in LOSING_STAGES:
+        for source in sources if f"{stage}/all" not in manifests else ["all"]:
+            ledger = manifests[f"{stage}/{source}"].ledger
+            rate = by_source.get(source, per_byte)
+            lost = {**ledger.dropped, **{f"quarantined: {k}": v for k, v in ledger.quarantined.items()}}
+            parts = [("in", ledger.read), ("repeated", ledger.repeated), *_in_order(manifests, stage, source, lost), ("kept", ledger.kept)]
+            lines += [_line(stage, source, what, tally, rate) for what, tally in parts if what in ("in", "kept") or tally.documents]
+    packed = manifests["packing/all"]
+    tokens = int(packed.counts.get("tokens", 0))
+    kept = packed.ledger.kept
+    lines.append(Step(stage="packing", source="all", what="kept", documents=kept.documents, bytes=kept.bytes, tokens=tokens))
+    check_joints(manifests, sources)
+    return lines
+
+
+def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> None:
+    """Raise IntegrityError when what one stage kept is not what the next one read."""
+    joints = [("documents", "selection", True), ("selection", "near-duplicates", False), ("near-duplicates", "mixing", False)]
+    joints += [("mixing", "tokenization", False), ("tokenization", "packing", False)]
+    for before, after, each in joints:
+        for source in sources if each else ["all"]:
+            kept = _sum(manifests, before, sources if not each and f"{before}/all" not in manifests else [source], "kept")
+            read = _sum(manifests, after, [source], "read")
+            same = kept == read if after not in ("tokenization",) else kept.documents == read.documents
+            if not same:
+                raise IntegrityError(
+                    f"{before} kept {kept.to_json()} but {after}/{source} read {read.to_json()}: documents were lost or doubled "
+                    f"between two stages. This is a bug: please report it"
+                )
+
+
+def _sum(manifests: Mapping[str, Manifest], stage: str, sources: Sequence[str], side: str) -> Tally:
+    return sum((getattr(manifests[f"{stage}/{s}"].ledger, side) for s in sources), Tally())
+
+
+def _in_order(manifests: Mapping[str, Manifest], stage: str, source: str, lost: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
+    """Return the reasons in the order of the rules where there are rules, else the largest first."""
+    rules = [r["name"] for r in manifests[f"{stage}/{source}"].recipe.get("rules", [])]
+    rest = sorted((k for k in lost if k not in rules), key=lambda k: -lost[k].documents)
+    return [(k, lost[k]) for k in [*rules, *rest] if k in lost]
+
+
+def _line(stage: str, source: str, what: str, tally: Tally, per_byte: float) -> Step:
+    return Step(stage=stage, source=source, what=what, documents=tally.documents, bytes=tally.bytes, tokens=round(tally.bytes * per_byte))

@@ -1,0 +1,24 @@
+"""The end of build-dolma: tags for what was made, and the report in the dashboard."""
+
+from __future__ import annotations
+
+import datetime
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from olmo_core.artifacts.ref import ArtifactRef
+from tasks.dashboard import show_report
+from tasks.session import Session
+
+
+@task(name="publish/all", cache_policy=NO_CACHE, persist_result=False)
+def publish_corpus(session: Session, corpus: ArtifactRef, tokens: ArtifactRef, report: ArtifactRef) -> dict[str, str]:
+    """Tag corpus, tokens and report as `latest` and with the day's date; show the report. Returns the three addresses."""
+    today = datetime.datetime.now(datetime.UTC).strftime("%Y.%m.%d")
+    for ref in (corpus, tokens, report):
+        for tag in ("latest", today):
+            session.store.tag(ref, tag)
+    show_report(session.store, session.built["report/all"], session.recipe.name)
+    get_run_logger().info("tokens: %s", session.store.storage.url(tokens.address))
+    return {"corpus": str(corpus), "tokens": str(tokens), "report": str(report)}

@@ -1,0 +1,85 @@
+"""What the tasks of one flow run share: the store, the worker processes, the recipe and its chain of steps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from olmo_core import provenance
+from olmo_core.artifacts.build import Built, Progress, build
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain
+from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
+from olmo_core.curation.steps.inputs import Inventory, take_inventory
+from olmo_core.errors import RecipeError
+from olmo_core.workers import Workers
+
+DEFAULT_STORE = ".olmo/store"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Where and how a run works; none of this changes what comes out."""
+
+    store: str | None = None
+    """Folder or s3://bucket/prefix of the artifact store; by default OLMO_STORE, else `.olmo/store` in the project."""
+    workers: int | None = None
+    """Worker processes; by default one per core."""
+    rehash: bool = False
+    """Read all input files again instead of trusting size and modification time."""
+    rebuild: tuple[str, ...] = ()
+    """Stages to run again although their artifact is there (`quality`, or `quality/prose`); tells whether the bytes came out the same."""
+
+    __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
+
+
+def store_uri(given: str | None = None) -> str:
+    """Return the address of the artifact store: what is given, else OLMO_STORE, else a folder of the project."""
+    return given or os.environ.get("OLMO_STORE") or str(Path(os.environ.get("OLMO_HOME") or ".olmo") / "store")
+
+
+class Session:
+    """The shared parts of one run of the chain. Not a dataclass: Prefect looks inside those when it passes parameters."""
+
+    def __init__(self, recipe: CorpusRecipe, resources: Resources, store: ArtifactStore, workers: Workers) -> None:
+        self.recipe = recipe
+        self.store = store
+        self._resources = resources
+        self._workers = workers
+        self._inventories: dict[str, Inventory] = {}
+        self.chain = Chain(recipe=recipe, inventories=self._inventories)
+        self.built: dict[str, Built] = {}
+
+    def build(self, stage: str, source: str, progress: Callable[[Progress], None]) -> Built:
+        """Make, or find, the artifact of one stage for one source."""
+        if stage == "inventory":
+            read = next(s.read for s in self.recipe.sources if s.name == source)
+            self._inventories[source] = take_inventory(self.store, read, rehash=self._resources.rehash)
+        rebuild = stage in self._resources.rebuild or f"{stage}/{source}" in self._resources.rebuild
+        built = build(self.store, self.chain.step(stage, source), self._workers, rebuild=rebuild, progress=progress)
+        self.built[f"{stage}/{source}"] = built
+        return built
+
+
+@contextlib.contextmanager
+def open_session(recipe: str, overrides: Overrides | None, resources: Resources | None) -> Iterator[Session]:
+    """Read the recipe, open the store, start the worker processes on demand; end them with the block.
+
+    Raises RecipeError for a wrong recipe, override or stage name, before anything is started.
+    """
+    provenance.refuse_foreign_package()
+    resources = resources or Resources()
+    loaded = load_recipe(recipe, overrides)
+    stages = {*SOURCE_STAGES, *CORPUS_STAGES}
+    for name in resources.rebuild:
+        if name.split("/")[0] not in stages:
+            raise RecipeError(f"rebuild: there is no stage {name!r}; the stages are {', '.join((*SOURCE_STAGES, *CORPUS_STAGES))}")
+    count = resources.workers if resources.workers is not None else os.cpu_count() or 1
+    if count < 1:
+        raise RecipeError(f"workers: {count}; at least 1 is needed")
+    store = ArtifactStore(store_uri(resources.store))
+    with Workers(count) as workers:
+        yield Session(loaded, resources, store, workers)
