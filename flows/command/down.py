@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 
 from flows.command import processes, services
 from flows.command.project import ProcessRecord, Project, State, find_project
@@ -30,8 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
         state = project.read_state()
         lines = _end_workers(project, state, arguments.grace)
         lines += _end("server", [state.server], arguments.grace)
-        # What has lost its record, or was started by something that is gone, still carries the project's mark.
-        lines += _end("leftover", processes.carrying(**{processes.MARK: str(project.home)}), arguments.grace)
         state.server = state.server if processes.is_running(state.server) else None
         state.workers = {pool: worker for pool, worker in state.workers.items() if processes.is_running(worker)}
         project.write_state(state)
@@ -42,18 +41,26 @@ def run(arguments: argparse.Namespace) -> int:
 def _end_workers(project: Project, state: State, grace: float) -> list[str]:
     """End workers and their flow runs while the server is still there to be told what became of the runs."""
     lines = []
-    for pool, worker in state.workers.items():
-        # Asked once, a worker takes no new runs and leaves when those it has are over.
+    workers = {pool: worker for pool, worker in state.workers.items() if processes.is_running(worker)}
+    # Asked once, a worker takes no new runs and leaves when those it has are over.
+    for worker in workers.values():
         processes.ask(worker)
-        lines += _end("flow run", _flow_runs(project), grace)
-        processes.wait([worker], grace)
-        lines += _end(f"worker {pool}", [worker], grace)
-        if processes.is_running(state.server):
+    lines += _end("flow run", _flow_runs(project), grace)
+    for pool, worker in workers.items():
+        if processes.wait([worker], grace):
+            lines += _end(f"worker {pool}", [worker], grace)
+        else:
+            lines.append(f"worker {pool} (process {worker.pid}): ended")
+    # Children that outlived their flow run, a run that the worker started meanwhile, a service without its record.
+    marked = processes.carrying(**{processes.MARK: str(project.home)})
+    lines += _end("leftover", [process for process in marked if process != state.server], grace)
+    if processes.is_running(state.server):
+        for pool in state.workers:
             try:
                 runs = services.crash_abandoned_runs(ServerApi(state.port), pool)
                 lines += [f"run {name}: reported as Crashed" for name in runs]
             except ServerError as error:
-                lines.append(f"runs of pool {pool} not reported as Crashed: {error}")
+                lines.append(f"runs of pool {pool} could not be reported as Crashed: {error}")
     return lines
 
 
@@ -63,7 +70,7 @@ def _flow_runs(project: Project) -> list[ProcessRecord]:
     return [process for process in processes.carrying(**mark) if os.getsid(process.pid) == process.pid]
 
 
-def _end(what: str, unwanted: list[ProcessRecord] | list[ProcessRecord | None], grace: float) -> list[str]:
+def _end(what: str, unwanted: Iterable[ProcessRecord | None], grace: float) -> list[str]:
     """End processes and say of each what it took."""
     outcome = processes.end([process for process in unwanted if process is not None], grace=grace)
     return [f"{what} (process {process.pid}): {word}" for process, word in outcome.items()]

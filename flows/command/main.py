@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,11 @@ from olmo_core.errors import OlmoError
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("flows.command.up", "start the Prefect server and a worker for this project, and deploy its flows"),
     "down": ("flows.command.down", "end this project's flow runs, worker and Prefect server"),
+    "run": ("flows.command.run", "run a flow in this process"),
+    "plan": ("flows.command.plan", "what a run would build or reuse, and why"),
+    "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),
+    "artifacts": ("flows.command.artifacts", "list, show, verify, tag and trace what is in the store"),
+    "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
 }
 """Name -> (module, one line for `olmo --help`), in the order in which they are listed."""
@@ -30,10 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser(argv).parse_args(argv)
     try:
-        return int(importlib.import_module(COMMANDS[arguments.command][0]).run(arguments))
+        code = int(importlib.import_module(COMMANDS[arguments.command][0]).run(arguments))
+        sys.stdout.flush()
+        return code
     except OlmoError as error:
         sys.stdout.flush()
         print(f"olmo {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (`olmo status | head`) has seen enough; the interpreter must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print(f"olmo {arguments.command}: interrupted", file=sys.stderr)

@@ -60,9 +60,7 @@ class Chain:
         if stage == "inventory":
             return self.inventories[name].step
         if stage == "documents":
-            return documents_step(
-                source.read, self.inventories[name], shard_bytes=recipe.shard_bytes, quarantine_limit=recipe.quarantine_limit
-            )
+            return documents_step(recipe, source.read, self.inventories[name])
         documents = self.ref("documents", name)
         if stage == "language":
             return tag_step(stage, recipe, source, documents, None)

@@ -93,6 +93,10 @@ class CorpusRecipe:
     """Largest fraction of malformed records in a source; above it the stage fails. Does not decide what comes out."""
     floor: float = 0.2
     """Documents of a lower language score are not tagged further (where the source has a language rule)."""
+    sample: float = 1.0
+    """Fraction of each source's documents to take, by hash of the id: for a trial."""
+    limit: int | None = None
+    """Documents of each source to take at most, about: for a trial; None takes all."""
     language: LanguageRecipe = field(default_factory=LanguageRecipe)
     quality: QualityRecipe = field(default_factory=QualityRecipe)
     content: ContentRecipe = field(default_factory=lambda: ContentRecipe())
@@ -115,6 +119,8 @@ class CorpusRecipe:
             raise RecipeError("recipe shard_bytes and tokens.shard_tokens must be at least 1")
         if self.mixing.sample < 0.01 or self.mixing.sample > 1:
             raise RecipeError(f"recipe mixing.sample {self.mixing.sample}: give 0.01 to 1")
+        if not 0 < self.sample <= 1 or (self.limit is not None and self.limit < 1):
+            raise RecipeError(f"recipe sample {self.sample} and limit {self.limit}: give a fraction above 0 to 1, and at least 1 document")
         self._check_shares()
 
     def _check_shares(self) -> None:
@@ -151,6 +157,10 @@ class Overrides:
     """Language score below which a document is dropped, for every source that has a language rule (0 to 1)."""
     max_bytes: int | None = None
     """Largest number of bytes of text of all environment sources together, divided as in the recipe."""
+    sample: float | None = None
+    """Fraction of each source's documents to take, for a trial; the artifacts are then named `{name}-trial`."""
+    limit: int | None = None
+    """Documents of each source to take at most, for a trial; the artifacts are then named `{name}-trial`."""
     near_duplicate_jaccard: float | None = None
     """Jaccard similarity from which on two documents are near duplicates (0 to 1)."""
 
@@ -176,7 +186,10 @@ def load_recipe(name_or_path: str, overrides: Overrides | None = None, *, folder
 
 def apply_overrides(recipe: CorpusRecipe, overrides: Overrides) -> CorpusRecipe:
     """Return the recipe with the overrides that are set."""
-    changes: dict[str, Any] = {k: v for k, v in (("name", overrides.name), ("seed", overrides.seed)) if v is not None}
+    plain = ("name", "seed", "sample", "limit")
+    changes: dict[str, Any] = {k: getattr(overrides, k) for k in plain if getattr(overrides, k) is not None}
+    if overrides.name is None and ("sample" in changes or "limit" in changes):
+        changes["name"] = f"{recipe.name}-trial"
     sources = recipe.sources
     if overrides.language_threshold is not None:
         value = overrides.language_threshold

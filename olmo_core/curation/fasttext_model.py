@@ -33,7 +33,9 @@ class LabelTree:
     def path(self, label: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """Return the output rows from the root to a label (int32), and whether the way turns right there (bool)."""
         labels = (len(self.left) + 1) // 2
-        parents = {int(child): node for side in (self.left, self.right) for node, child in enumerate(side) if child >= 0}
+        parents = {
+            int(child): node for side in (self.left, self.right) for node, child in enumerate(side) if child >= 0
+        }
         nodes = [label]
         while nodes[0] in parents:
             nodes.insert(0, parents[nodes[0]])

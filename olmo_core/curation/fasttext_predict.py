@@ -82,7 +82,16 @@ def predict_spans(
         hidden = np.empty(size * padded, np.float32)
         counts = np.empty(size, np.int64)
         hidden_vectors(
-            buffer, starts[part], ends[part], model.matrix, columns, model.lexicon, model.word_ngrams, cache, hidden, counts
+            buffer,
+            starts[part],
+            ends[part],
+            model.matrix,
+            columns,
+            model.lexicon,
+            model.word_ngrams,
+            cache,
+            hidden,
+            counts,
         )
         out = [column[part] for column in predictions]
         layer = (hidden, counts, model.weights, columns, model.scales)

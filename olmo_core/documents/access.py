@@ -55,7 +55,7 @@ def reading(url: str, action: str = "read") -> Iterator[None]:
 
 
 def _signs(error: BaseException) -> set[str]:
-    """Return the class names and service error codes of an error and of what caused it (libraries wrap each other)."""
+    """Return class names and service codes of an error and of what caused it: libraries wrap each other."""
     signs: set[str] = set()
     todo: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -64,7 +64,7 @@ def _signs(error: BaseException) -> set[str]:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        signs.add(type(one).__name__)
+        signs.update(kind.__name__ for kind in type(one).__mro__)
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             signs.add(str(response.get("Error", {}).get("Code", "")))

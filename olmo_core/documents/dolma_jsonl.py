@@ -48,7 +48,7 @@ class Line(NamedTuple):
 
 
 def read_lines(pieces: Iterable[bytes], max_bytes: int) -> Iterator[Line]:
-    """Split a byte stream at newlines (not at \\r, U+2028 or other separators), in one pass and with bounded memory."""
+    """Split a byte stream at newlines (not at other separators), in one pass and with bounded memory."""
     number, offset, size = 1, 0, 0
     kept: list[bytes] = []  # of a line longer than a piece: joining once keeps a 200 MB line linear in time
     for piece in pieces:

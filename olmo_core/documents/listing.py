@@ -70,7 +70,11 @@ def _literal(pattern: str) -> str:
 
 
 def _common_folder(source: str, patterns: Sequence[str]) -> str:
-    common = os.path.commonprefix([_literal(p).split("/") for p in patterns])
+    common: list[str] = []
+    for parts in zip(*(_literal(p).split("/") for p in patterns), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
     # A URL's root holds at least the scheme, the empty part behind it, and the bucket.
     if len(common) < (1 if is_local(patterns[0]) else 3):
         raise RecipeError(

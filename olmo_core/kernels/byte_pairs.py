@@ -16,11 +16,13 @@ windows, and the tokens before t, followed by the new window's, encode both. If 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from olmo_core.kernels.byte_pairs_loads import load8
+from olmo_core.kernels.byte_pairs_loads import load8, pointer
 
 SHORT = 64
 """Bytes up to which a scan is used; a heap is faster beyond about 60 (as the study in shared/prototypes found)."""
@@ -30,18 +32,34 @@ _NEVER = 0x7FFFFFFF
 _PAIR_HASH = np.uint64(0x9E3779B97F4A7C15)
 
 
+class Merges(NamedTuple):
+    """The merge rules inside compiled code (pointers, and so no arrays)."""
+
+    byte_ids: Any
+    """int64[256]: the id of each byte; 0 for bytes that valid UTF-8 never holds."""
+    pairs: Any
+    """The table that `pair_table` makes."""
+    mask: Any
+    """Its number of slots less 1, uint64."""
+
+
 @njit(forceinline=True)
-def _first_slot(key, pairs):  # type: ignore[no-untyped-def]
-    """Return where the search for a pair begins; slots are unsigned, so numba leaves out a test for negative ones."""
-    return ((key * _PAIR_HASH) >> np.uint64(32)) & np.uint64(pairs.shape[0] - 1)
+def merges_of(byte_ids, pairs):
+    """Return the Merges that point into the two arrays."""
+    return Merges(pointer(byte_ids), pointer(pairs), np.uint64(pairs.shape[0] - 1))
+
+
+@njit(forceinline=True)
+def _first_slot(key, mask):
+    return ((key * _PAIR_HASH) >> np.uint64(32)) & mask
 
 
 @njit(cache=True)
-def _fill_pairs(left, right, merged, pairs):  # type: ignore[no-untyped-def]
+def _fill_pairs(left, right, merged, pairs):
     mask = np.uint64(pairs.shape[0] - 1)
     for index in range(left.shape[0]):
         key = (np.uint64(left[index]) << np.uint64(16)) | np.uint64(right[index])
-        slot = _first_slot(key, pairs)
+        slot = _first_slot(key, mask)
         while pairs[slot] != 0:
             slot = (slot + np.uint64(1)) & mask
         pairs[slot] = (key << np.uint64(16)) | np.uint64(merged[index])
@@ -60,32 +78,30 @@ def pair_table(
 
 
 @njit(forceinline=True)
-def merged_id(pairs, left, right):  # type: ignore[no-untyped-def]
+def merged_id(merges, left, right):
     """Return the id, which is also the rank, of two adjacent ids merged; _NEVER where no merge joins them."""
     key = (np.uint64(left) << np.uint64(16)) | np.uint64(right)
-    mask = np.uint64(pairs.shape[0] - 1)
-    slot = _first_slot(key, pairs)
+    slot = _first_slot(key, merges.mask)
     while True:
-        entry = pairs[slot]
+        entry = merges.pairs[slot]
         if entry == 0:
             return _NEVER
         if entry >> np.uint64(16) == key:
             return np.int64(entry & np.uint64(0xFFFF))
-        slot = (slot + np.uint64(1)) & mask
+        slot = (slot + np.uint64(1)) & merges.mask
 
 
 @njit
-def merge_short(text, at, end, byte_ids, pairs, scratch, out, to):  # type: ignore[no-untyped-def]
+def merge_short(text, at, end, merges, scratch, out, to):
     """Merge `text[at:end]`, at most SHORT bytes, to `out[to:]` (uint16) and return the end of what was written.
 
-    `byte_ids` is int64[256]: the id of each byte, 0 for bytes that valid UTF-8 never holds. `scratch` is
-    int64[2 SHORT]: the ids, and the rank of the pair that begins at each.
+    `scratch` is int64[2 SHORT]: the ids, and the rank of the pair that begins at each.
     """
     count = end - at
     for index in range(count):
-        scratch[index] = byte_ids[load8(text, at + index)]
+        scratch[index] = merges.byte_ids[load8(text, at + index)]
     for index in range(count - 1):
-        scratch[SHORT + index] = merged_id(pairs, scratch[index], scratch[index + 1])
+        scratch[SHORT + index] = merged_id(merges, scratch[index], scratch[index + 1])
     while count > 1:
         best, place = _NEVER, -1
         for index in range(count - 1):
@@ -100,16 +116,16 @@ def merge_short(text, at, end, byte_ids, pairs, scratch, out, to):  # type: igno
             scratch[SHORT + index] = scratch[SHORT + index + 1]
         count -= 1
         if place < count - 1:
-            scratch[SHORT + place] = merged_id(pairs, best, scratch[place + 1])
+            scratch[SHORT + place] = merged_id(merges, best, scratch[place + 1])
         if place > 0:
-            scratch[SHORT + place - 1] = merged_id(pairs, scratch[place - 1], best)
+            scratch[SHORT + place - 1] = merged_id(merges, scratch[place - 1], best)
     for index in range(count):
         out[to + index] = scratch[index]
     return to + count
 
 
 @njit
-def _push(heap, size, entry):  # type: ignore[no-untyped-def]
+def _push(heap, size, entry):
     """Add an entry to the binary min-heap `heap[:size]`."""
     hole = size
     while hole > 0:
@@ -122,7 +138,7 @@ def _push(heap, size, entry):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _pop(heap, size):  # type: ignore[no-untyped-def]
+def _pop(heap, size):
     """Remove and return the smallest entry of the binary min-heap `heap[:size]`."""
     smallest = heap[0]
     entry = heap[size - 1]
@@ -142,7 +158,7 @@ def _pop(heap, size):  # type: ignore[no-untyped-def]
 
 
 @njit
-def merge_window(text, at, end, byte_ids, pairs, ids, starts, links, heap):  # type: ignore[no-untyped-def]
+def merge_window(text, at, end, merges, ids, starts, links, heap):
     """Merge `text[at:end]` to `ids` and return their number; `starts` gets the bytes before each.
 
     With n bytes: `ids` and `starts` are int32[n]; scratch is `links`, int32[2, n], and `heap`, int64[2 n]. A heap entry
@@ -151,12 +167,12 @@ def merge_window(text, at, end, byte_ids, pairs, ids, starts, links, heap):  # t
     length = end - at
     before, after = links[0], links[1]
     for index in range(length):
-        ids[index] = byte_ids[text[at + index]]
+        ids[index] = merges.byte_ids[load8(text, at + index)]
         before[index] = index - 1
         after[index] = index + 1
     size = 0
     for index in range(length - 1):
-        rank = merged_id(pairs, ids[index], ids[index + 1])
+        rank = merged_id(merges, ids[index], ids[index + 1])
         if rank != _NEVER:
             _push(heap, size, (rank << 32) | index)
             size += 1
@@ -165,7 +181,7 @@ def merge_window(text, at, end, byte_ids, pairs, ids, starts, links, heap):  # t
         size -= 1
         rank, place = entry >> 32, entry & 0xFFFFFFFF
         follower = after[place]
-        if ids[place] < 0 or follower >= length or merged_id(pairs, ids[place], ids[follower]) != rank:
+        if ids[place] < 0 or follower >= length or merged_id(merges, ids[place], ids[follower]) != rank:
             continue
         ids[place] = rank
         ids[follower] = -1
@@ -173,13 +189,13 @@ def merge_window(text, at, end, byte_ids, pairs, ids, starts, links, heap):  # t
         after[place] = beyond
         if beyond < length:
             before[beyond] = place
-            next_rank = merged_id(pairs, rank, ids[beyond])
+            next_rank = merged_id(merges, rank, ids[beyond])
             if next_rank != _NEVER:
                 _push(heap, size, (next_rank << 32) | place)
                 size += 1
         ahead = before[place]
         if ahead >= 0:
-            next_rank = merged_id(pairs, ids[ahead], rank)
+            next_rank = merged_id(merges, ids[ahead], rank)
             if next_rank != _NEVER:
                 _push(heap, size, (next_rank << 32) | ahead)
                 size += 1
@@ -194,7 +210,7 @@ def merge_window(text, at, end, byte_ids, pairs, ids, starts, links, heap):  # t
 
 
 @njit
-def merge_long(text, at, end, byte_ids, pairs, window, out, to):  # type: ignore[no-untyped-def]
+def merge_long(text, at, end, merges, window, out, to):
     """Merge `text[at:end]` of any length to `out[to:]` (uint16) and return the end of what was written.
 
     `window` is in bytes, at least 2; scratch is 28 bytes for each of the window's, and grows only where windows
@@ -204,7 +220,7 @@ def merge_long(text, at, end, byte_ids, pairs, window, out, to):  # type: ignore
     ids, starts = np.empty(size, np.int32), np.empty(size, np.int32)
     next_ids, next_starts = np.empty(size, np.int32), np.empty(size, np.int32)
     links, heap = np.empty((2, size), np.int32), np.empty(2 * size, np.int64)
-    count = merge_window(text, at, at + size, byte_ids, pairs, ids, starts, links, heap)
+    count = merge_window(text, at, at + size, merges, ids, starts, links, heap)
     while at + size < end:
         # The last eighth of a window may depend on what follows it: the next window begins before that.
         token = count - 1
@@ -214,7 +230,7 @@ def merge_long(text, at, end, byte_ids, pairs, window, out, to):  # type: ignore
         if token > 0:
             begin = at + starts[token]
             next_end = min(begin + size, end)
-            next_count = merge_window(text, begin, next_end, byte_ids, pairs, next_ids, next_starts, links, heap)
+            next_count = merge_window(text, begin, next_end, merges, next_ids, next_starts, links, heap)
             agreed = next_ids[0] == ids[token]
         if agreed:
             for index in range(token):
@@ -231,7 +247,7 @@ def merge_long(text, at, end, byte_ids, pairs, window, out, to):  # type: ignore
             ids, starts = np.empty(size, np.int32), np.empty(size, np.int32)
             next_ids, next_starts = np.empty(size, np.int32), np.empty(size, np.int32)
             links, heap = np.empty((2, size), np.int32), np.empty(2 * size, np.int64)
-            count = merge_window(text, at, at + size, byte_ids, pairs, ids, starts, links, heap)
+            count = merge_window(text, at, at + size, merges, ids, starts, links, heap)
     for index in range(count):
         out[to + index] = ids[index]
     return to + count

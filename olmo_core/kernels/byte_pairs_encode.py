@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from olmo_core.kernels.byte_pairs import SHORT
-from olmo_core.kernels.byte_pairs_loads import load8
-from olmo_core.kernels.byte_pairs_words import SHORT_BYTES, emit_long, emit_short
-from olmo_core.kernels.pretokens import literal_at, piece_end, space_run_at
+from olmo_core.kernels.byte_pairs import SHORT, merges_of
+from olmo_core.kernels.byte_pairs_loads import load8, pointer
+from olmo_core.kernels.byte_pairs_words import SHORT_BYTES, emit_long, emit_short, pointers_of
+from olmo_core.kernels.pretokens import Added, literal_at, piece_end, space_run_at
 from olmo_core.kernels.unicode_classes import LITERAL
 
 SLACK = 16
@@ -36,40 +36,43 @@ class Vocabulary(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def encode_rows(text, offsets, vocabulary, words, ids, id_offsets):  # type: ignore[no-untyped-def]
+def encode_rows(text, offsets, vocabulary, words, ids, id_offsets):
     """Write the ids of all rows to `ids` and where each row's begin to `id_offsets` (int64[rows + 1]).
 
     `text` (uint8, padded) and `offsets` (int64[rows + 1]) are valid UTF-8 in normal form C; `ids` (uint16) has as many
     elements as the text has bytes, plus SLACK. Returns the number of ids.
     """
-    # Arrays are passed one by one below: inside tuples, numba counts references at every call, ten times the work.
-    byte_ids, pairs, run_ids, literals, literal_ids, kinds = vocabulary
-    short, long = words
-    longest_run = run_ids.shape[0] - 1
-    scratch = np.empty(2 * SHORT, np.int64)
+    source, out = pointer(text), pointer(ids)
+    merges = merges_of(vocabulary.byte_ids, vocabulary.pairs)
+    literals = vocabulary.literals
+    added = Added(vocabulary.run_ids.shape[0] - 1, pointer(literals), literals.shape[0])
+    kinds = pointer(vocabulary.kinds)
+    known = pointers_of(words)
+    scratch_array = np.empty(2 * SHORT, np.int64)
+    scratch = pointer(scratch_array)
     to = 0
     id_offsets[0] = 0
     for row in range(offsets.shape[0] - 1):
         at, end = offsets[row], offsets[row + 1]
         while at < end:
-            run = space_run_at(text, at, end, longest_run)
+            run = space_run_at(source, at, end, added)
             if run:
-                ids[to] = run_ids[run]
+                ids[to] = vocabulary.run_ids[run]
                 to += 1
                 at += run
                 continue
-            if load8(kinds, load8(text, at)) & LITERAL:
-                literal = literal_at(text, at, end, literals)
+            if load8(kinds, load8(source, at)) & LITERAL:
+                literal = literal_at(source, at, end, added)
                 if literal >= 0:
-                    ids[to] = literal_ids[literal]
+                    ids[to] = vocabulary.literal_ids[literal]
                     to += 1
                     at += np.int64(literals[literal, 0])
                     continue
-            stop = piece_end(text, at, end, kinds, longest_run, literals)
+            stop = piece_end(source, at, end, kinds, added)
             if stop - at <= SHORT_BYTES:
-                to = emit_short(text, at, stop, short, byte_ids, pairs, scratch, ids, to)
+                to = emit_short(source, at, stop, known, merges, scratch, out, to)
             else:
-                to = emit_long(text, at, stop, long, byte_ids, pairs, scratch, ids, to)
+                to = emit_long(source, at, stop, known, merges, scratch, out, to)
             at = stop
         id_offsets[row + 1] = to
     return to

@@ -1,8 +1,10 @@
-"""Loads and stores of whole machine words, for the byte-pair kernels.
+"""Pointers, and loads and stores of whole machine words, for the byte-pair kernels.
 
-Numba indexes arrays of single elements and wraps negative indices. These four intrinsics compile to one unaligned
-load or store each, without a bounds check: callers keep `buffers.PADDING` bytes behind the text and a few elements
-behind the ids. They assume a little-endian machine, as all that numba supports in practice are.
+An array passed between compiled functions has its references counted (atomically) at each call, and indexing it tests
+for negative indices: with arrays the encoder ran at 5 to 20 MB/s, with pointers at several times that. So an entry
+point takes arrays, and hands on pointers, which numba indexes as plain memory: no counting, no tests, and nothing that
+keeps the array alive. The entry point must hold it. Callers keep `buffers.PADDING` bytes behind a text and a few
+elements behind ids. A little-endian machine is assumed, as all are for which numba is built.
 """
 
 from __future__ import annotations
@@ -14,49 +16,58 @@ from numba import types
 from numba.extending import intrinsic
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    """Emit the address of element `index` of an array."""
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+def _compiled(emitter: Any) -> Any:
+    """Mark an intrinsic. Its arguments are those after the typing context, which a type checker cannot know."""
+    return intrinsic(emitter)
 
 
-@intrinsic
-def load8(typing_context: Any, array: Any, index: Any) -> Any:
-    """Return byte `index` of a uint8 array, as int64 (so that arithmetic with positions stays signed)."""
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature.args[0], arguments[0], arguments[1])
-        return builder.zext(builder.load(address), ir.IntType(64))
-
-    return types.int64(array, types.int64), emit
-
-
-@intrinsic
-def load64(typing_context: Any, array: Any, index: Any) -> Any:
-    """Return the eight bytes from byte `index` of a uint8 array as one little-endian uint64."""
+@_compiled
+def pointer(typing_context: Any, array: Any) -> Any:
+    """Return a pointer to the first element of a contiguous array; `pointer(a)[i]` is element i."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature.args[0], arguments[0], arguments[1])
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), emit
+
+
+@_compiled
+def load8(typing_context: Any, bytes_: Any, index: Any) -> Any:
+    """Return byte `index` as int64, so that arithmetic with positions stays signed."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.zext(builder.load(builder.gep(arguments[0], [arguments[1]])), ir.IntType(64))
+
+    return types.int64(types.CPointer(types.uint8), types.int64), emit
+
+
+@_compiled
+def load64(typing_context: Any, bytes_: Any, index: Any) -> Any:
+    """Return the eight bytes from byte `index` as one little-endian uint64."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = builder.gep(arguments[0], [arguments[1]])
         value = builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()))
         value.align = 1
         return value
 
-    return types.uint64(array, types.int64), emit
+    return types.uint64(types.CPointer(types.uint8), types.int64), emit
 
 
-@intrinsic
-def store_four(typing_context: Any, array: Any, index: Any, packed: Any) -> Any:
-    """Store the four 16-bit values packed in a uint64, lowest first, from element `index` of a uint16 array."""
+@_compiled
+def store_four(typing_context: Any, values: Any, index: Any, packed: Any) -> Any:
+    """Store the four 16-bit values packed in a uint64, lowest first, from element `index` on."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature.args[0], arguments[0], arguments[1])
+        address = builder.gep(arguments[0], [arguments[1]])
         store = builder.store(arguments[2], builder.bitcast(address, ir.IntType(64).as_pointer()))
         store.align = 1
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.uint64), emit
+    return types.void(types.CPointer(types.uint16), types.int64, types.uint64), emit
 
 
-@intrinsic
+@_compiled
 def trailing_zeros(typing_context: Any, value: Any) -> Any:
     """Return the number of zero bits below the lowest set bit of a uint64 that is not 0."""
 

@@ -10,14 +10,14 @@ Pieces are kept whole and compared byte for byte, so a collision of hashes can c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from olmo_core.kernels.byte_pairs import SHORT, WINDOW, merge_long, merge_short
-from olmo_core.kernels.byte_pairs_loads import load64, store_four
+from olmo_core.kernels.byte_pairs_loads import load64, pointer, store_four
 
 SHORT_BYTES = 15
 SHORT_IDS = 7
@@ -40,6 +40,25 @@ class Words(NamedTuple):
     """uint64[32 entries]: a word of length << 32 | count, 15 words of bytes, 16 words of ids."""
 
 
+class WordPointers(NamedTuple):
+    """Words inside compiled code."""
+
+    short: Any
+    lines: Any
+    """Number of lines less 1, uint64."""
+    long: Any
+    entries: Any
+    """Number of entries less 1, uint64."""
+
+
+@njit(forceinline=True)
+def pointers_of(words):
+    """Return the pointers into Words."""
+    lines = np.uint64(words.short.shape[0] // _LINE_WORDS - 1)
+    entries = np.uint64(words.long.shape[0] // _ENTRY_WORDS - 1)
+    return WordPointers(pointer(words.short), lines, pointer(words.long), entries)
+
+
 def _aligned_zeros(words: int) -> npt.NDArray[np.uint64]:
     """Return zeros that begin at a cache line's start, so that no entry straddles two."""
     raw = np.zeros(words + _LINE_WORDS, np.uint64)
@@ -53,16 +72,17 @@ def empty_words(line_bits: int = 18, entry_bits: int = 14) -> Words:
 
 
 @njit(forceinline=True)
-def _low_bytes(count):  # type: ignore[no-untyped-def]
+def _low_bytes(count):
     """Return a mask of the lowest `count` bytes of a word, 0 <= count < 8."""
     return (np.uint64(1) << np.uint64(8 * count)) - np.uint64(1)
 
 
 @njit
-def _learn_short(text, at, end, low, high, entry, short, byte_ids, pairs, scratch, out, to):  # type: ignore[no-untyped-def]
-    """Merge a piece of up to SHORT_BYTES and keep it at word `entry` of `short`, if its ids fit."""
-    stop = merge_short(text, at, end, byte_ids, pairs, scratch, out, to)
+def _learn_short(text, at, end, low, high, entry, words, merges, scratch, out, to):
+    """Merge a piece of up to SHORT_BYTES and keep it at word `entry` of `words.short`, if its ids fit."""
+    stop = merge_short(text, at, end, merges, scratch, out, to)
     count = stop - to
+    short = words.short
     if count <= SHORT_IDS:
         first = np.uint64(count)
         second = np.uint64(0)
@@ -79,12 +99,13 @@ def _learn_short(text, at, end, low, high, entry, short, byte_ids, pairs, scratc
 
 
 @njit(forceinline=True)
-def emit_short(text, at, end, short, byte_ids, pairs, scratch, out, to):  # type: ignore[no-untyped-def]
+def emit_short(text, at, end, words, merges, scratch, out, to):
     """Write the ids of the piece `text[at:end]`, up to SHORT_BYTES, to `out[to:]`; return the end of what was written.
 
     `out` (uint16) needs room for as many ids as the piece has bytes and up to seven more, which may be overwritten.
     """
     length = end - at
+    short = words.short
     low = load64(text, at)
     if length < 8:
         low &= _low_bytes(length)
@@ -92,14 +113,13 @@ def emit_short(text, at, end, short, byte_ids, pairs, scratch, out, to):  # type
     else:
         high = (load64(text, at + 8) & _low_bytes(length - 8)) | (np.uint64(length) << np.uint64(56))
     mixed = (low ^ (high * _HASH_2) ^ (low >> np.uint64(31))) * _HASH_1
-    lines = np.uint64(short.shape[0] // _LINE_WORDS - 1)
-    entry = ((mixed >> np.uint64(36)) & lines) << np.uint64(3)
+    entry = ((mixed >> np.uint64(36)) & words.lines) << np.uint64(3)
     if short[entry + np.uint64(1)] != high or short[entry] != low:
         free = short[entry + np.uint64(1)] == 0
         if not free:
             entry += np.uint64(4)
         if free or short[entry + np.uint64(1)] != high or short[entry] != low:
-            return _learn_short(text, at, end, low, high, entry, short, byte_ids, pairs, scratch, out, to)
+            return _learn_short(text, at, end, low, high, entry, words, merges, scratch, out, to)
     first = short[entry + np.uint64(2)]
     store_four(out, to, first >> np.uint64(16))
     count = np.int64(first & np.uint64(0xFFFF))
@@ -109,18 +129,19 @@ def emit_short(text, at, end, short, byte_ids, pairs, scratch, out, to):  # type
 
 
 @njit
-def _merge_any(text, at, end, byte_ids, pairs, scratch, out, to):  # type: ignore[no-untyped-def]
+def _merge_any(text, at, end, merges, scratch, out, to):
     if end - at <= SHORT:
-        return merge_short(text, at, end, byte_ids, pairs, scratch, out, to)
-    return merge_long(text, at, end, byte_ids, pairs, WINDOW, out, to)
+        return merge_short(text, at, end, merges, scratch, out, to)
+    return merge_long(text, at, end, merges, WINDOW, out, to)
 
 
 @njit
-def emit_long(text, at, end, long, byte_ids, pairs, scratch, out, to):  # type: ignore[no-untyped-def]
+def emit_long(text, at, end, words, merges, scratch, out, to):
     """As `emit_short`, for a piece of more than SHORT_BYTES."""
     length = end - at
     if length > LONG_BYTES:
-        return _merge_any(text, at, end, byte_ids, pairs, scratch, out, to)
+        return _merge_any(text, at, end, merges, scratch, out, to)
+    long = words.long
     whole = length >> 3
     rest = load64(text, at + 8 * whole) & _low_bytes(length & 7)
     mixed = np.uint64(length) * _HASH_2
@@ -128,7 +149,7 @@ def emit_long(text, at, end, long, byte_ids, pairs, scratch, out, to):  # type: 
         mixed = (mixed ^ load64(text, at + 8 * index)) * _HASH_1
         mixed ^= mixed >> np.uint64(29)
     mixed = (mixed ^ rest) * _HASH_1
-    entry = _ENTRY_WORDS * np.int64((mixed >> np.uint64(36)) & np.uint64(long.shape[0] // _ENTRY_WORDS - 1))
+    entry = _ENTRY_WORDS * np.int64((mixed >> np.uint64(36)) & words.entries)
     same = long[entry] >> np.uint64(32) == np.uint64(length)
     index = 0
     while same and index < whole:
@@ -139,7 +160,7 @@ def emit_long(text, at, end, long, byte_ids, pairs, scratch, out, to):  # type: 
         for four in range((count + 3) >> 2):
             store_four(out, to + 4 * four, long[entry + _FIRST_ID_WORD + four])
         return to + count
-    stop = _merge_any(text, at, end, byte_ids, pairs, scratch, out, to)
+    stop = _merge_any(text, at, end, merges, scratch, out, to)
     count = stop - to
     if count <= LONG_IDS:
         long[entry] = (np.uint64(length) << np.uint64(32)) | np.uint64(count)

@@ -13,23 +13,24 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from olmo_core.kernels.byte_pairs_loads import load64, trailing_zeros
+from olmo_core.kernels.byte_pairs_loads import load64, pointer, trailing_zeros
 from olmo_core.kernels.fasttext_rows import (
-    LANES,
     WINDOW,
-    add_all_columns,
-    bracketed,
+    add_rows,
+    append_bucket,
     buckets_to_rows,
     character_buckets,
+    close_gap,
+    fill_window,
     find_entry,
     has_label_prefix,
+    rows_at_once,
+    view,
+    window_bytes,
     word_hash,
 )
 
 NGRAM_FACTOR = np.uint64(116049371)
-
-HASHES_AT_ONCE = 1 << 16
-"""Word hashes that are kept for word n-grams; a text with more words is split a second time."""
 
 CACHE_SLOTS = 1 << 18
 CACHE_ROWS = 1 << 22
@@ -50,11 +51,8 @@ END_OF_LINE = np.uint64(0x3E732F3C)  # "</s>" as a little-endian number
 END_HASH = np.int32(-677604519)  # word_hash of "</s>"
 
 ONE = np.uint64(1)
-TWO = np.uint64(2)
-THREE = np.uint64(3)
 BYTE_BITS = np.uint64(8)
 LENGTH_SHIFT = np.uint64(56)
-SLOT_SIZE = np.uint64(SLOT_FIELDS)
 LOW_HALF = np.uint64(0xFFFFFFFF)
 COUNT_SHIFT = np.uint64(32)
 COUNT_MASK = np.uint64(0x7FFFFFFF)
@@ -147,46 +145,45 @@ def stripped(text, start, end):
 
 
 @njit(nogil=True, cache=True)
-def add_word(sums, at, matrix, columns, lexicon, text, start, end, code, window, rows):
+def add_word(view, at, start, end, code):
     """Add the rows of a word of any length to the sum at `at`; return `(is a word, number of rows)`: labels are none.
 
-    The rows of a word shorter than `WINDOW` are left in `rows`.
+    The rows of a word shorter than `WINDOW` are left in `view.rows`.
     """
-    entry = find_entry(lexicon, text, start, end, code)
-    if entry >= lexicon.words or (entry < 0 and has_label_prefix(text, start, end)):
-        return False, 0
-    rows[0] = max(entry, 0)
+    entry = find_entry(view, start, end, code)
+    if entry >= view.words or (entry < 0 and has_label_prefix(view.text, start, end)):
+        return False, np.int64(0)
+    view.rows[0] = max(entry, 0)
     count = np.int64(entry >= 0)
-    total = 0
-    if lexicon.longest > 0:
+    total = np.int64(0)
+    if view.longest > 0:
         for base in range(0, end - start + 2, WINDOW):
             if base > 0:
-                add_all_columns(sums, at, matrix, columns, rows, 0, count)
+                add_rows(view, at, view.rows, 0, count)
                 total += count
-                count = 0
-            size = bracketed(text, start, end, base, window)
+                count = np.int64(0)
             first = count
-            count = character_buckets(lexicon, window, size, base, rows, count)
-            buckets_to_rows(lexicon, rows, first, count)
-    add_all_columns(sums, at, matrix, columns, rows, 0, count)
+            count = character_buckets(view, fill_window(view, start, end, base), base, first)
+            buckets_to_rows(view, first, count)
+    add_rows(view, at, view.rows, 0, count)
     return True, total + count
 
 
 @njit(nogil=True, cache=True)
-def add_ngrams(sums, at, matrix, columns, lexicon, hashes, width, rows):
-    """Add the rows of all n-grams of 2 to `width` words to the sum at `at`; return how many. `hashes` is int32."""
-    total = 0
-    kept = lexicon.bucket_kept
-    for i in range(len(hashes)):
+def add_ngrams(view, at, hashes, words, width):
+    """Add the rows of all n-grams of 2 to `width` words to the sum at `at`; return how many.
+
+    `hashes` points to the hashes of `words` words, int32: fastText sign-extends them.
+    """
+    total = np.int64(0)
+    for i in range(words):
         code = np.uint64(np.int64(hashes[i]))
-        count = 0
-        for j in range(i + 1, min(i + width, len(hashes))):
+        count = np.int64(0)
+        for j in range(i + 1, min(i + width, words)):
             code = code * NGRAM_FACTOR + np.uint64(np.int64(hashes[j]))
-            bucket = np.int64(code % np.uint64(lexicon.bucket))
-            rows[count] = bucket
-            count += np.int64(kept[bucket >> 3] >> (bucket & 7) & 1) if len(kept) > 0 else 1
-        buckets_to_rows(lexicon, rows, 0, count)
-        add_all_columns(sums, at, matrix, columns, rows, 0, count)
+            count = append_bucket(view, np.int64(code % np.uint64(view.bucket)), count)
+        buckets_to_rows(view, 0, count)
+        add_rows(view, at, view.rows, 0, count)
         total += count
     return total
 
@@ -202,15 +199,14 @@ def cache_key(text, start, size):
 
 
 @njit(nogil=True, cache=True)
-def cache_slot(keys, low, high):
-    """Return the index in `keys` of the slot that holds the word, or of the empty slot where it would go."""
-    mask = np.uint64(len(keys) // SLOT_FIELDS - 1)
+def cache_slot(keys, mask, low, high):
+    """Return the place in `keys` of the slot that holds the word, or of the empty slot where it would go."""
     slot = ((low ^ high * MIX_HIGH ^ low >> FOLD) * MIX_LOW >> INDEX_SHIFT) & mask
     while True:
-        index = slot * SLOT_SIZE
-        held = keys[index + ONE]
-        if held == 0 or (held == high and keys[index] == low):
-            return index
+        place = np.int64(slot) * SLOT_FIELDS
+        held = keys[place + 1]
+        if held == 0 or (held == high and keys[place] == low):
+            return place
         slot = (slot + ONE) & mask
 
 
@@ -221,56 +217,62 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, s
     Text i is bytes `starts[i]` to `ends[i]` of `text`, stripped of white space, and line feeds inside it are spaces;
     a literal `</s>` ends it. `matrix`: float32, flat, row-major with `columns` >= 16 columns. `width`: longest word
     n-gram. The first `columns` numbers of a row of `sums` are the result; a count of 0 means that there is none.
+    Scratch: for word n-grams two bytes for each byte of the longest text, touched only as far as it has words.
     """
-    keys = cache.keys
-    padded = len(sums) // max(len(starts), 1)
-    capacity = len(keys) // SLOT_FIELDS // 2
-    most = WINDOW * max(lexicon.longest - lexicon.shortest + 1, 1) + max(width, 1)
+    most = rows_at_once(lexicon, width)
     rows = np.empty(most, np.uint32)
-    window = np.zeros(WINDOW + 4 * max(lexicon.longest, 0) + 1, np.int8)
+    window = np.zeros(window_bytes(lexicon), np.int8)
+    tables = view(text, lexicon, matrix, columns, sums, rows, window)
+    keys = pointer(cache.keys)
+    kept_rows = pointer(cache.rows)
+    mask = np.uint64(len(cache.keys) // SLOT_FIELDS - 1)
+    capacity = len(cache.keys) // SLOT_FIELDS // 2
+    padded = len(sums) // max(len(starts), 1)
     hashes = np.empty(0, np.int32)
     for document in range(len(starts)):
         at = document * padded
-        sums[at : at + padded] = np.float32(0)
-        start, end = stripped(text, starts[document], ends[document])
+        for column in range(padded):
+            sums[at + column] = np.float32(0)
+        start, end = stripped(tables.text, starts[document], ends[document])
         if width > 1 and len(hashes) < (end - start) // 2 + 2:
             hashes = np.empty((end - start) // 2 + 2, np.int32)
         if cache.filled[0] >= capacity or cache.filled[1] > len(cache.rows) - most:
-            keys[:] = np.uint64(0)
+            cache.keys[:] = np.uint64(0)
             cache.filled[:] = 0
         words = 0
-        total = 0
+        total = np.int64(0)
         while True:
-            start, after = next_word(text, start, end)
+            start, after = next_word(tables.text, start, end)
             size = after - start
-            if size == 0 or (size == 4 and load64(text, start) & LOW_HALF == END_OF_LINE):
+            if size == 0 or (size == 4 and load64(tables.text, start) & LOW_HALF == END_OF_LINE):
                 break
             if size <= LONGEST_CACHED:
-                low, high = cache_key(text, start, size)
-                slot = cache_slot(keys, low, high)
-                if keys[slot + ONE] != 0:
-                    entry = keys[slot + TWO]
+                low, high = cache_key(tables.text, start, size)
+                slot = cache_slot(keys, mask, low, high)
+                if keys[slot + 1] != 0:
+                    entry = keys[slot + 2]
                     count = np.int64(entry >> COUNT_SHIFT & COUNT_MASK)
-                    add_all_columns(sums, at, matrix, columns, cache.rows, np.int64(entry & LOW_HALF), count)
+                    add_rows(tables, at, kept_rows, np.int64(entry & LOW_HALF), count)
                     is_word = entry >> KIND_SHIFT != 0
-                    code = np.uint32(keys[slot + THREE])
+                    code = np.uint32(keys[slot + 3])
                 else:
-                    code = word_hash(text, start, after)
-                    is_word, count = add_word(sums, at, matrix, columns, lexicon, text, start, after, code, window, rows)
-                    if cache.filled[0] < capacity and cache.filled[1] <= len(cache.rows) - most:
-                        first = cache.filled[1]
-                        cache.rows[first : first + count] = rows[:count]
-                        cache.filled[0] += 1
-                        cache.filled[1] += count
+                    code = word_hash(tables.text, start, after)
+                    is_word, count = add_word(tables, at, start, after, code)
+                    first = cache.filled[1]
+                    if cache.filled[0] < capacity and first <= len(cache.rows) - most:
+                        for i in range(count):
+                            kept_rows[first + i] = rows[i]
                         keys[slot] = low
-                        keys[slot + ONE] = high
-                        keys[slot + TWO] = (
+                        keys[slot + 1] = high
+                        keys[slot + 2] = (
                             np.uint64(first) | np.uint64(count) << COUNT_SHIFT | np.uint64(is_word) << KIND_SHIFT
                         )
-                        keys[slot + THREE] = np.uint64(code)
+                        keys[slot + 3] = np.uint64(code)
+                        cache.filled[0] += 1
+                        cache.filled[1] += count
             else:
-                code = word_hash(text, start, after)
-                is_word, count = add_word(sums, at, matrix, columns, lexicon, text, start, after, code, window, rows)
+                code = word_hash(tables.text, start, after)
+                is_word, count = add_word(tables, at, start, after, code)
             total += count
             if width > 1 and is_word:
                 hashes[words] = np.int32(code)
@@ -278,16 +280,14 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, s
             start = after
         if lexicon.end_row >= 0:
             rows[0] = lexicon.end_row
-            add_all_columns(sums, at, matrix, columns, rows, 0, 1)
+            add_rows(tables, at, tables.rows, 0, 1)
             total += 1
         if width > 1:
             hashes[words] = END_HASH
-            total += add_ngrams(sums, at, matrix, columns, lexicon, hashes[: words + 1], width, rows)
+            total += add_ngrams(tables, at, pointer(hashes), words + 1, width)
         counts[document] = total
         if total > 0:
             scale = np.float32(1.0 / total)
             for column in range(padded):
                 sums[at + column] *= scale
-        shift = padded - columns  # the last block begins at column `columns - LANES`
-        for column in range(padded - LANES, columns):
-            sums[at + column] = sums[at + column + shift]
+        close_gap(tables, at)

@@ -16,8 +16,13 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from olmo_core.kernels.byte_pairs_loads import pointer
+
 LANES = 16
 """Columns that `add_rows` sums at once, in registers: a narrower matrix must be padded to this many columns."""
+
+WINDOW = 256
+"""Bytes of a word whose n-grams are collected at once, so that scratch does not grow with a word's length."""
 
 FNV_SEED = np.uint32(2166136261)
 FNV_PRIME = np.uint32(16777619)
@@ -30,12 +35,9 @@ WORD_END = 62  # ">"
 LAST_CONTINUATION = np.int8(-65)
 """Bytes up to here, as signed numbers, continue a UTF-8 sequence."""
 
-WINDOW = 256
-"""Bytes of a word whose n-grams are collected at once, so that scratch does not grow with a word's length."""
-
 
 class Lexicon(NamedTuple):
-    """What is needed to find the rows of a word; numba takes it apart without copying."""
+    """What is needed to find the rows of a word."""
 
     slots: npt.NDArray[np.int32]
     """Hash table of power-of-two size, by the word's hash with linear probing: number of an entry, or -1."""
@@ -68,53 +70,128 @@ class Lexicon(NamedTuple):
     """Row of the word `</s>` that ends every line, or -1 when the model does not have it."""
 
 
-@intrinsic
-def add_rows(
-    typing_context: Any, sums: Any, start: Any, matrix: Any, columns: Any, column: Any, rows: Any, first: Any, count: Any
-) -> Any:
-    """Add columns `column` to `column + LANES` of `count` rows to `sums[start:start + LANES]`, in the order of `rows`.
+class View(NamedTuple):
+    """Pointers to the arrays of one call, for the functions below; made by `view`, which says what they point to.
 
-    `matrix` is float32, flat and row-major with `columns` columns; `rows` is uint32, read from element `first`.
-    The sum stays in a vector register, which the plain loop does not manage (half its speed). Every column is added
-    up in order and in single precision, as the library does: the result is the same to the bit.
+    With arrays in their place the references to them would be counted, atomically, at every call.
+    """
+
+    text: Any
+    slots: Any
+    slot_mask: Any
+    starts: Any
+    spellings: Any
+    words: Any
+    bucket: Any
+    bucket_rows: Any
+    bucket_kept: Any
+    pruned: Any
+    shortest: Any
+    longest: Any
+    matrix: Any
+    columns: Any
+    sums: Any
+    rows: Any
+    window: Any
+
+
+@njit(nogil=True, cache=True)
+def view(text, lexicon, matrix, columns, sums, rows, window):
+    """Return a `View` of a padded text (uint8), a lexicon, a matrix of `columns` columns and the arrays to write to.
+
+    `matrix` and `sums`: float32, flat. `rows` (uint32): the rows of a word that are about to be added, room for
+    `rows_at_once` of them. `window` (int8): a part of a word, `window_bytes` of it.
+    """
+    return View(
+        pointer(text),
+        pointer(lexicon.slots),
+        len(lexicon.slots) - 1,
+        pointer(lexicon.starts),
+        pointer(lexicon.spellings),
+        lexicon.words,
+        lexicon.bucket,
+        pointer(lexicon.bucket_rows),
+        pointer(lexicon.bucket_kept),
+        len(lexicon.bucket_kept) > 0,
+        lexicon.shortest,
+        lexicon.longest,
+        pointer(matrix),
+        columns,
+        pointer(sums),
+        pointer(rows),
+        pointer(window),
+    )
+
+
+@njit(nogil=True, cache=True)
+def rows_at_once(lexicon, width):
+    """Return how many rows can come together: those of a word's window, or of the n-grams of `width` words."""
+    return WINDOW * max(lexicon.longest - lexicon.shortest + 1, 1) + width
+
+
+@njit(nogil=True, cache=True)
+def window_bytes(lexicon):
+    """Return the size of a window: the bytes where n-grams begin, those where they may end, and a zero byte."""
+    return WINDOW + 4 * max(lexicon.longest, 0) + 1
+
+
+def _add_block(
+    typing_context: Any, sums: Any, at: Any, matrix: Any, columns: Any, column: Any, rows: Any, first: Any, count: Any
+) -> Any:
+    """Add columns `column` to `column + LANES` of `count` rows to the sum at `at`, in the order of `rows`.
+
+    `sums` and `matrix` point to float32, `rows` to uint32, read from element `first` on; rows of the matrix have
+    `columns` columns. The sum stays in a vector register, which numba does not manage for the plain loop (half as
+    fast). Every column is added up in order and in single precision, as the library does: equal to the bit.
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
+        sums, at, matrix, columns, column, rows, first, count = arguments
         vector = ir.VectorType(ir.FloatType(), LANES)
-
-        def data(position: int) -> Any:
-            return context.make_array(signature.args[position])(context, builder, arguments[position]).data
 
         def load(address: Any) -> Any:
             value = builder.load(builder.bitcast(address, vector.as_pointer()))
-            value.align = 1  # rows of a model that is read through a memory map may lie anywhere
+            value.align = 1  # rows that are mapped from a file may begin anywhere
             return value
 
-        target = builder.gep(data(0), [arguments[1]])
-        origin = builder.gep(data(2), [arguments[4]])
-        rows_from = builder.gep(data(5), [arguments[6]])
+        target = builder.gep(sums, [at])
         total = cgutils.alloca_once_value(builder, load(target))
-        with cgutils.for_range(builder, arguments[7]) as loop:
-            row = builder.zext(builder.load(builder.gep(rows_from, [loop.index])), word)
-            address = builder.gep(origin, [builder.mul(row, arguments[3])])
-            builder.store(builder.fadd(builder.load(total), load(address)), total)
+        with cgutils.for_range(builder, count) as loop:
+            row = builder.load(builder.gep(rows, [builder.add(first, loop.index)]))
+            element = builder.add(builder.mul(builder.zext(row, columns.type), columns), column)
+            builder.store(builder.fadd(builder.load(total), load(builder.gep(matrix, [element]))), total)
         store = builder.store(builder.load(total), builder.bitcast(target, vector.as_pointer()))
         store.align = 1
         return context.get_dummy_value()
 
-    where = types.int64
-    return types.void(sums, where, matrix, where, where, rows, where, where), emit
+    number = types.int64
+    return types.void(sums, number, matrix, number, number, rows, number, number), emit
+
+
+add_block: Any = intrinsic(_add_block)
 
 
 @njit(nogil=True, cache=True)
-def add_all_columns(sums, start, matrix, columns, rows, first, count):
-    """Add `count` rows to the padded sum at `start`; see `column_of_block` for its layout."""
+def add_rows(view, at, rows, first, count):
+    """Add `count` rows, listed from element `first` of `rows`, to the sum at `at`, block by block of `LANES` columns.
+
+    The last block begins at the last column but `LANES`, so it may repeat columns of the one before; `close_gap`
+    puts them in place.
+    """
     block = 0
-    while block * LANES < columns:
-        column = min(block * LANES, columns - LANES)
-        add_rows(sums, start + block * LANES, matrix, columns, column, rows, first, count)
-        block += 1
+    while block < view.columns:
+        column = min(block, view.columns - LANES)
+        add_block(view.sums, at + block, view.matrix, view.columns, column, rows, first, count)
+        block += LANES
+
+
+@njit(nogil=True, cache=True)
+def close_gap(view, at):
+    """Move the columns of the last block of a finished sum to where they belong."""
+    last = (view.columns - 1) // LANES * LANES
+    gap = last + LANES - view.columns
+    for column in range(last, view.columns):
+        view.sums[at + column] = view.sums[at + column + gap]
 
 
 @njit(nogil=True, cache=True)
@@ -141,91 +218,88 @@ def fill_slots(slots, starts, spellings):
 
 
 @njit(nogil=True, cache=True)
-def find_entry(lexicon, text, start, end, code):
+def find_entry(view, start, end, code):
     """Return the number of the dictionary entry that is bytes `start` to `end` (hash `code`), or -1."""
-    mask = len(lexicon.slots) - 1
-    slot = np.int64(code) & mask
-    while lexicon.slots[slot] >= 0:
-        entry = lexicon.slots[slot]
-        begin = lexicon.starts[entry]
-        if lexicon.starts[entry + 1] - begin == end - start:
+    slot = np.int64(code) & view.slot_mask
+    while view.slots[slot] >= 0:
+        entry = np.int64(view.slots[slot])
+        begin = view.starts[entry]
+        if view.starts[entry + 1] - begin == end - start:
             i = 0
-            while i < end - start and lexicon.spellings[begin + i] == text[start + i]:
+            while i < end - start and view.spellings[begin + i] == view.text[start + i]:
                 i += 1
             if i == end - start:
                 return entry
-        slot = (slot + 1) & mask
-    return -1
+        slot = (slot + 1) & view.slot_mask
+    return np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
 def has_label_prefix(text, start, end):
     """Whether bytes `start` to `end` begin with `__label__`."""
-    if end - start < len(LABEL_PREFIX):
-        return False
-    for i in range(len(LABEL_PREFIX)):
-        if text[start + i] != LABEL_PREFIX[i]:
-            return False
-    return True
+    matched = 0
+    while matched < len(LABEL_PREFIX) and start + matched < end and text[start + matched] == LABEL_PREFIX[matched]:
+        matched += 1
+    return matched == len(LABEL_PREFIX)
 
 
 @njit(nogil=True, cache=True)
-def bracketed(text, start, end, base, window):
-    """Copy `<word>` (word = bytes `start` to `end`) from its byte `base` on into `window` (int8); return how much.
+def fill_window(view, start, end, base):
+    """Copy `<word>` (word = bytes `start` to `end`) from its byte `base` on to the window; return how much.
 
-    A zero byte follows, unless the window is full.
+    A zero byte follows.
     """
-    size = min(end - start + 2 - base, len(window) - 1)
-    for i in range(max(0, 1 - base), min(size, end - start + 1 - base)):
-        window[i] = np.int8(text[start + base + i - 1])
+    whole = end - start + 2
+    size = min(whole - base, window_bytes(view) - 1)
+    for i in range(max(0, 1 - base), min(size, whole - 1 - base)):
+        view.window[i] = view.text[start + base + i - 1]
     if base == 0:
-        window[0] = WORD_START
-    if base + size == end - start + 2:
-        window[size - 1] = WORD_END
-    window[size] = 0
+        view.window[0] = WORD_START
+    if base + size == whole:
+        view.window[size - 1] = WORD_END
+    view.window[size] = 0
     return size
 
 
 @njit(nogil=True, cache=True)
-def character_buckets(lexicon, window, size, base, rows, count):
-    """Append the kept buckets of all character n-grams that begin in the first `WINDOW` bytes of `window` to `rows`.
+def character_buckets(view, size, base, count):
+    """Append the kept buckets of the character n-grams in the window to `view.rows`; return the new count.
 
-    `window` holds `size` bytes of `<word>` from its byte `base` on, beyond `WINDOW` only so that the n-grams can be
-    completed. A single `<` or `>` is no n-gram. Returns the new count. Free of branches on whether a bucket was kept:
-    no processor can predict that.
+    The window holds `size` bytes of `<word>` from its byte `base` on: n-grams that begin in the first `WINDOW` of
+    them. A single `<` or `>` is no n-gram. Without branches on whether a bucket was kept: no processor can predict it.
     """
-    inverse = 1.0 / lexicon.bucket
-    kept = lexicon.bucket_kept
-    pruned = len(kept) > 0
+    inverse = 1.0 / view.bucket
     for position in range(min(size, WINDOW)):
-        if window[position] <= LAST_CONTINUATION:
+        if view.window[position] <= LAST_CONTINUATION:
             continue
         code = FNV_SEED
         after = position
         length = 1
-        while after < size and length <= lexicon.longest:
-            code = np.uint32((code ^ np.uint32(np.int32(window[after]))) * FNV_PRIME)
+        while after < size and length <= view.longest:
+            code = np.uint32((code ^ np.uint32(np.int32(view.window[after]))) * FNV_PRIME)
             after += 1
-            while window[after] <= LAST_CONTINUATION:
-                code = np.uint32((code ^ np.uint32(np.int32(window[after]))) * FNV_PRIME)
+            while view.window[after] <= LAST_CONTINUATION:
+                code = np.uint32((code ^ np.uint32(np.int32(view.window[after]))) * FNV_PRIME)
                 after += 1
-            if length >= lexicon.shortest and (length > 1 or (base + position > 0 and after < size)):
+            if length >= view.shortest and (length > 1 or (base + position > 0 and after < size)):
                 # code % bucket without a division: the quotient in double precision is at most 1 off
-                bucket = np.int64(code) - np.int64(code * inverse) * lexicon.bucket
-                bucket += lexicon.bucket if bucket < 0 else 0
-                bucket -= lexicon.bucket if bucket >= lexicon.bucket else 0
-                rows[count] = bucket
-                count += np.int64(kept[bucket >> 3] >> (bucket & 7) & 1) if pruned else 1
+                bucket = np.int64(code) - np.int64(code * inverse) * view.bucket
+                bucket += view.bucket if bucket < 0 else 0
+                bucket -= view.bucket if bucket >= view.bucket else 0
+                count = append_bucket(view, bucket, count)
             length += 1
     return count
 
 
 @njit(nogil=True, cache=True)
-def buckets_to_rows(lexicon, rows, first, last):
-    """Replace kept buckets in `rows` by their rows."""
-    if len(lexicon.bucket_rows) == 0:
-        for i in range(first, last):
-            rows[i] += lexicon.words
-    else:
-        for i in range(first, last):
-            rows[i] = lexicon.bucket_rows[rows[i]]
+def append_bucket(view, bucket, count):
+    """Write a bucket to `view.rows[count]` and return the new count: one more, unless the bucket was pruned."""
+    view.rows[count] = bucket
+    return count + (np.int64(view.bucket_kept[bucket >> 3] >> (bucket & 7) & 1) if view.pruned else 1)
+
+
+@njit(nogil=True, cache=True)
+def buckets_to_rows(view, first, last):
+    """Replace kept buckets in `view.rows` by their rows."""
+    for i in range(first, last):
+        view.rows[i] = view.bucket_rows[view.rows[i]] if view.pruned else view.rows[i] + view.words

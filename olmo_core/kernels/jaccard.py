@@ -37,7 +37,7 @@ def shingle_sets(
 
 
 @numba.njit(nogil=True, cache=True)
-def _write_shingles(data, offsets, pages, letters, width, starts, hashes):  # type: ignore[no-untyped-def]
+def _write_shingles(data, offsets, pages, letters, width, starts, hashes):
     """Write all shingles of document i to `hashes[starts[i]:starts[i + 1]]`; return the first that does not fit, or -1."""
     words = np.empty(BLOCK + width, np.uint64)
     block = np.empty(BLOCK + width, np.uint64)
@@ -60,7 +60,7 @@ def _write_shingles(data, offsets, pages, letters, width, starts, hashes):  # ty
 
 
 @numba.njit(nogil=True, cache=True)
-def _keep_distinct(hashes, starts):  # type: ignore[no-untyped-def]
+def _keep_distinct(hashes, starts):
     """Close up the sorted sets in place, each value once; rewrite `starts` and return the length of all."""
     kept = 0
     first = starts[0]
@@ -77,7 +77,7 @@ def _keep_distinct(hashes, starts):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def jaccard(left, right, threshold):  # type: ignore[no-untyped-def]
+def jaccard(left, right, threshold):
     """Jaccard similarity of two ascending sets (uint64) where it reaches the threshold, else -1.
 
     A similarity below the threshold is recognised early: of sets of sizes m and n, at least t (m + n) / (1 + t)
@@ -104,7 +104,7 @@ def jaccard(left, right, threshold):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def resolve_in_order(  # type: ignore[no-untyped-def]
+def resolve_in_order(
     first,
     last,
     bucket_of,

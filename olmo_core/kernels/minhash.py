@@ -37,7 +37,7 @@ def permutations(count: int, seed: int) -> tuple[npt.NDArray[np.uint32], npt.NDA
 
 
 @numba.njit(nogil=True, cache=True)
-def _lower(shingles, count, multipliers, increments, minima):  # type: ignore[no-untyped-def]
+def _lower(shingles, count, multipliers, increments, minima):
     """Lower each permutation's minimum by `count` shingle hashes (uint32); the inner loop runs in vector registers."""
     for p in range(len(multipliers)):
         a = multipliers[p]
@@ -49,7 +49,7 @@ def _lower(shingles, count, multipliers, increments, minima):  # type: ignore[no
 
 
 @numba.njit(nogil=True, cache=True)
-def minhash(data, offsets, pages, letters, width, multipliers, increments, minima, counts):  # type: ignore[no-untyped-def]
+def minhash(data, offsets, pages, letters, width, multipliers, increments, minima, counts):
     """Write the minima (uint32, documents x permutations) and the numbers of shingles (int64) of all documents.
 
     The minima of a document without words are all 2^32 - 1.
@@ -73,7 +73,7 @@ def minhash(data, offsets, pages, letters, width, multipliers, increments, minim
 
 
 @numba.njit(nogil=True, cache=True)
-def band_keys(minima, counts, rows, keys):  # type: ignore[no-untyped-def]
+def band_keys(minima, counts, rows, keys):
     """Write one key (uint64, documents x bands) for every `rows` minima; zeros where a document has no shingle."""
     for document in range(len(minima)):
         for band in range(keys.shape[1]):

@@ -51,7 +51,7 @@ def pii_classes() -> npt.NDArray[np.uint8]:
     return table
 
 
-compiled = njit(nogil=True, cache=True, _nrt=False)
+compiled = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]  # an option without a stub
 """Compiles a function that allocates nothing, without reference counts on its arrays: counting them costs two atomic
 operations an array and call. A function that does allocate fails to compile with it."""
 

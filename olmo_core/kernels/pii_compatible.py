@@ -1,10 +1,10 @@
-"""The three PII patterns of the dolma toolkit's production tagger, matched in linear time over UTF-8 bytes.
+r"""The three PII patterns of the dolma toolkit's production tagger, matched in linear time over UTF-8 bytes.
 
 The patterns (`pii_regex_with_counts_fast_v2` of dolma 1.2.1, applied to each line with its line feed):
 
-    EMAIL   [.\\s@,?!;:)(]*([^\\s@]+@[^\\s@,?!;:)(]+?)[.\\s@,?!;:)(]?[\\s\\n\\r]
-    PHONE   \\s+\\(?(\\d{3})\\)?[-\\. ]*(\\d{3})[-. ]?(\\d{4})
-    IP      (?:(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)\\.){3}(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)
+    EMAIL   [.\s@,?!;:)(]*([^\s@]+@[^\s@,?!;:)(]+?)[.\s@,?!;:)(]?[\s\n\r]
+    PHONE   \s+\(?(\d{3})\)?[-\. ]*(\d{3})[-. ]?(\d{4})
+    IP      (?:(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)\.){3}(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)
 
 Python's `re` needs quadratic time for the first two (a long run without white space before an @, a long run of spaces);
 here every pattern starts from the character it cannot do without (@, a digit, a digit before a dot) and looks left.
@@ -49,7 +49,7 @@ def is_delimiter(byte):
 
 @compiled
 def is_lead(text, i, classes):
-    """Tell whether the character at byte `i` is of the class `[.\\s@,?!;:)(]` with which an e-mail match may begin."""
+    r"""Tell whether the character at byte `i` is of the class `[.\s@,?!;:)(]` with which an e-mail match may begin."""
     byte = text[i]
     return byte == ord(".") or is_delimiter(byte) or class_at(text, i, classes) & SPACE != 0
 
@@ -82,7 +82,7 @@ def email_end(text, at, end, classes):
 
 @compiled
 def addressee_before(text, at, low, classes):
-    """Return the start of the run of `[^\\s@]` before the @ at byte `at`, not before `low`; `at` when it is empty."""
+    r"""Return the start of the run of `[^\s@]` before the @ at byte `at`, not before `low`; `at` when it is empty."""
     i = at
     while i > low:
         before = character_before(text, i)
@@ -216,7 +216,12 @@ def find_compatible(text, offsets, classes, rows, starts, ends, kinds):
                         kind = IP
                         ip_low = stop
                         if total < len(rows):
-                            rows[total], starts[total], ends[total], kinds[total] = row, start - first, stop - first, kind
+                            rows[total], starts[total], ends[total], kinds[total] = (
+                                row,
+                                start - first,
+                                stop - first,
+                                kind,
+                            )
                         total += 1
                 start, stop = match_phone(text, i, phone_low, end, classes)
                 if stop:

@@ -12,6 +12,8 @@ carries the LITERAL bit in `kinds`. The end of a segment counts as the end of th
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -31,24 +33,35 @@ _AFTER_Z = np.uint64(0x0505050505050505)
 
 
 LITERAL_ROW = 64
-"""Bytes of a row of the `literals` array, uint8[literals, LITERAL_ROW]: the length, then the bytes; longest first."""
+"""Bytes of a row of the array of literals: the length, then up to 63 bytes."""
+
+
+class Added(NamedTuple):
+    """The added tokens that match in a text, inside compiled code."""
+
+    longest_run: Any
+    """Spaces in the longest run that is an added token; less than 2 where none is."""
+    literals: Any
+    """uint8[count * LITERAL_ROW], longest first."""
+    count: Any
 
 
 @njit(forceinline=True)
-def _ascii_non_letters(eight):  # type: ignore[no-untyped-def]
+def _ascii_non_letters(eight):
     """Return a word with the high bit of each byte set that is not an ASCII letter."""
     folded = (eight & _LOW_BITS) | _CASE_BITS
     return ~((folded + _FROM_A) & ~(folded + _AFTER_Z) & ~eight) & _HIGH_BITS
 
 
 @njit
-def literal_at(text, at, end, literals):  # type: ignore[no-untyped-def]
+def literal_at(text, at, end, added):
     """Return the row of the longest literal that stands at `at` and ends by `end`, or -1."""
-    for row in range(literals.shape[0]):
-        length = np.int64(literals[row, 0])
+    for row in range(added.count):
+        first = row * LITERAL_ROW
+        length = load8(added.literals, first)
         if at + length <= end:
             matched = 0
-            while matched < length and text[at + matched] == literals[row, 1 + matched]:
+            while matched < length and text[at + matched] == added.literals[first + 1 + matched]:
                 matched += 1
             if matched == length:
                 return row
@@ -56,18 +69,18 @@ def literal_at(text, at, end, literals):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def space_run_at(text, at, end, longest_run):  # type: ignore[no-untyped-def]
+def space_run_at(text, at, end, added):
     """Return the length of the added token of spaces at `at`, at least 2 and at most the longest known; 0 for none."""
-    if longest_run < 2 or at + 1 >= end or load8(text, at) != _SPACE_BYTE or load8(text, at + 1) != _SPACE_BYTE:
+    if added.longest_run < 2 or at + 1 >= end or load8(text, at) != _SPACE_BYTE or load8(text, at + 1) != _SPACE_BYTE:
         return 0
     length = 2
-    while length < longest_run and at + length < end and load8(text, at + length) == _SPACE_BYTE:
+    while length < added.longest_run and at + length < end and load8(text, at + length) == _SPACE_BYTE:
         length += 1
     return length
 
 
 @njit(forceinline=True)
-def _contraction_end(text, at, end):  # type: ignore[no-untyped-def]
+def _contraction_end(text, at, end):
     """Return the end of the contraction whose apostrophe stands at `at`, or `at` if there is none."""
     if at + 1 < end:
         second = load8(text, at + 1)
@@ -81,7 +94,7 @@ def _contraction_end(text, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _letters_end(text, at, end, kinds):  # type: ignore[no-untyped-def]
+def _letters_end(text, at, end, kinds):
     r"""Return the end of `\p{L}*` from `at`."""
     while at < end:
         stops = _ascii_non_letters(load64(text, at))
@@ -99,7 +112,7 @@ def _letters_end(text, at, end, kinds):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _numbers_end(text, at, end, kinds):  # type: ignore[no-untyped-def]
+def _numbers_end(text, at, end, kinds):
     r"""Return the end of `\p{N}*` from `at`."""
     while at < end:
         point, length = code_point(text, at)
@@ -110,21 +123,21 @@ def _numbers_end(text, at, end, kinds):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _others_end(text, at, end, kinds, longest_run, literals):  # type: ignore[no-untyped-def]
+def _others_end(text, at, end, kinds, added):
     r"""Return the end of `[^\s\p{L}\p{N}]+` from `at`, where no literal stands, or the next literal's start."""
     point, length = code_point(text, at)
     at += length
     while at < end:
         point, length = code_point(text, at)
         kind = load8(kinds, point)
-        if not kind & OTHER or (kind & LITERAL and literal_at(text, at, end, literals) >= 0):
+        if not kind & OTHER or (kind & LITERAL and literal_at(text, at, end, added) >= 0):
             break
         at += length
     return at
 
 
 @njit
-def _spaces_end(text, at, end, kinds, longest_run, literals):  # type: ignore[no-untyped-def]
+def _spaces_end(text, at, end, kinds, added):
     r"""Return the end of `\s+(?!\S)|\s+` from `at`, where a space stands that is no part of an added token.
 
     All spaces where the segment ends with them, else all but the last one (which may lead the next piece) but for
@@ -133,12 +146,12 @@ def _spaces_end(text, at, end, kinds, longest_run, literals):  # type: ignore[no
     last = at
     count = 0
     while at < end:
-        if space_run_at(text, at, end, longest_run):
+        if space_run_at(text, at, end, added):
             return at
         point, length = code_point(text, at)
         kind = load8(kinds, point)
         if not kind & SPACE:
-            if count == 1 or (kind & LITERAL and literal_at(text, at, end, literals) >= 0):
+            if count == 1 or (kind & LITERAL and literal_at(text, at, end, added) >= 0):
                 return at
             return last
         last = at
@@ -148,7 +161,7 @@ def _spaces_end(text, at, end, kinds, longest_run, literals):  # type: ignore[no
 
 
 @njit(forceinline=True)
-def piece_end(text, at, end, kinds, longest_run, literals):  # type: ignore[no-untyped-def]
+def piece_end(text, at, end, kinds, added):
     """Return the end of the piece that begins at `at`, where no added token stands, in the text that ends at `end`."""
     first = load8(text, at)
     body = at
@@ -159,13 +172,13 @@ def piece_end(text, at, end, kinds, longest_run, literals):  # type: ignore[no-u
     if kind & LETTER:
         return _letters_end(text, body + length, end, kinds)
     if kind & SPACE:
-        return _spaces_end(text, at, end, kinds, longest_run, literals)
+        return _spaces_end(text, at, end, kinds, added)
     if kind & NUMBER:
         return _numbers_end(text, body + length, end, kinds)
     if first == _APOSTROPHE:
         after = _contraction_end(text, at, end)
         if after > at:
             return after
-    if body > at and kind & LITERAL and literal_at(text, body, end, literals) >= 0:
+    if body > at and kind & LITERAL and literal_at(text, body, end, added) >= 0:
         return body
-    return _others_end(text, body, end, kinds, longest_run, literals)
+    return _others_end(text, body, end, kinds, added)

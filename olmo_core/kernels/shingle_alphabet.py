@@ -5,9 +5,10 @@ text-dedup's `\\W` split), and we follow them, in a form that a table can hold:
 
 - a word is a maximal run of letters, marks and numbers (Unicode categories L, M and N); all else separates words, the
   private use characters of icon fonts too;
-- Latin, Greek, Cyrillic, Armenian and fullwidth letters are lower-cased and lose their accents, so that composed and
-  decomposed spellings are equal; soft hyphens, joiners, byte order marks and U+0300 to U+036F vanish without
-  separating. Marks of other scripts are kept: there they are vowels;
+- Latin, Greek, Cyrillic and Armenian letters (up to U+058F and U+1E00 to U+1FFF) and fullwidth forms are lower-cased
+  and lose their accents, so that composed and decomposed spellings are equal; soft hyphens, joiners, variation
+  selectors, byte order marks and U+0300 to U+036F vanish without separating. Marks of other scripts are kept: there
+  they are vowels;
 - in scripts written without spaces (Han, kana, Yi, Thai, Lao, Khmer, Myanmar and their kin) every character is a word
   of its own. Otherwise a Chinese sentence would be one word;
 - numbers stay as they are. datatrove turns them all into 0, which would merge pages that differ in their figures only.
@@ -61,7 +62,7 @@ _SEPARATORS = """
     e0001-e007f
     e000-f8ff f0000-10ffff
 """
-_IGNORED = "ad 300-36f 200c-200f 202a-202e 2060-2064 fe00-fe0f feff"
+_IGNORED = "ad 300-36f 200c-200f 202a-202e 2060-2064 fe00-fe0f feff e0100-e01ef"
 _ALONE = """
     e00-eff 1000-109f 1780-17ff 1950-19df 1a20-1aaf 2e80-2fdf 3005-3007 3021-3029 3041-30ff 3105-312f 31a0-31bf
     31f0-31ff 3400-4dbf 4e00-9fff a000-a48f a9e0-a9ff aa60-aadf f900-faff ff66-ff9f 1aff0-1b2ff 20000-3ffff

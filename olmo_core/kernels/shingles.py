@@ -29,7 +29,7 @@ _SHIFT = np.uint64(33)
 
 
 @numba.njit(inline="always")
-def mix(value):  # type: ignore[no-untyped-def]
+def mix(value):
     """Spread the bits of a 64-bit value over all of it (MurmurHash3's fmix64, a bijection)."""
     value ^= value >> _SHIFT
     value *= _MIX_1
@@ -39,7 +39,7 @@ def mix(value):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(inline="always")
-def _code_point(data, at):  # type: ignore[no-untyped-def]
+def _code_point(data, at):
     """Code point and length in bytes of the non-ASCII character at `at`; the text is valid UTF-8."""
     first = np.int64(data[at])
     second = np.int64(data[at + 1]) & 63
@@ -52,7 +52,7 @@ def _code_point(data, at):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _next_words(data, at, end, pages, letters, words, filled):  # type: ignore[no-untyped-def]
+def _next_words(data, at, end, pages, letters, words, filled):
     """Append hashes of the words of `data[at:end]` to `words[filled:]` until it is full; return (filled, position).
 
     A hash of 0 means that no word is open. Only ASCII letters and separators take the branch-free path.
@@ -91,7 +91,7 @@ def _next_words(data, at, end, pages, letters, words, filled):  # type: ignore[n
 
 
 @numba.njit(nogil=True, cache=True)
-def next_shingles(data, at, end, pages, letters, words, carried, total, width, out):  # type: ignore[no-untyped-def]
+def next_shingles(data, at, end, pages, letters, words, carried, total, width, out):
     """Write the next shingles of the document `data[at:end]` to `out`; return (how many, position, words carried).
 
     `words` is scratch of `BLOCK + width` uint64 that belongs to the document while it is read, `out` holds `BLOCK +

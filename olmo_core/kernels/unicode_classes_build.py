@@ -113,7 +113,7 @@ def _normal_classes() -> npt.NDArray[np.uint8]:
         first_part[ord(parts[0])] |= compose(chr(point)) == chr(point)
     if np.any(first_part & unsettled):
         raise ValueError("a composed character begins with one that may join what stands before it")
-    marks = suspects[~alone].tolist() + [ord(_HIGH), ord(_LOW)]
+    marks = [*suspects[~alone].tolist(), ord(_HIGH), ord(_LOW)]
     normal = np.zeros(CODE_POINTS, np.uint8)
     normal[marks] = _order_classes(compose, marks)
     normal[unsettled] = UNSETTLED

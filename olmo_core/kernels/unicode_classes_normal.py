@@ -18,7 +18,7 @@ import numpy.typing as npt
 from numba import njit
 
 from olmo_core.kernels.buffers import PADDING
-from olmo_core.kernels.byte_pairs_loads import load8, load64
+from olmo_core.kernels.byte_pairs_loads import load8, load64, pointer
 from olmo_core.kernels.unicode_classes import SETTLED, UNSETTLED, load_tables
 
 _HIGH_BITS = np.uint64(0x8080808080808080)
@@ -29,7 +29,7 @@ _LINE_FEED = 10
 
 
 @njit(forceinline=True)
-def code_point(text, at):  # type: ignore[no-untyped-def]
+def code_point(text, at):
     """Return `(code point, bytes)` of the character whose first byte is `text[at]`; text is valid UTF-8."""
     lead = load8(text, at)
     if lead < 0x80:
@@ -48,32 +48,33 @@ def code_point(text, at):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def find_unsettled(text, offsets, normal, stretches):  # type: ignore[no-untyped-def]
+def find_unsettled(text, offsets, normal, stretches):
     """Write `(first byte, end byte, row)` of each stretch that NFC may change to `stretches` (int64[capacity, 3]).
 
     Returns how many there are, which may be more than were written; stretches do not overlap and are in order.
     """
+    source, classes = pointer(text), pointer(normal)
     found = 0
     for row in range(offsets.shape[0] - 1):
         start, end = offsets[row], offsets[row + 1]
         at = start
         while at < end:
-            if not load64(text, at) & _HIGH_BITS:
+            if not load64(source, at) & _HIGH_BITS:
                 at += 8
                 continue
-            lead = load8(text, at)
+            lead = load8(source, at)
             if lead < _FIRST_MARK_LEAD:
                 at += 1
                 continue
-            point, length = code_point(text, at)
-            order = load8(normal, point)
+            point, length = code_point(source, at)
+            order = load8(classes, point)
             if order == SETTLED:
                 at += length
                 continue
             first = at
-            if first > start and load8(text, first - 1) != _LINE_FEED:
+            if first > start and load8(source, first - 1) != _LINE_FEED:
                 first -= 1
-                while first > start and load8(text, first) & 0xC0 == 0x80:
+                while first > start and load8(source, first) & 0xC0 == 0x80:
                     first -= 1
             suspicious = False
             highest = 0
@@ -83,8 +84,8 @@ def find_unsettled(text, offsets, normal, stretches):  # type: ignore[no-untyped
                 at += length
                 if at >= end:
                     break
-                point, length = code_point(text, at)
-                order = load8(normal, point)
+                point, length = code_point(source, at)
+                order = load8(classes, point)
             if suspicious:
                 if found < stretches.shape[0]:
                     stretches[found, 0], stretches[found, 1], stretches[found, 2] = first, at, row
@@ -93,7 +94,7 @@ def find_unsettled(text, offsets, normal, stretches):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True)
-def gather(text, stretches, gathered):  # type: ignore[no-untyped-def]
+def gather(text, stretches, gathered):
     """Write the stretches one after another to `gathered` (uint8), with a line feed after each."""
     to = 0
     for index in range(stretches.shape[0]):
@@ -105,7 +106,7 @@ def gather(text, stretches, gathered):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def splice(text, offsets, stretches, replacements, spliced, new_offsets):  # type: ignore[no-untyped-def]
+def splice(text, offsets, stretches, replacements, spliced, new_offsets):
     """Copy `text` to `spliced` with each stretch replaced by the next line of `replacements`, and set `new_offsets`.
 
     Returns the bytes written, which are also the last new offset.

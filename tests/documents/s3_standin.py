@@ -76,22 +76,26 @@ def serve(bucket: Bucket) -> Iterator[str]:
             path, _, query = self.path.partition("?")
             name, _, key = urllib.parse.unquote(path).strip("/").partition("/")
             if name != "bucket":
-                return self._error(404, "NoSuchBucket")
-            if not key:
-                return self._answer(200, _listing(bucket, urllib.parse.parse_qs(query)).encode())
+                self._error(404, "NoSuchBucket")
+            elif not key:
+                self._answer(200, _listing(bucket, urllib.parse.parse_qs(query)).encode())
+            elif key in bucket.status:
+                self._error(bucket.status[key], {403: "AccessDenied", 503: "SlowDown"}[bucket.status[key]])
+            elif key not in bucket.objects:
+                self._error(404, "NoSuchKey")
+            else:
+                self._object(key)
+
+        def _object(self, key: str) -> None:
             bucket.asked[key] += 1
-            if key in bucket.status:
-                return self._error(bucket.status[key], {403: "AccessDenied", 503: "SlowDown"}[bucket.status[key]])
-            if key not in bucket.objects:
-                return self._error(404, "NoSuchKey")
-            body = bucket.objects[key]
-            start = 0
-            if wanted := self.headers.get("Range"):
-                start = int(wanted.removeprefix("bytes=").split("-")[0])
+            wanted = self.headers.get("Range")
+            start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+            body = bucket.objects[key][start:]
+            sent = None
             if bucket.cut.get(key, 0):
                 bucket.cut[key] -= 1
-                return self._answer(206 if start else 200, body[start:], len(body[start:]) // 2, start)
-            self._answer(206 if start else 200, body[start:], None, start)
+                sent = len(body) // 2
+            self._answer(206 if start else 200, body, sent, start)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -42,7 +42,7 @@ def paragraphs(shared: Path) -> dict[str, list[str]]:
     web = [
         json.loads(line)["text"]
         for path in sorted((shared / "web").glob("*.jsonl.gz"))
-        for line in gzip.open(path, "rt", encoding="utf-8")
+        for line in gzip.decompress(path.read_bytes()).splitlines()
     ]
     readmes = [str(d.metadata.get_payload()) for d in distributions()]  # type: ignore[attr-defined]
     return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 
 from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import FinishedShard, Manifest, StoredObject
@@ -16,6 +17,8 @@ from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.documents.files import SourceFile, hash_file
+from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.sampling import fractions, stable_hashes
 from olmo_core.documents.groups import group_files
 from olmo_core.documents.ids import find_duplicates, id_hashes
 from olmo_core.documents.reader import Source, identity, read_documents, scan
@@ -57,6 +60,10 @@ class DocumentsRecipe:
 
     source: Any
     shard_bytes: int
+    sample: float = 1.0
+    """Fraction of the documents to take, by hash of the id."""
+    limit: int | None = None
+    """Documents to take at most from each group of files."""
 
 
 def take_inventory(
@@ -110,9 +117,10 @@ def _write_inventory(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any
     return Ledger(), {"files": len(rows), "file_bytes": sum(row[1] for row in rows)}
 
 
-def documents_step(source: Source, inventory: Inventory, *, shard_bytes: int, quarantine_limit: float) -> Step:
+def documents_step(recipe: CorpusRecipe, source: Source, inventory: Inventory) -> Step:
     """Return the step that reads a source's files into document shards, and malformed records into quarantine shards."""
-    groups = group_files(inventory.files, shard_bytes)
+    groups = group_files(inventory.files, recipe.shard_bytes)
+    limit = -(-recipe.limit // len(groups)) if recipe.limit is not None else None
     shards = [
         Shard(
             key=group.key,
@@ -128,12 +136,12 @@ def documents_step(source: Source, inventory: Inventory, *, shard_bytes: int, qu
         version=DOCUMENTS_VERSION,
         kind=Kind.DOCUMENTS,
         name=source.name,
-        recipe=DocumentsRecipe(source=identity(source), shard_bytes=shard_bytes),
+        recipe=DocumentsRecipe(source=identity(source), shard_bytes=recipe.shard_bytes, sample=recipe.sample, limit=limit),
         settings=source,
         inputs={"inventory": inventory.step.ref},
         shards=lambda _: shards,
         work=_read_documents,
-        quarantine_limit=quarantine_limit,
+        quarantine_limit=recipe.quarantine_limit,
         check=_check_ids,
         outputs=lambda shard: [f"{shard.key}.000"],
     )
@@ -144,13 +152,14 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
     source: Source = job.recipe[1]
     ledger = Ledger()
     quarantined: list[pa.Table] = []
+    taken = [0]
 
     def batches() -> Any:
         yield DOCUMENTS.empty_table()
         for batch in read_documents(source, job.shard.inputs["files"], job.shard.inputs["expected"]):
             if batch.quarantined.num_rows:
                 quarantined.append(batch.quarantined)
-            yield batch.documents
+            yield _trial(batch.documents, recipe, source.name, taken, ledger)
 
     for part, table in enumerate(cut(batches(), recipe.shard_bytes)):
         size = int(text_sizes(table).sum())
@@ -161,8 +170,24 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
         output.table(f"{job.shard.key}.{QUARANTINE}", bad, {"role": QUARANTINE})
         for reason, size in zip(bad.column("reason").to_pylist(), bad.column("size").to_pylist(), strict=True):
             ledger.quarantine(str(reason), 1, size)
-    ledger.read = ledger.kept + sum(ledger.quarantined.values(), type(ledger.kept)())
+    ledger.read = sum([*ledger.quarantined.values(), *ledger.dropped.values()], ledger.kept)
     return ledger, {"files": len(job.shard.inputs["files"])}
+
+
+def _trial(table: pa.Table, recipe: DocumentsRecipe, source: str, taken: list[int], ledger: Ledger) -> pa.Table:
+    """Take a trial's share of the documents and count the others as dropped; `taken` counts over the batches of a group."""
+    if recipe.sample < 1:
+        chance = fractions(stable_hashes(0, "trial", source, column(table, "id").to_pylist()))
+        inside = pa.array(chance < recipe.sample)
+        outside = table.filter(pa.compute.invert(inside))
+        ledger.drop("outside_sample", outside.num_rows, int(text_sizes(outside).sum()))
+        table = table.filter(inside)
+    if recipe.limit is not None:
+        outside = table.slice(max(recipe.limit - taken[0], 0))
+        ledger.drop("outside_limit", outside.num_rows, int(text_sizes(outside).sum()))
+        table = table.slice(0, max(recipe.limit - taken[0], 0))
+        taken[0] += table.num_rows
+    return table
 
 
 def document_objects(manifest: Manifest) -> list[StoredObject]:

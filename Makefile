@@ -1,0 +1,40 @@
+# Every target makes .venv itself when it is missing or when what it is made from has changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install quickstart test check bench clean help
+help:
+	@echo "make quickstart   install, start Prefect, build a small corpus from real text, show what came out"
+	@echo "make test         all tests but those that need a GPU"
+	@echo "make check        ruff, mypy, layers, file lengths, names (what CI runs)"
+	@echo "make bench        speed beside the usual libraries, on this machine"
+	@echo "make clean        end this project's services and remove .venv and .olmo"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/python -m flows.command.quickstart
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_ratchets.py
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	-test -x $(BIN)/olmo && $(BIN)/olmo down
+	rm -rf $(VENV) .olmo

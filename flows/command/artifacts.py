@@ -1,0 +1,152 @@
+"""`olmo artifacts`: list, show, verify, tag and trace what is in the store."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from flows.command import choices, tables
+from olmo_core.artifacts import lineage
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.ref import Kind
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import RecipeError
+from olmo_core.report.markdown import size
+from tasks.session import store_uri
+
+DESCRIPTION = """\
+Look into the artifact store. An artifact is named kind/name (its tag `latest`), kind/name@tag, or kind/name/fingerprint
+(cut to any unambiguous beginning). Kinds: inventory, documents, attributes, corpus, tokens, model, report, ...
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    ls = actions.add_parser("ls", help="list finished artifacts")
+    ls.add_argument("what", nargs="?", default="", metavar="KIND[/NAME]", help="only this kind, or this name")
+    show = actions.add_parser("show", help="one artifact: ledger, inputs, recipe, objects")
+    show.add_argument("artifact")
+    verify = actions.add_parser("verify", help="check every object: there, of the right size, of the right sha256")
+    verify.add_argument("artifact", nargs="?", help="default: every artifact in the store")
+    verify.add_argument("--quick", action="store_true", help="presence and size only")
+    trace = actions.add_parser("lineage", help="what an artifact was made from, or what was made from it")
+    trace.add_argument("artifact")
+    trace.add_argument("--forward", action="store_true", help="what was made from it")
+    tag = actions.add_parser("tag", help="give an artifact another human name")
+    tag.add_argument("artifact")
+    tag.add_argument("tag")
+    for one in (ls, show, verify, trace, tag):
+        choices.add_store(one)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command; returns its exit code."""
+    store = ArtifactStore(store_uri(arguments.store))
+    actions = {"ls": _list, "show": _show, "verify": _verify, "lineage": _lineage, "tag": _tag}
+    return actions[arguments.action](store, arguments)
+
+
+def _list(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    kind, _, name = arguments.what.partition("/")
+    if kind and kind not in set(Kind):
+        raise RecipeError(f"there is no kind {kind!r}; the kinds are {', '.join(Kind)}")
+    tags: dict[str, list[str]] = {}
+    manifests = sorted(store.finished(kind or None, name or None), key=lambda m: (str(m.ref.kind), m.ref.name, m.ended))
+    for one_kind, one_name in {(str(m.ref.kind), m.ref.name) for m in manifests}:
+        for tag, ref in store.tags(one_kind, one_name).items():
+            tags.setdefault(str(ref), []).append(tag)
+    if arguments.json:
+        tables.show_json([{**_facts(m), "tags": tags.get(str(m.ref), [])} for m in manifests])
+        return 0
+    if not manifests:
+        print(f"no finished artifacts{' of ' + arguments.what if arguments.what else ''} in {store.uri}")
+        return 0
+    rows = [(str(m.ref), m.ledger.kept.documents or None, size(_bytes(m)), len(m.objects), m.ended, " ".join(tags.get(str(m.ref), []))) for m in manifests]
+    tables.show(rows, ("artifact", "documents", "stored", "objects", "ended", "tags"), left=1)
+    return 0
+
+
+def _facts(manifest: Manifest) -> dict[str, object]:
+    return {
+        "artifact": str(manifest.ref),
+        "fingerprint": manifest.ref.fingerprint,
+        "stage": manifest.stage,
+        "ledger": manifest.ledger.to_json(),
+        "counts": manifest.counts,
+        "bytes": _bytes(manifest),
+        "objects": len(manifest.objects),
+        "ended": manifest.ended,
+    }
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(o.size for o in manifest.objects)
+
+
+def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    manifest = store.manifest(store.resolve(arguments.artifact))
+    if arguments.json:
+        tables.show_json(
+            {
+                **_facts(manifest),
+                "version": manifest.version,
+                "recipe": manifest.recipe,
+                "inputs": {role: str(ref) for role, ref in manifest.inputs.items()},
+                "environment": manifest.environment,
+                "objects": [o.to_json() for o in manifest.objects],
+            }
+        )
+        return 0
+    environment = manifest.environment
+    print(f"{manifest.ref}\nfingerprint  {manifest.ref.fingerprint}\nstage        {manifest.stage}, version {manifest.version}")
+    print(f"made         {manifest.started} to {manifest.ended}, {manifest.cpu_seconds:.1f} CPU seconds, peak {size(manifest.peak_memory_bytes)}")
+    print(f"by           olmo-flows {environment.get('olmo-flows')} at {environment.get('commit') or 'no commit'}, Python {environment.get('python')}")
+    print("\nledger")
+    ledger = manifest.ledger
+    lines = [("in", ledger.read), ("repeated", ledger.repeated), *sorted(ledger.dropped.items()), *sorted(ledger.quarantined.items()), ("kept", ledger.kept)]
+    tables.show([(name, t.documents, size(t.bytes)) for name, t in lines], ("", "documents", "text"))
+    print("\ninputs")
+    for role, ref in sorted(manifest.inputs.items()):
+        print(f"  {role}: {ref}")
+    print("\nrecipe")
+    tables.show_json(manifest.recipe)
+    print("\nobjects")
+    tables.show([(o.key, o.rows, size(o.size), o.sha256[:16], o.path) for o in manifest.objects], ("key", "rows", "size", "sha256", "path"))
+    return 0
+
+
+def _verify(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    refs = [store.resolve(arguments.artifact)] if arguments.artifact else [m.ref for m in store.finished()]
+    results = {str(ref): store.verify(ref, contents=not arguments.quick) for ref in refs}
+    damaged = {name: damages for name, damages in results.items() if damages}
+    if arguments.json:
+        tables.show_json({"verified": len(results), "damaged": {n: [d.__dict__ for d in ds] for n, ds in damaged.items()}})
+    else:
+        for name, damages in damaged.items():
+            for damage in damages:
+                print(f"{name}: {damage.path}: {damage.problem}")
+        print(f"{len(results)} artifacts verified, {len(damaged)} damaged" + ("" if not damaged else "; delete the manifest of a damaged one to have it built again"))
+    return 1 if damaged else 0
+
+
+def _lineage(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    ref = store.resolve(arguments.artifact)
+    found: Iterator[lineage.Ancestor] = lineage.forward(store, ref) if arguments.forward else lineage.backward(store, ref)
+    nodes = list(found)
+    if arguments.json:
+        tables.show_json([{"artifact": str(n.manifest.ref), "depth": n.depth, "role": n.role, "inputs": {k: str(v) for k, v in n.manifest.inputs.items()}} for n in nodes])
+        return 0
+    for node in nodes:
+        role = f"{node.role}: " if node.role else ""
+        print(f"{'  ' * node.depth}{role}{node.manifest.ref}  ({node.manifest.stage}, {node.manifest.ended})")
+    if not nodes:
+        print(f"nothing was made from {ref}")
+    return 0
+
+
+def _tag(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    ref = store.resolve(arguments.artifact)
+    store.tag(ref, arguments.tag)
+    print(f"{ref.kind}/{ref.name}@{arguments.tag} is {ref}")
+    return 0

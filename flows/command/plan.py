@@ -1,0 +1,41 @@
+"""`olmo plan`: what a run would build or reuse, and why, without building anything."""
+
+from __future__ import annotations
+
+import argparse
+
+from flows.command import choices, tables
+from olmo_core.artifacts.plan import plan
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.chain import Chain
+from olmo_core.curation.corpus_recipe import load_recipe
+from olmo_core.curation.steps.inputs import take_inventory
+from olmo_core.report.markdown import size
+from tasks.session import store_uri
+
+DESCRIPTION = """\
+Say for each stage of build-dolma whether it will be built or reused, how many of its shards, and which field or input
+changed. Lists the input files, and reads those that no earlier run has read; builds nothing.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    choices.add_recipe(parser)
+    choices.add_store(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command; returns its exit code."""
+    recipe = load_recipe(arguments.recipe, choices.overrides(arguments))
+    store = ArtifactStore(store_uri(arguments.store))
+    inventories = {s.name: take_inventory(store, s.read, rehash=arguments.rehash) for s in recipe.sources}
+    planned = plan(store, Chain(recipe=recipe, inventories=inventories).steps())
+    if arguments.json:
+        tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": [p.to_json() for p in planned]})
+        return 0
+    rows = [(p.label, p.action, f"{p.shards_reused} of {p.shards}", size(p.bytes_to_read) if p.bytes_to_read else "", "; ".join(p.why)[:120]) for p in planned]
+    tables.show(rows, ("stage", "", "shards reused", "to read", "why"), left=5)
+    built = sum(p.action == "build" for p in planned)
+    print(f"\n{built} of {len(planned)} stages to build in {store.uri}." + (" Shards of stages after a built one: at least so many are reused." if built else ""))
+    return 0

@@ -1,0 +1,100 @@
+"""`olmo run`: a flow in this process, without a worker; in the dashboard too when this project's server runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Any
+
+from flows.command import choices, tables
+from flows.command.project import api_url, find_project
+from olmo_core.errors import OlmoError
+
+DESCRIPTION = """\
+Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
+--sample or --limit it is a trial: the artifacts get the name {name}-trial, and time, bytes and tokens of the whole are
+estimated. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
+started for the time of the run.
+"""
+FLOWS = ("build-dolma",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("flow", choices=FLOWS, metavar="FLOW", help=f"one of: {', '.join(FLOWS)}")
+    choices.add_recipe(parser)
+    choices.add_store(parser)
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+    parser.add_argument("--rebuild", action="append", default=[], metavar="STAGE[/SOURCE]", help="run this stage again although its artifact is there, and compare the bytes; repeatable")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command; returns its exit code."""
+    use_server()
+    from olmo_core.artifacts.store import ArtifactStore
+    from olmo_core.report.explain import manifests_of
+    from tasks.session import Resources, store_uri
+
+    from flows.build_dolma import build_dolma
+
+    overrides = choices.overrides(arguments)
+    resources = Resources(store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild))
+    began = time.monotonic()
+    try:
+        made: dict[str, str] = build_dolma(recipe=arguments.recipe, overrides=overrides, resources=resources)
+    except OlmoError:
+        raise
+    seconds = time.monotonic() - began
+    store = ArtifactStore(store_uri(arguments.store))
+    corpus = made["tokens"].split("/")[1]
+    manifests = manifests_of(store, corpus)
+    estimate = _estimate(manifests) if overrides.sample or overrides.limit else None
+    if arguments.json:
+        tables.show_json({**made, "store": store.uri, "seconds": round(seconds, 1), "estimate": estimate})
+        return 0
+    from flows.command.waterfall import print_waterfall
+
+    print_waterfall(manifests)
+    print(f"\ntokens  {store.storage.url(made['tokens'])}\nreport  {store.storage.url(made['report'])}\n{seconds:.0f} s")
+    if estimate:
+        tables.show(list(estimate.items()), ("estimate for the whole", ""))
+    return 0
+
+
+def use_server() -> None:
+    """Point Prefect at this project's server if it answers; else let it start one for this process only."""
+    import urllib.request
+
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    project = find_project()
+    url = api_url(project.read_state().port)
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=3):
+            os.environ["PREFECT_API_URL"] = url
+    except OSError:
+        os.environ["PREFECT_API_URL"] = ""
+        os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
+        os.environ.setdefault("PREFECT_HOME", str(project.home / "prefect-run"))
+
+
+def _estimate(manifests: dict[str, Any]) -> dict[str, Any]:
+    """Scale a trial up to the whole: by bytes of text, source by source; fixed costs are scaled too, so it is high rather than low."""
+    read = kept = 0
+    for label, manifest in manifests.items():
+        if label.startswith("documents/"):
+            read += manifest.ledger.read.bytes
+            kept += manifest.ledger.kept.bytes
+    scale = read / kept if kept else 0.0
+    cpu = sum(m.cpu_seconds for m in manifests.values())
+    stored = sum(o.size for m in manifests.values() for o in m.objects)
+    tokens = int(manifests["packing/all"].counts.get("tokens", 0))
+    return {
+        "of the text read": f"{1 / scale:.1%}" if scale else "nothing",
+        "CPU seconds": round(cpu * scale),
+        "bytes in the store": round(stored * scale),
+        "tokens": round(tokens * scale),
+    }

@@ -1,0 +1,69 @@
+"""`olmo waterfall`: what each stage of a corpus kept and dropped, with a few documents of each kind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flows.command import choices, tables
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.report.explain import manifests_of
+from olmo_core.report.markdown import count, size
+from olmo_core.report.waterfall import waterfall
+from tasks.session import store_uri
+
+DESCRIPTION = "Print the waterfall of a corpus's newest run: documents, bytes and tokens kept and dropped by stage and reason.\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("corpus", nargs="?", default="quickstart", help="name of the corpus (default: %(default)s)")
+    parser.add_argument("--examples", type=int, default=0, metavar="N", help="also N documents dropped by each rule, duplicated, kept")
+    choices.add_store(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command; returns its exit code."""
+    store = ArtifactStore(store_uri(arguments.store))
+    manifests = manifests_of(store, arguments.corpus)
+    if arguments.json:
+        tables.show_json([line.to_json() for line in waterfall(manifests)])
+        return 0
+    print_waterfall(manifests)
+    if arguments.examples:
+        report = store.manifest(store.resolve(f"report/{arguments.corpus}"))
+        _print_examples(json.loads(store.storage.read(report.object("report.json").path)), arguments.examples)
+    return 0
+
+
+def print_waterfall(manifests: Mapping[str, Manifest]) -> None:
+    """Print the waterfall as a table."""
+    rows = []
+    for line in waterfall(manifests):
+        sign = "" if line.what in ("in", "kept") else "+" if line.what == "repeated" else "-"
+        about = "" if line.stage == "packing" else "~"
+        rows.append(
+            (
+                f"{line.stage}/{line.source}" if line.what == "in" or line.stage == "packing" else "",
+                line.what,
+                f"{sign}{line.documents:,}".rjust(9),
+                f"{sign}{size(line.bytes)}".rjust(10),
+                f"{about}{sign}{count(line.tokens)}".rjust(10),
+            )
+        )
+    tables.show(rows, ("stage", "what", "documents", "     text", "   tokens"), left=5)
+
+
+def _print_examples(report: dict[str, Any], each: int) -> None:
+    for kind, title in (("dropped", "dropped"), ("duplicates", "duplicates"), ("kept", "kept")):
+        print(f"\n{title}")
+        shown: dict[str, int] = {}
+        for example in report["examples"][kind]:
+            shown[example["reason"]] = shown.get(example["reason"], 0) + 1
+            if shown[example["reason"]] <= each:
+                facts = ", ".join(f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in example["facts"].items())
+                first = " ".join(example["text"].split())[:90]
+                print(f"  {example['reason']}: {example['source']}/{example['id']} ({facts})\n      {first}")
