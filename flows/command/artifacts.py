@@ -62,7 +62,17 @@ def _list(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     if not manifests:
         print(f"no finished artifacts{' of ' + arguments.what if arguments.what else ''} in {store.uri}")
         return 0
-    rows = [(str(m.ref), m.ledger.kept.documents or None, size(_bytes(m)), len(m.objects), m.ended, " ".join(tags.get(str(m.ref), []))) for m in manifests]
+    rows = [
+        (
+            str(m.ref),
+            m.ledger.kept.documents or None,
+            size(_bytes(m)),
+            len(m.objects),
+            m.ended,
+            " ".join(tags.get(str(m.ref), [])),
+        )
+        for m in manifests
+    ]
     tables.show(rows, ("artifact", "documents", "stored", "objects", "ended", "tags"), left=1)
     return 0
 
@@ -99,12 +109,24 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
         )
         return 0
     environment = manifest.environment
-    print(f"{manifest.ref}\nfingerprint  {manifest.ref.fingerprint}\nstage        {manifest.stage}, version {manifest.version}")
-    print(f"made         {manifest.started} to {manifest.ended}, {manifest.cpu_seconds:.1f} CPU seconds, peak {size(manifest.peak_memory_bytes)}")
-    print(f"by           olmo-flows {environment.get('olmo-flows')} at {environment.get('commit') or 'no commit'}, Python {environment.get('python')}")
+    print(
+        f"{manifest.ref}\nfingerprint  {manifest.ref.fingerprint}\nstage        {manifest.stage}, version {manifest.version}"
+    )
+    print(
+        f"made         {manifest.started} to {manifest.ended}, {manifest.cpu_seconds:.1f} CPU seconds, peak {size(manifest.peak_memory_bytes)}"
+    )
+    print(
+        f"by           olmo-flows {environment.get('olmo-flows')} at {environment.get('commit') or 'no commit'}, Python {environment.get('python')}"
+    )
     print("\nledger")
     ledger = manifest.ledger
-    lines = [("in", ledger.read), ("repeated", ledger.repeated), *sorted(ledger.dropped.items()), *sorted(ledger.quarantined.items()), ("kept", ledger.kept)]
+    lines = [
+        ("in", ledger.read),
+        ("repeated", ledger.repeated),
+        *sorted(ledger.dropped.items()),
+        *sorted(ledger.quarantined.items()),
+        ("kept", ledger.kept),
+    ]
     tables.show([(name, t.documents, size(t.bytes)) for name, t in lines], ("", "documents", "text"))
     print("\ninputs")
     for role, ref in sorted(manifest.inputs.items()):
@@ -112,7 +134,10 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     print("\nrecipe")
     tables.show_json(manifest.recipe)
     print("\nobjects")
-    tables.show([(o.key, o.rows, size(o.size), o.sha256[:16], o.path) for o in manifest.objects], ("key", "rows", "size", "sha256", "path"))
+    tables.show(
+        [(o.key, o.rows, size(o.size), o.sha256[:16], o.path) for o in manifest.objects],
+        ("key", "rows", "size", "sha256", "path"),
+    )
     return 0
 
 
@@ -121,21 +146,38 @@ def _verify(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     results = {str(ref): store.verify(ref, contents=not arguments.quick) for ref in refs}
     damaged = {name: damages for name, damages in results.items() if damages}
     if arguments.json:
-        tables.show_json({"verified": len(results), "damaged": {n: [d.__dict__ for d in ds] for n, ds in damaged.items()}})
+        tables.show_json(
+            {"verified": len(results), "damaged": {n: [d.__dict__ for d in ds] for n, ds in damaged.items()}}
+        )
     else:
         for name, damages in damaged.items():
             for damage in damages:
                 print(f"{name}: {damage.path}: {damage.problem}")
-        print(f"{len(results)} artifacts verified, {len(damaged)} damaged" + ("" if not damaged else "; delete the manifest of a damaged one to have it built again"))
+        print(
+            f"{len(results)} artifacts verified, {len(damaged)} damaged"
+            + ("" if not damaged else "; delete the manifest of a damaged one to have it built again")
+        )
     return 1 if damaged else 0
 
 
 def _lineage(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     ref = store.resolve(arguments.artifact)
-    found: Iterator[lineage.Ancestor] = lineage.forward(store, ref) if arguments.forward else lineage.backward(store, ref)
+    found: Iterator[lineage.Ancestor] = (
+        lineage.forward(store, ref) if arguments.forward else lineage.backward(store, ref)
+    )
     nodes = list(found)
     if arguments.json:
-        tables.show_json([{"artifact": str(n.manifest.ref), "depth": n.depth, "role": n.role, "inputs": {k: str(v) for k, v in n.manifest.inputs.items()}} for n in nodes])
+        tables.show_json(
+            [
+                {
+                    "artifact": str(n.manifest.ref),
+                    "depth": n.depth,
+                    "role": n.role,
+                    "inputs": {k: str(v) for k, v in n.manifest.inputs.items()},
+                }
+                for n in nodes
+            ]
+        )
         return 0
     for node in nodes:
         role = f"{node.role}: " if node.role else ""

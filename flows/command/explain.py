@@ -19,7 +19,9 @@ partner, and where its tokens are. Ids are shown in the report's examples (`sour
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("document", metavar="DOCUMENT_ID", help="id, or source/id")
-    parser.add_argument("--corpus", default="quickstart", help="name of the corpus whose newest run is asked (default: %(default)s)")
+    parser.add_argument(
+        "--corpus", default="quickstart", help="name of the corpus whose newest run is asked (default: %(default)s)"
+    )
     choices.add_store(parser)
 
 
@@ -39,18 +41,30 @@ def _print(record: dict[str, Any]) -> None:
     print(f"{record['source']}/{record['id']}: {verdict(record)}")
     print(f"in {record['shard']}, row {record['row']}, {record['bytes']:,} bytes; metadata {record['metadata']}\n")
     print("\n".join(f"    {line}" for line in record["text"].splitlines()[:8]) + "\n")
-    rows = [(r["name"], "fails" if r["failed"] else "passes", f"{r['column']} = {_value(r['seen'])}", f"dropped if {r['drop_if']} {r['value']}") for r in record["rules"]]
+    rows = [
+        (
+            r["name"],
+            "fails" if r["failed"] else "passes",
+            f"{r['column']} = {_value(r['seen'])}",
+            f"dropped if {r['drop_if']} {r['value']}",
+        )
+        for r in record["rules"]
+    ]
     tables.show(rows, ("rule", "verdict", "value", "threshold"), left=4)
     print("\nvalues")
     tables.show([(name, _value(value)) for name, value in record["values"].items()], ("column", "value"), left=2)
     for name, spans in record["spans"].items():
         for span in spans:
             kind = span.get("kind") or span.get("score")
-            print(f"span {name} {span['start']}-{span['end']}{f' ({kind})' if kind is not None else ''}: {span['text']!r}")
+            print(
+                f"span {name} {span['start']}-{span['end']}{f' ({kind})' if kind is not None else ''}: {span['text']!r}"
+            )
     for other in record["duplicates_of_it"]:
         print(f"{other['id']} was dropped as its {other['kind']} duplicate (Jaccard {other['jaccard']:.3f})")
     for place in record["tokens"]:
-        print(f"tokens: {place['length']:,} in {place['shard']} from position {place['start']:,} (copy {place['copy']})")
+        print(
+            f"tokens: {place['length']:,} in {place['shard']} from position {place['start']:,} (copy {place['copy']})"
+        )
 
 
 def _value(value: Any) -> str:

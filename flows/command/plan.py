@@ -34,8 +34,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": [p.to_json() for p in planned]})
         return 0
-    rows = [(p.label, p.action, f"{p.shards_reused} of {p.shards}", size(p.bytes_to_read) if p.bytes_to_read else "", "; ".join(p.why)[:120]) for p in planned]
+    rows = [
+        (
+            p.label,
+            p.action,
+            f"{p.shards_reused} of {p.shards}",
+            size(p.bytes_to_read) if p.bytes_to_read else "",
+            "; ".join(p.why)[:120],
+        )
+        for p in planned
+    ]
     tables.show(rows, ("stage", "", "shards reused", "to read", "why"), left=5)
     built = sum(p.action == "build" for p in planned)
-    print(f"\n{built} of {len(planned)} stages to build in {store.uri}." + (" Shards of stages after a built one: at least so many are reused." if built else ""))
+    print(
+        f"\n{built} of {len(planned)} stages to build in {store.uri}."
+        + (" Shards of stages after a built one: at least so many are reused." if built else "")
+    )
     return 0

@@ -4,7 +4,7 @@ Prefect loads it in every process that imports `prefect` where the setting `plug
 directory (pyproject.toml), and under the profile `olmo`. It does two things.
 
 1. In the project's directory, with no address or profile asked for, the address of the server is the one `olmo up`
-   chose. pyproject.toml can hold one port only; several checkouts have several servers.
+   chose. An address in pyproject.toml would be one for all checkouts, and would overrule `--profile`.
 2. In `prefect deployment ...` a name without a slash stands for the deployment of that name. Prefect 3.8.8 wants
    FLOW/DEPLOYMENT and has no hook for that, so one method of its client is wrapped; tests/flows/test_plugin.py tells
    when a new version needs another way.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 
-@register_hook  # type: ignore[misc]  # pluggy's decorator is untyped
+@register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """What Prefect calls once at import; returns the environment variables to set."""
     try:
@@ -91,7 +91,7 @@ def resolve_bare_names() -> None:
         except httpx.ConnectError:
             _exit(f"no Prefect server answers at {self.api_url}; start this project's with `olmo up`")
 
-    PrefectClient.read_deployment_by_name = read_deployment_by_name  # type: ignore[method-assign]
+    PrefectClient.read_deployment_by_name = read_deployment_by_name  # type: ignore[assignment, method-assign]
 
 
 async def full_name(client: PrefectClient, name: str) -> str:

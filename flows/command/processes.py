@@ -75,16 +75,21 @@ def start_detached(command: Sequence[str], *, log: Path, directory: Path, enviro
     return process.pid
 
 
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment a process was started with; empty where it may not be read (another user's, not on Linux)."""
+    try:
+        raw = _PROC.joinpath(str(pid), "environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (variable.partition(b"=") for variable in raw.split(b"\0") if variable)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
 def _environments() -> Iterator[tuple[int, dict[str, str]]]:
-    """Number and starting environment of every process whose environment may be read (one's own, on Linux)."""
+    """Number and environment of every other process."""
     for entry in _PROC.iterdir() if _PROC.is_dir() else ():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                raw = entry.joinpath("environ").read_bytes()
-            except OSError:
-                continue
-            pairs = (variable.partition(b"=") for variable in raw.split(b"\0") if variable)
-            yield int(entry.name), {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+            yield int(entry.name), environment_of(int(entry.name))
 
 
 def carrying(**variables: str | None) -> list[ProcessRecord]:
@@ -128,7 +133,11 @@ def end(unwanted: Iterable[ProcessRecord], *, grace: float) -> dict[ProcessRecor
     """
     left = [process for process in unwanted if is_running(process)]
     outcome = dict.fromkeys(left, STILL_RUNNING)
-    steps = ((signal.SIGTERM, grace / 2, "ended"), (signal.SIGTERM, grace / 2, "ended"), (signal.SIGKILL, 5.0, "killed"))
+    steps = (
+        (signal.SIGTERM, grace / 2, "ended"),
+        (signal.SIGTERM, grace / 2, "ended"),
+        (signal.SIGKILL, 5.0, "killed"),
+    )
     for sent, patience, word in steps:
         for process in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -26,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices.add_recipe(parser)
     choices.add_store(parser)
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
-    parser.add_argument("--rebuild", action="append", default=[], metavar="STAGE[/SOURCE]", help="run this stage again although its artifact is there, and compare the bytes; repeatable")
+    parser.add_argument(
+        "--rebuild",
+        action="append",
+        default=[],
+        metavar="STAGE[/SOURCE]",
+        help="run this stage again although its artifact is there, and compare the bytes; repeatable",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     from flows.build_dolma import build_dolma
 
     overrides = choices.overrides(arguments)
-    resources = Resources(store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild))
+    resources = Resources(
+        store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild)
+    )
     began = time.monotonic()
     try:
         made: dict[str, str] = build_dolma(recipe=arguments.recipe, overrides=overrides, resources=resources)
@@ -56,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     from flows.command.waterfall import print_waterfall
 
     print_waterfall(manifests)
-    print(f"\ntokens  {store.storage.url(made['tokens'])}\nreport  {store.storage.url(made['report'])}\n{seconds:.0f} s")
+    print(
+        f"\ntokens  {store.storage.url(made['tokens'])}\nreport  {store.storage.url(made['report'])}\n{seconds:.0f} s"
+    )
     if estimate:
         tables.show(list(estimate.items()), ("estimate for the whole", ""))
     return 0

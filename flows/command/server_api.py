@@ -59,7 +59,9 @@ class ServerApi:
             detail = error.read(500).decode(errors="replace")
             raise kind(f"{method} {self.address}{path} answered {error.code}: {detail}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ServerError(f"{method} {self.address}{path} failed: {error}; is the server up (`olmo status`)?") from error
+            raise ServerError(
+                f"{method} {self.address}{path} failed: {error}; is the server up (`olmo status`)?"
+            ) from error
 
     def is_healthy(self) -> bool:
         """Whether a Prefect server answers at the address and says that it is well."""

@@ -60,9 +60,19 @@ def environment(project: Project, port: int) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": api_url(port),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # A schedule that is switched on shows its runs within 10 s, not 60.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "10",
         # A loopback server bears a look every 2 s; the default of 10 s is most of a short run's time.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
+
+
+def changed_variables(worker: ProcessRecord) -> list[str]:
+    """Names of the variables for flow runs (OLMO_*, AWS_*) that a running worker knows otherwise than this command."""
+    known = processes.environment_of(worker.pid)
+    names = {name for name in (*known, *os.environ) if name.startswith(("OLMO_", "AWS_"))}
+    names -= {processes.MARK, "OLMO_HOME", "OLMO_PROJECT", "OLMO_PORT"}
+    return sorted(name for name in names if known and known.get(name) != os.environ.get(name))
 
 
 def check_port(port: int) -> None:
@@ -81,9 +91,7 @@ def check_port(port: int) -> None:
         if ServerApi(port, timeout=2).is_healthy()
         else "another program"
     )
-    raise ServiceError(
-        f"port {port} is taken by {owner}; choose another one with `olmo up --port N` or OLMO_PORT=N"
-    )
+    raise ServiceError(f"port {port} is taken by {owner}; choose another one with `olmo up --port N` or OLMO_PORT=N")
 
 
 def worker_name(pool: str) -> str:

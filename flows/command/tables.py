@@ -10,7 +10,9 @@ from typing import Any
 def show(rows: Sequence[Sequence[Any]], header: Sequence[str], left: int = 1) -> None:
     """Print a table; the first `left` columns and all strings are aligned left, numbers right."""
     cells = [[_cell(v) for v in row] for row in rows]
-    widths = [max(len(header[i]), *(len(row[i]) for row in cells)) if cells else len(header[i]) for i in range(len(header))]
+    widths = [
+        max(len(header[i]), *(len(row[i]) for row in cells)) if cells else len(header[i]) for i in range(len(header))
+    ]
     numeric = [i >= left and all(not isinstance(row[i], str) for row in rows) for i in range(len(header))]
     for row in [list(header), *cells]:
         print("  ".join(v.rjust(w) if n else v.ljust(w) for v, w, n in zip(row, widths, numeric, strict=True)).rstrip())

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from flows.command import processes, profile, services
 from flows.command.project import Project, State, find_project, ui_url
@@ -22,7 +25,7 @@ already is left running. `olmo down` ends it all. State, logs and database are i
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--port", type=_port, help="port of the server (default: OLMO_PORT, the last one used, 4200)")
-    parser.add_argument("--limit", type=int, default=4, metavar="N", help="flow runs at once (default: %(default)s)")
+    parser.add_argument("--limit", type=_limit, default=4, metavar="N", help="flow runs at once (default: %(default)s)")
     parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="patience with each service")
 
 
@@ -53,9 +56,9 @@ def _choose_port(project: Project, asked: int | None) -> State:
     if asked in (None, state.port):
         return state
     assert asked is not None
-    if processes.is_running(state.server):
+    if any(processes.is_running(each) for each in (state.server, *state.workers.values())):
         raise services.ServiceError(
-            f"this project's server already runs on port {state.port}, not {asked}; `olmo down` first to move it"
+            f"this project's services already run with port {state.port}, not {asked}; `olmo down` first to move them"
         )
     return replace(state, port=asked)
 
@@ -75,6 +78,8 @@ def _start_worker(project: Project, state: State, limit: int, patience: float) -
     if processes.is_running(record := state.workers.get(pool)):
         assert record is not None
         print(f"worker      already running (process {record.pid})")
+        if stale := services.changed_variables(record):
+            print(f"            with another value of {', '.join(stale)} than here: `olmo down`, then up, to change it")
         return
     api = ServerApi(state.port)
     for name in services.crash_abandoned_runs(api, pool):
@@ -102,7 +107,22 @@ def _say_what_to_do(project: Project, state: State, api: ServerApi) -> None:
     for name, deployment in sorted(api.deployments().items()):
         print(f"deployment  {name}  {address}/deployments/deployment/{deployment['id']}")
     print(f"logs        {project.log('server')}, {project.log('worker-cpu')}")
-    print("next        prefect deployment run build-dolma --watch")
+    print(f"next        {_prefect()} deployment run build-dolma --watch")
+
+
+def _prefect() -> str:
+    """How to call the `prefect` of this environment from here: by name only if that finds this very one."""
+    own = Path(sys.executable).with_name("prefect")
+    found = shutil.which("prefect")
+    if found and Path(found).resolve() == own.resolve():
+        return "prefect"
+    return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
+
+
+def _limit(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -15,13 +15,17 @@ from olmo_core.report.markdown import count, size
 from olmo_core.report.waterfall import waterfall
 from tasks.session import store_uri
 
-DESCRIPTION = "Print the waterfall of a corpus's newest run: documents, bytes and tokens kept and dropped by stage and reason.\n"
+DESCRIPTION = (
+    "Print the waterfall of a corpus's newest run: documents, bytes and tokens kept and dropped by stage and reason.\n"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("corpus", nargs="?", default="quickstart", help="name of the corpus (default: %(default)s)")
-    parser.add_argument("--examples", type=int, default=0, metavar="N", help="also N documents dropped by each rule, duplicated, kept")
+    parser.add_argument(
+        "--examples", type=int, default=0, metavar="N", help="also N documents dropped by each rule, duplicated, kept"
+    )
     choices.add_store(parser)
 
 
@@ -64,6 +68,8 @@ def _print_examples(report: dict[str, Any], each: int) -> None:
         for example in report["examples"][kind]:
             shown[example["reason"]] = shown.get(example["reason"], 0) + 1
             if shown[example["reason"]] <= each:
-                facts = ", ".join(f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in example["facts"].items())
+                facts = ", ".join(
+                    f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in example["facts"].items()
+                )
                 first = " ".join(example["text"].split())[:90]
                 print(f"  {example['reason']}: {example['source']}/{example['id']} ({facts})\n      {first}")

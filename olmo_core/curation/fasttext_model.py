@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from olmo_core.curation.fasttext_format import Loss, StoredModel, read_model
 from olmo_core.errors import InputError
-from olmo_core.kernels.fasttext_hidden import WordCache
+from olmo_core.kernels.fasttext_hidden import Workspace
 from olmo_core.kernels.fasttext_rows import LANES, Lexicon, fill_slots
 
 END_OF_LINE = b"</s>"
@@ -80,8 +80,8 @@ class FastTextModel:
     tree: LabelTree | None
     """The tree of hierarchical softmax, None for the other losses."""
 
-    idle_caches: list[WordCache] = field(default_factory=list, repr=False)
-    """Word caches that no call is using: a call takes one, or makes one, and gives it back."""
+    idle: list[Workspace] = field(default_factory=list, repr=False)
+    """Word caches and scratch that no call is using: a call takes one, or makes one, and gives it back."""
 
     @classmethod
     def from_file(cls, path: str | Path) -> FastTextModel:

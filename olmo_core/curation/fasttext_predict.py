@@ -12,7 +12,7 @@ from olmo_core.curation.fasttext_format import Loss
 from olmo_core.curation.fasttext_model import FastTextModel
 from olmo_core.errors import RecipeError
 from olmo_core.kernels.buffers import text_buffers
-from olmo_core.kernels.fasttext_hidden import hidden_vectors, word_cache
+from olmo_core.kernels.fasttext_hidden import hidden_vectors, workspace
 from olmo_core.kernels.fasttext_output import flat_output, hierarchical_output
 from olmo_core.kernels.fasttext_rows import LANES
 
@@ -73,9 +73,9 @@ def predict_spans(
     padded = -(-columns // LANES) * LANES
     path, turns = model.tree.path(max(number, 0)) if model.tree else (None, None)
     try:
-        cache = model.idle_caches.pop()
+        space = model.idle.pop()
     except IndexError:
-        cache = word_cache()
+        space = workspace(model.lexicon, model.word_ngrams)
     for first in range(0, len(starts), TEXTS_AT_ONCE):
         part = slice(first, min(first + TEXTS_AT_ONCE, len(starts)))
         size = part.stop - part.start
@@ -89,7 +89,7 @@ def predict_spans(
             columns,
             model.lexicon,
             model.word_ngrams,
-            cache,
+            space,
             hidden,
             counts,
         )
@@ -99,5 +99,5 @@ def predict_spans(
             hierarchical_output(*layer, model.tree.left, model.tree.right, path, turns, number, *out)
         else:
             flat_output(*layer, model.loss is Loss.SOFTMAX, number, *out)
-    model.idle_caches.append(cache)
+    model.idle.append(space)
     return predictions

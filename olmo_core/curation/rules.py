@@ -90,5 +90,7 @@ def check(rules: Sequence[Rule], available_columns: Collection[str]) -> None:
         seen[rule.name] = rule
         if rule.column not in available_columns:
             near = get_close_matches(rule.column, sorted(available_columns), n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(available_columns))}"
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(available_columns))}"
+            )
             raise RecipeError(f"rule {rule.name!r}: there is no column {rule.column!r}; {hint}")

@@ -16,6 +16,7 @@ from numba import njit
 from olmo_core.kernels.byte_pairs_loads import load64, pointer, trailing_zeros
 from olmo_core.kernels.fasttext_rows import (
     WINDOW,
+    Lexicon,
     add_rows,
     append_bucket,
     buckets_to_rows,
@@ -61,24 +62,39 @@ FOLD = np.uint64(31)
 INDEX_SHIFT = np.uint64(40)
 
 
-class WordCache(NamedTuple):
-    """Rows of the words seen so far. Not for two threads at once; what it holds never changes a result."""
+class Workspace(NamedTuple):
+    """The word cache and the scratch space of one call at a time. What they hold never changes a result."""
 
     keys: npt.NDArray[np.uint64]
-    """Hash table, `SLOT_FIELDS` numbers a slot; a word of up to 15 bytes is its own key, so nothing can collide."""
+    """Hash table of the words seen, `SLOT_FIELDS` numbers each: a short word is its own key, so nothing can collide."""
 
-    rows: npt.NDArray[np.uint32]
-    """The row lists, one after the other."""
+    kept_rows: npt.NDArray[np.uint32]
+    """Their row lists, one after the other."""
 
     filled: npt.NDArray[np.int64]
-    """Number of words and of rows held; when either is full, the cache starts anew at the next text."""
+    """Number of words and of rows held; when there is no room for more, the next text starts with nothing held."""
+
+    rows: npt.NDArray[np.uint32]
+    """Rows that are about to be added."""
+
+    window: npt.NDArray[np.int8]
+    """A part of a word, and a zero byte."""
 
 
-def word_cache(slots: int = CACHE_SLOTS, rows: int = CACHE_ROWS) -> WordCache:
-    """Return an empty cache of `slots` slots (a power of two, at most half of them used; 1: caches nothing)."""
+def workspace(lexicon: Lexicon, width: int, slots: int = CACHE_SLOTS, kept_rows: int = CACHE_ROWS) -> Workspace:
+    """Return an empty workspace for a model with word n-grams up to `width`.
+
+    `slots` is a power of two; at most half of them are filled, so that 1 means no cache.
+    """
     if slots & (slots - 1) or slots > 1 << 24:
         raise ValueError(f"{slots} slots: a word cache has a power of two of them, at most 2**24")
-    return WordCache(np.zeros(slots * SLOT_FIELDS, np.uint64), np.zeros(rows, np.uint32), np.zeros(2, np.int64))
+    return Workspace(
+        np.zeros(slots * SLOT_FIELDS, np.uint64),
+        np.zeros(kept_rows, np.uint32),
+        np.zeros(2, np.int64),
+        np.zeros(rows_at_once(lexicon, width), np.uint32),
+        np.zeros(window_bytes(lexicon), np.int8),
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -211,7 +227,7 @@ def cache_slot(keys, mask, low, high):
 
 
 @njit(nogil=True, cache=True)
-def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, sums, counts):
+def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, space, sums, counts):
     """Fill `sums` (float32, flat, one padded row a text) with hidden vectors and `counts` (int64) with rows added up.
 
     Text i is bytes `starts[i]` to `ends[i]` of `text`, stripped of white space, and line feeds inside it are spaces;
@@ -219,14 +235,12 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, s
     n-gram. The first `columns` numbers of a row of `sums` are the result; a count of 0 means that there is none.
     Scratch: for word n-grams two bytes for each byte of the longest text, touched only as far as it has words.
     """
-    most = rows_at_once(lexicon, width)
-    rows = np.empty(most, np.uint32)
-    window = np.zeros(window_bytes(lexicon), np.int8)
-    tables = view(text, lexicon, matrix, columns, sums, rows, window)
-    keys = pointer(cache.keys)
-    kept_rows = pointer(cache.rows)
-    mask = np.uint64(len(cache.keys) // SLOT_FIELDS - 1)
-    capacity = len(cache.keys) // SLOT_FIELDS // 2
+    tables = view(text, lexicon, matrix, columns, sums, space.rows, space.window)
+    keys = pointer(space.keys)
+    kept_rows = pointer(space.kept_rows)
+    mask = np.uint64(len(space.keys) // SLOT_FIELDS - 1)
+    most_words = len(space.keys) // SLOT_FIELDS // 2
+    most_rows = len(space.kept_rows) - len(space.rows)
     padded = len(sums) // max(len(starts), 1)
     hashes = np.empty(0, np.int32)
     for document in range(len(starts)):
@@ -236,9 +250,9 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, s
         start, end = stripped(tables.text, starts[document], ends[document])
         if width > 1 and len(hashes) < (end - start) // 2 + 2:
             hashes = np.empty((end - start) // 2 + 2, np.int32)
-        if cache.filled[0] >= capacity or cache.filled[1] > len(cache.rows) - most:
-            cache.keys[:] = np.uint64(0)
-            cache.filled[:] = 0
+        if space.filled[0] >= most_words or space.filled[1] > most_rows:
+            space.keys[:] = np.uint64(0)
+            space.filled[:] = 0
         words = 0
         total = np.int64(0)
         while True:
@@ -258,18 +272,18 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, s
                 else:
                     code = word_hash(tables.text, start, after)
                     is_word, count = add_word(tables, at, start, after, code)
-                    first = cache.filled[1]
-                    if cache.filled[0] < capacity and first <= len(cache.rows) - most:
+                    first = space.filled[1]
+                    if space.filled[0] < most_words and first <= most_rows:
                         for i in range(count):
-                            kept_rows[first + i] = rows[i]
+                            kept_rows[first + i] = tables.rows[i]
                         keys[slot] = low
                         keys[slot + 1] = high
                         keys[slot + 2] = (
                             np.uint64(first) | np.uint64(count) << COUNT_SHIFT | np.uint64(is_word) << KIND_SHIFT
                         )
                         keys[slot + 3] = np.uint64(code)
-                        cache.filled[0] += 1
-                        cache.filled[1] += count
+                        space.filled[0] += 1
+                        space.filled[1] += count
             else:
                 code = word_hash(tables.text, start, after)
                 is_word, count = add_word(tables, at, start, after, code)
@@ -279,7 +293,7 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, cache, s
                 words += 1
             start = after
         if lexicon.end_row >= 0:
-            rows[0] = lexicon.end_row
+            tables.rows[0] = lexicon.end_row
             add_rows(tables, at, tables.rows, 0, 1)
             total += 1
         if width > 1:

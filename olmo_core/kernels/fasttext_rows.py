@@ -93,14 +93,15 @@ class View(NamedTuple):
     sums: Any
     rows: Any
     window: Any
+    window_size: Any
 
 
 @njit(nogil=True, cache=True)
 def view(text, lexicon, matrix, columns, sums, rows, window):
     """Return a `View` of a padded text (uint8), a lexicon, a matrix of `columns` columns and the arrays to write to.
 
-    `matrix` and `sums`: float32, flat. `rows` (uint32): the rows of a word that are about to be added, room for
-    `rows_at_once` of them. `window` (int8): a part of a word, `window_bytes` of it.
+    `matrix` and `sums`: float32, flat. `rows` (uint32, `rows_at_once`): rows that are about to be
+    added. `window` (int8, `window_bytes`): a part of a word. The caller keeps all arrays alive.
     """
     return View(
         pointer(text),
@@ -120,18 +121,17 @@ def view(text, lexicon, matrix, columns, sums, rows, window):
         pointer(sums),
         pointer(rows),
         pointer(window),
+        len(window),
     )
 
 
-@njit(nogil=True, cache=True)
-def rows_at_once(lexicon, width):
+def rows_at_once(lexicon: Lexicon, width: int) -> int:
     """Return how many rows can come together: those of a word's window, or of the n-grams of `width` words."""
     return WINDOW * max(lexicon.longest - lexicon.shortest + 1, 1) + width
 
 
-@njit(nogil=True, cache=True)
-def window_bytes(lexicon):
-    """Return the size of a window: the bytes where n-grams begin, those where they may end, and a zero byte."""
+def window_bytes(lexicon: Lexicon) -> int:
+    """Return the size of a window: bytes where n-grams begin, bytes where they may end, and a zero byte."""
     return WINDOW + 4 * max(lexicon.longest, 0) + 1
 
 
@@ -250,7 +250,7 @@ def fill_window(view, start, end, base):
     A zero byte follows.
     """
     whole = end - start + 2
-    size = min(whole - base, window_bytes(view) - 1)
+    size = min(whole - base, view.window_size - 1)
     for i in range(max(0, 1 - base), min(size, whole - 1 - base)):
         view.window[i] = view.text[start + base + i - 1]
     if base == 0:

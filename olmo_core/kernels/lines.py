@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from olmo_core.kernels.quality_strings import doubled, doubled_slots, eight_bytes, find_slot, leaf, line_end, string_code
+from olmo_core.kernels.quality_strings import (
+    doubled,
+    doubled_slots,
+    eight_bytes,
+    find_slot,
+    leaf,
+    line_end,
+    string_code,
+)
 from olmo_core.kernels.words import count_characters, is_space, sequence_length
 
 NO_ENDING_PUNCTUATION = 1

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from olmo_core.kernels.words import code_point, sequence_length
+from olmo_core.kernels.words import ALPHABETIC, CODE_POINTS, character_classes, code_point, sequence_length
+from olmo_core.kernels.words import SPACE as WORD_SPACE
 
 SPACE = 1
 """`str.isspace()`, which is what `\\s` means in Python's `re`."""
@@ -35,13 +36,11 @@ def pii_classes() -> npt.NDArray[np.uint8]:
 
     2**21 entries, so that no four-byte sequence, even an invalid one, reads outside the table.
     """
-    points = range(0x110000)
-    table = np.zeros(1 << 21, np.uint8)
-    table[: len(points)] |= np.fromiter(map(str.isspace, map(chr, points)), np.uint8, len(points)) * np.uint8(SPACE)
-    digits = np.fromiter(map(str.isdecimal, map(chr, points)), np.uint8, len(points))
-    table[: len(points)] |= digits * np.uint8(DIGIT)
-    letters = np.fromiter(map(str.isalpha, map(chr, range(FIRST_SPACELESS))), np.uint8, FIRST_SPACELESS)
-    table[:FIRST_SPACELESS] |= letters * np.uint8(LETTER)
+    words = character_classes()
+    table = ((words & WORD_SPACE) != 0) * np.uint8(SPACE)
+    table[:FIRST_SPACELESS] |= ((words[:FIRST_SPACELESS] & ALPHABETIC) != 0) * np.uint8(LETTER)
+    digits = np.fromiter(map(str.isdecimal, map(chr, range(CODE_POINTS))), np.bool_, CODE_POINTS)
+    table[:CODE_POINTS] |= digits * np.uint8(DIGIT)
     for character in "._%+-":
         table[ord(character)] |= ADDRESS
     table[[ord("@"), ord("+")]] |= MARK

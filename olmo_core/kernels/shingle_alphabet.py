@@ -1,7 +1,7 @@
 """Which characters make words when documents are compared, and which of them count as the same.
 
 The peers compare texts after lower-casing, dropping punctuation and taking accents off (datatrove's `TextNormConfig`,
-text-dedup's `\\W` split), and we follow them, in a form that a table can hold:
+text-dedup's split at what is no letter), and we follow them, in a form that a table can hold:
 
 - a word is a maximal run of letters, marks and numbers (Unicode categories L, M and N); all else separates words, the
   private use characters of icon fonts too;

@@ -12,7 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from olmo_core.kernels.quality_strings import doubled, doubled_slots, find_slot, first_mark, leaf, load, plain_marks, plain_until, scrambled, string_code
+from olmo_core.kernels.quality_strings import (
+    doubled,
+    doubled_slots,
+    find_slot,
+    first_mark,
+    leaf,
+    load,
+    plain_marks,
+    plain_until,
+    scrambled,
+    string_code,
+)
 
 ALPHABETIC = 1
 """Bit of `character_classes()`: `str.isalpha()` is true."""

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from near_duplicate_corpus import all_pairs, edited, jaccard, real_texts, shingles
+from tests.oracles.near_duplicate_corpus import all_pairs, edited, jaccard, real_texts, shingles
 
 from olmo_core.curation import signatures
 from olmo_core.curation.near_duplicates import EXACT, KINDS, NEAR, NearDuplicateRecipe, Resolution, resolve
 from olmo_core.curation.signatures import SignatureRecipe, SignedDocuments
 from olmo_core.errors import IntegrityError, RecipeError, StorageError
 
-GOLDEN = [0, 0]
+GOLDEN = [14329784180738984165, 11097904742054929377]
 
 RECIPE = NearDuplicateRecipe()
 
@@ -333,7 +333,9 @@ class TestSignatures:
 
     def test_a_signature_never_changes(self) -> None:
         """Signatures are stored: when this fails, raise `signatures.VERSION`."""
-        batch = signatures.tag(pa.array(["The quick brown fox jumps over the lazy dog"], pa.large_string()), SignatureRecipe())
+        batch = signatures.tag(
+            pa.array(["The quick brown fox jumps over the lazy dog"], pa.large_string()), SignatureRecipe()
+        )
         assert signatures.VERSION == 1
         assert batch.column("bands")[0].as_py()[:2] == GOLDEN
 

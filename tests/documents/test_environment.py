@@ -113,13 +113,20 @@ def test_metadata_comes_from_name_and_content(installation: Path) -> None:
     assert {row["created"] for row in found.values()} == {None}
 
 
-def test_the_cap_is_kept_and_a_new_file_changes_little() -> None:
-    whole, some = scan(source("code")), scan(source("code", 2_000_000))
-    total = sum(f.size for f in some)
-    assert 1_000_000 < total <= 2_000_000 < sum(f.size for f in whole)
-    assert set(some) < set(whole)
-    more = scan(source("code", 2_500_000))
-    assert set(some) < set(more)
+def test_the_cap_is_kept_and_a_larger_one_only_adds() -> None:
+    some = scan(source("code", 2_000_000))
+    assert 1_000_000 < sum(f.size for f in some) <= 2_000_000
+    assert set(some) < set(scan(source("code", 2_500_000)))
+
+
+def test_a_new_package_moves_at_most_the_end_of_the_selection(installation: Path) -> None:
+    whole = scan(source("prose"))
+    total = sum(f.size for f in whole)
+    before = scan(source("prose", total - 1))
+    assert len(before) < len(whole)
+    (installation / "site/added.md").write_text("x")
+    after = scan(source("prose", total))
+    assert {f.name for f in after} >= {f.name for f in before} - {"site-packages/added.md"}
 
 
 def test_a_cap_that_leaves_nothing_is_an_error(installation: Path) -> None:
@@ -143,7 +150,7 @@ def test_the_real_installation_against_importlib() -> None:
         if row is None:
             continue
         body = distribution.read_text("METADATA") or ""
-        headers, _, text = body.partition("\n\n")
+        _, _, text = body.partition("\n\n")
         assert row["text"].replace("\r\n", "\n") == text
         assert json.loads(row["metadata"])["version"] == distribution.version
         assert json.loads(row["metadata"])["package"] == distribution.metadata["Name"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,8 @@ def test_a_damaged_page_is_an_error_that_names_the_row_group(tmp_path: Path) -> 
 
 def test_a_damaged_compressed_page_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    pq.write_table(long_table(), path, compression="zstd")
+    texts = [hashlib.sha512(b"%d" % i).hexdigest() for i in range(5000)]
+    pq.write_table(pa.table({"id": texts, "text": texts}), path, compression="zstd", use_dictionary=False)
     column = pq.ParquetFile(path).metadata.row_group(0).column(1)
     data = bytearray(path.read_bytes())
     middle = column.data_page_offset + column.total_compressed_size // 2

@@ -12,7 +12,7 @@ import pytest
 from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from near_duplicate_corpus import all_pairs, edited, real_texts, shingles, words
+from tests.oracles.near_duplicate_corpus import all_pairs, edited, real_texts, shingles, words
 
 from olmo_core.kernels.buffers import text_buffers
 from olmo_core.kernels.jaccard import jaccard, shingle_sets
@@ -143,7 +143,7 @@ def test_estimates_are_as_exact_as_theory_says_and_as_those_of_datasketch() -> N
     def sketch(one: set[tuple[str, ...]]) -> npt.NDArray[np.uint64]:
         made = MinHash(num_perm=120, seed=1)
         made.update_batch([" ".join(shingle).encode() for shingle in one])
-        return made.hashvalues
+        return np.asarray(made.hashvalues, np.uint64)
 
     theirs = np.stack([sketch(one) for one in sets])
     spread = np.sqrt(exact * (1 - exact) / 120)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped]
 
 _PROSE_NAMES = ("metadata", "licen", "copying", "notice", "authors", "copyright", "readme", "changes", "history")
 _PROSE_ENDS = (".md", ".rst", ".txt")
+_NOT_TEXT = (".py", ".pyc", ".gz", ".so", ".png", ".svg")
 
 
 _INVISIBLE = "\u00ad\u200c\u200d\u200e\u200f\u2060\ufeff\ufe0e\ufe0f"
@@ -91,9 +92,9 @@ def _prose_files() -> Iterator[Path]:
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             name = path.name.lower()
-            if (name.endswith(_PROSE_ENDS) or any(part in name for part in _PROSE_NAMES)) and path.is_file():
-                if path.suffix not in (".py", ".pyc", ".gz", ".so") and not path.is_symlink():
-                    yield path
+            prose = name.endswith(_PROSE_ENDS) or any(part in name for part in _PROSE_NAMES)
+            if prose and path.suffix not in _NOT_TEXT and path.is_file() and not path.is_symlink():
+                yield path
 
 
 def edited(text: str, similarity: float, seed: int) -> str:
