@@ -32,7 +32,9 @@ UNPRUNED = -1
 """Stands for the number of kept n-grams when all were kept."""
 
 LONGEST_NGRAM = 1000
-"""Bound on minn, maxn and wordNgrams: what lies above is damage, not a model."""
+MOST_BUCKETS = 1 << 28
+MOST_COUNTED = 10**15
+"""Bounds on minn, maxn and wordNgrams, on buckets, and on how often a word was seen: above is damage, not a model."""
 
 
 class Loss(IntEnum):
@@ -143,14 +145,17 @@ def read_model(path: Path) -> StoredModel:
     file.check(kind == SUPERVISED, "not a classifier: the file holds word vectors (cbow or skipgram)")
     file.check(columns > 0, f"impossible dim {columns}")
     file.check(0 < width <= LONGEST_NGRAM, f"impossible wordNgrams {width}")
-    file.check(0 <= shortest and longest <= LONGEST_NGRAM, f"impossible minn {shortest} or maxn {longest}")
+    file.check(shortest >= 0 and longest <= LONGEST_NGRAM, f"impossible minn {shortest} or maxn {longest}")
     file.check(loss in iter(Loss), f"unknown loss {loss}")
 
     entries, words, labels = file.numbers("3i", "the size of the dictionary")
     _, pruned = file.numbers("2q", "the size of the dictionary")
     file.check(words >= 0 < labels and words + labels == entries, f"{entries=} but {words=} and {labels=}")
     file.check(pruned >= UNPRUNED, f"impossible number of kept n-grams {pruned}")
-    file.check(bucket > 0 or (bucket == 0 and (pruned == 0 or (width == 1 and longest <= 0))), f"{bucket=}")
+    file.check(
+        0 < bucket <= MOST_BUCKETS or (bucket == 0 and (pruned == 0 or (width == 1 and longest <= 0))),
+        f"impossible bucket {bucket}",
+    )
     spellings, counts = _read_dictionary(file, words, entries)
     pairs = file.array(np.int32, 2 * max(pruned, 0), "the table of kept n-grams").reshape(-1, 2)
     file.check(np.all((pairs >= 0) & (pairs < (bucket, pruned))), "kept n-grams out of range")
@@ -198,6 +203,7 @@ def _read_dictionary(file: ModelFile, words: int, entries: int) -> tuple[list[by
         spellings.append(file.text(what))
         count, kind = file.numbers("qb", what)
         file.check(kind == (WORD if number < words else LABEL), f"{what} has the wrong kind {kind}")
+        file.check(0 <= count < MOST_COUNTED, f"{what} has the count {count}")
         counts.append(count)
     return spellings, counts
 

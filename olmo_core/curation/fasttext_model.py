@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from olmo_core.curation.fasttext_format import Loss, StoredModel, read_model
+from olmo_core.curation.fasttext_format import MOST_COUNTED, Loss, StoredModel, read_model
 from olmo_core.errors import InputError
 from olmo_core.kernels.fasttext_hidden import Workspace
-from olmo_core.kernels.fasttext_rows import LANES, Lexicon, fill_slots
+from olmo_core.kernels.fasttext_rows import fill_slots
+from olmo_core.kernels.fasttext_view import LANES, Lexicon
 
 END_OF_LINE = b"</s>"
-
-UNSEEN_COUNT = 10**15
-"""Weight of a node that does not exist yet, while the Huffman tree is built."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,7 +38,7 @@ class LabelTree:
         nodes = [label]
         while nodes[0] in parents:
             nodes.insert(0, parents[nodes[0]])
-        turns = [bool(self.right[parent] == child) for parent, child in zip(nodes, nodes[1:], strict=False)]
+        turns = [bool(self.right[parent] == child) for parent, child in pairwise(nodes)]
         return np.array(nodes[:-1], np.int32) - np.int32(labels), np.array(turns, np.bool_)
 
 
@@ -164,7 +163,7 @@ def _tree(counts: list[int]) -> LabelTree:
     """Build the Huffman tree as `HierarchicalSoftmaxLoss::buildTree` does, from counts in falling order."""
     labels = len(counts)
     nodes = 2 * labels - 1
-    weights = counts + [UNSEEN_COUNT] * (labels - 1)
+    weights = counts + [MOST_COUNTED] * (labels - 1)
     left, right = np.full((2, nodes), -1, np.int32)
     leaf, inner = labels - 1, labels
     for node in range(labels, nodes):

@@ -14,7 +14,7 @@ from olmo_core.errors import RecipeError
 from olmo_core.kernels.buffers import text_buffers
 from olmo_core.kernels.fasttext_hidden import hidden_vectors, workspace
 from olmo_core.kernels.fasttext_output import flat_output, hierarchical_output
-from olmo_core.kernels.fasttext_rows import LANES
+from olmo_core.kernels.fasttext_view import LANES
 
 TEXTS_AT_ONCE = 4096
 """Texts between the two kernels: bounds the memory of their hidden vectors (2 MiB at dim 128)."""
@@ -43,7 +43,8 @@ def predict(
 ) -> Predictions:
     """Classify whole texts; `target` is the full name of a label (`__label__en`).
 
-    Equal to `fasttext.load_model(path).predict(text.replace("\\n", " ").strip(), k=-1)`: labels and scores to the bit.
+    Texts are stripped and their line feeds are spaces. Equal to the library's `predict(..., k=-1)` of such a text,
+    labels and scores to the bit; only that a target's score below 1e-5, which the library withholds, is given too.
     """
     buffer, offsets = text_buffers(texts)
     return predict_spans(model, buffer, offsets[:-1], offsets[1:], target=target)

@@ -1,7 +1,7 @@
-"""Language identification: the most probable language of each document, and how probable the wanted language is.
+r"""Language identification: the most probable language of each document, and how probable the wanted language is.
 
 The definition is Dolma's `ft_lang_id_en_doc_v2` (dolma 1.2.1, `taggers/language.py`): fastText's lid.176 applied to
-`text.lower().replace("\\n", " ").strip()`. Where Dolma has no score, because the library withholds probabilities below
+`text.lower().replace("\n", " ").strip()`. Where Dolma has no score, because the library withholds probabilities below
 1e-5, it writes 0.0; here the number itself stands, so that `target_score` is never missing for such a text. Scores are
 the library's, neither rounded nor clipped: it adds 1e-5 to every factor of a probability, so some are 1.00002 or so.
 

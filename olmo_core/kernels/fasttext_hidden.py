@@ -13,23 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from olmo_core.kernels.byte_pairs_loads import load64, pointer, trailing_zeros
+from olmo_core.kernels.byte_pairs_loads import load64, pointer
 from olmo_core.kernels.fasttext_rows import (
-    WINDOW,
-    Lexicon,
-    add_rows,
     append_bucket,
     buckets_to_rows,
     character_buckets,
-    close_gap,
     fill_window,
     find_entry,
     has_label_prefix,
-    rows_at_once,
-    view,
-    window_bytes,
     word_hash,
 )
+from olmo_core.kernels.fasttext_scan import next_word, stripped
+from olmo_core.kernels.fasttext_view import WINDOW, Lexicon, add_rows, close_gap, rows_at_once, view, window_bytes
 
 NGRAM_FACTOR = np.uint64(116049371)
 
@@ -41,11 +36,6 @@ SLOT_FIELDS = 4
 """Numbers in a slot: bytes 0 to 7 of the word; bytes 8 to 14 and its length; place, count and kind of its rows; hash."""
 
 LONGEST_CACHED = 15
-HIGH_BITS = np.uint64(0x8080808080808080)
-LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
-SPACES = np.uint64(0x2020202020202020)
-FROM_TAB = np.uint64(0x7777777777777777)  # carries into the high bit from 9 up
-BEYOND_RETURN = np.uint64(0x7272727272727272)  # carries into the high bit from 14 up
 MIX_LOW = np.uint64(0x9E3779B97F4A7C15)
 MIX_HIGH = np.uint64(0xD6E8FEB86659FD93)
 END_OF_LINE = np.uint64(0x3E732F3C)  # "</s>" as a little-endian number
@@ -95,69 +85,6 @@ def workspace(lexicon: Lexicon, width: int, slots: int = CACHE_SLOTS, kept_rows:
         np.zeros(rows_at_once(lexicon, width), np.uint32),
         np.zeros(window_bytes(lexicon), np.int8),
     )
-
-
-@njit(nogil=True, cache=True)
-def separators(block):
-    """Return a word with the high bit set in each byte of `block` that separates words: 0, 9 to 13 and 32."""
-    low = block & LOW_BITS
-    other_than_space = ((block ^ SPACES) & LOW_BITS) + LOW_BITS | block ^ SPACES
-    other_than_nul = low + LOW_BITS | block
-    controls = (low + FROM_TAB) & ~(low + BEYOND_RETURN) & ~block
-    return (~other_than_space | ~other_than_nul | controls) & HIGH_BITS
-
-
-@njit(nogil=True, cache=True)
-def next_word(text, start, end):
-    """Return `(start, end)` of the first word from `start` on; both are `end` when there is none."""
-    while start < end:
-        found = separators(load64(text, start))
-        if found & np.uint64(0x80) == 0:
-            break
-        start += 1
-    after = start
-    while after < end:
-        found = separators(load64(text, after))
-        if found != 0:
-            after += trailing_zeros(found) >> 3
-            break
-        after += 8
-    return start, min(after, end)
-
-
-@njit(nogil=True, cache=True)
-def space_at(text, i, end):
-    """Return the bytes of the white space that begins at byte `i`, 0 if none does; `str.isspace` is the definition."""
-    lead = text[i]
-    if lead < 0x80:
-        return 1 if lead == 32 or 9 <= lead <= 13 or 28 <= lead <= 31 else 0
-    if lead == 0xC2 and i + 1 < end:
-        return 2 if text[i + 1] == 0x85 or text[i + 1] == 0xA0 else 0
-    if (lead == 0xE1 or lead == 0xE2 or lead == 0xE3) and i + 2 < end:
-        point = (np.int64(lead) & 0x0F) << 12 | (np.int64(text[i + 1]) & 0x3F) << 6 | (np.int64(text[i + 2]) & 0x3F)
-        if 0x2000 <= point <= 0x200A or point == 0x2028 or point == 0x2029 or point == 0x202F:
-            return 3
-        if point == 0x1680 or point == 0x205F or point == 0x3000:
-            return 3
-    return 0
-
-
-@njit(nogil=True, cache=True)
-def stripped(text, start, end):
-    """Return `(start, end)` without white space on either side, as `str.strip` does."""
-    while start < end:
-        size = space_at(text, start, end)
-        if size == 0:
-            break
-        start += size
-    while start < end:
-        size = 1
-        while size <= 3 and end - size >= start and space_at(text, end - size, end) != size:
-            size += 1
-        if size > 3 or end - size < start:
-            break
-        end -= size
-    return start, end
 
 
 @njit(nogil=True, cache=True)

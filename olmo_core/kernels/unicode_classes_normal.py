@@ -93,14 +93,20 @@ def find_unsettled(text, offsets, normal, stretches):
     return found
 
 
+@njit(forceinline=True)
+def _copy(source, first, end, target, to):
+    """Copy `source[first:end]` to `target[to:]` and return the end of what was written (compiles to memcpy)."""
+    for index in range(end - first):
+        target[to + index] = source[first + index]
+    return to + end - first
+
+
 @njit(nogil=True, cache=True)
 def gather(text, stretches, gathered):
     """Write the stretches one after another to `gathered` (uint8), with a line feed after each."""
     to = 0
     for index in range(stretches.shape[0]):
-        first, end = stretches[index, 0], stretches[index, 1]
-        gathered[to : to + end - first] = text[first:end]
-        to += end - first
+        to = _copy(text, stretches[index, 0], stretches[index, 1], gathered, to)
         gathered[to] = _LINE_FEED
         to += 1
 
@@ -111,27 +117,22 @@ def splice(text, offsets, stretches, replacements, spliced, new_offsets):
 
     Returns the bytes written, which are also the last new offset.
     """
-    read = offsets[0]
     to = 0
     line = 0
     index = 0
     for row in range(offsets.shape[0] - 1):
         new_offsets[row] = to
+        read = offsets[row]
         while index < stretches.shape[0] and stretches[index, 2] == row:
-            first = stretches[index, 0]
-            spliced[to : to + first - read] = text[read:first]
-            to += first - read
-            while replacements[line] != _LINE_FEED:
-                spliced[to] = replacements[line]
-                to += 1
-                line += 1
-            line += 1
+            to = _copy(text, read, stretches[index, 0], spliced, to)
+            stop = line
+            while replacements[stop] != _LINE_FEED:
+                stop += 1
+            to = _copy(replacements, line, stop, spliced, to)
+            line = stop + 1
             read = stretches[index, 1]
             index += 1
-        end = offsets[row + 1]
-        spliced[to : to + end - read] = text[read:end]
-        to += end - read
-        read = end
+        to = _copy(text, read, offsets[row + 1], spliced, to)
     new_offsets[offsets.shape[0] - 1] = to
     return to
 

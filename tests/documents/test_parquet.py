@@ -21,7 +21,9 @@ from olmo_core.errors import InputError
 Row = dict[str, Any]
 
 
-def read(folder: Path, table: pa.Table, options: Row | None = None, **settings: Any) -> tuple[list[Row], list[Row]]:
+def read(
+    folder: Path, table: pa.Table, options: Row | None = None, **settings: Any
+) -> tuple[list[Row], list[Row]]:
     pq.write_table(table, folder / "x.parquet", **(options or {}))
     source = ParquetSource(name="web", paths=(f"{folder}/x.parquet",), **settings)
     batches = list(read_documents(source, scan(source)))
@@ -29,7 +31,11 @@ def read(folder: Path, table: pa.Table, options: Row | None = None, **settings: 
         batch.documents.validate(full=True)
     documents = [row for b in batches for row in b.documents.to_pylist()]
     quarantined = [row for b in batches for row in b.quarantined.to_pylist()]
-    assert len(documents) + len(quarantined) == table.num_rows == batches[-1].finished[0].records
+    assert (
+        len(documents) + len(quarantined)
+        == table.num_rows
+        == batches[-1].finished[0].records
+    )
     return documents, quarantined
 
 
@@ -50,7 +56,12 @@ def test_columns_become_fields_and_metadata(tmp_path: Path) -> None:
         }
     )
     documents, quarantined = read(
-        tmp_path, table, text_column="content", id_column="key", created_column="date", ignored_columns=("vector",)
+        tmp_path,
+        table,
+        text_column="content",
+        id_column="key",
+        created_column="date",
+        ignored_columns=("vector",),
     )
     assert quarantined == []
     first = documents[0]
@@ -71,7 +82,15 @@ def test_columns_become_fields_and_metadata(tmp_path: Path) -> None:
 def test_our_own_documents_come_back_as_they_were(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(
         b"".join(
-            json.dumps({"id": str(i), "text": f"t{i}", "added": "2024", "metadata": {"n": i}, "url": "u"}).encode()
+            json.dumps(
+                {
+                    "id": str(i),
+                    "text": f"t{i}",
+                    "added": "2024",
+                    "metadata": {"n": i},
+                    "url": "u",
+                }
+            ).encode()
             + b"\n"
             for i in range(10)
         )
@@ -94,7 +113,10 @@ def test_bad_rows_are_quarantined(tmp_path: Path) -> None:
         }
     )
     documents, quarantined = read(tmp_path, table)
-    assert [(d["id"], d["text"], d["metadata"]) for d in documents] == [("1", "a", "{}"), ("5", "good", '{"a":1}')]
+    assert [(d["id"], d["text"], d["metadata"]) for d in documents] == [
+        ("1", "a", "{}"),
+        ("5", "good", '{"a":1}'),
+    ]
     assert [(q["position"], q["reason"], q["byte_offset"]) for q in quarantined] == [
         (2, "missing_text", None),
         (3, "empty_text", None),
@@ -103,7 +125,9 @@ def test_bad_rows_are_quarantined(tmp_path: Path) -> None:
         (7, "duplicate_id", None),
     ]
     assert [q["size"] for q in quarantined] == [0, 0, 2, 2, 8]
-    _, quarantined = read(tmp_path, pa.table({"id": ["1"], "text": ["a"], "metadata": ["[1]"]}))
+    _, quarantined = read(
+        tmp_path, pa.table({"id": ["1"], "text": ["a"], "metadata": ["[1]"]})
+    )
     assert quarantined[0]["reason"] == "wrong_type"
 
 
@@ -116,7 +140,9 @@ def test_ids_without_a_column_and_rows_without_an_id(tmp_path: Path) -> None:
 
 def test_integer_ids(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b"], "id": pa.array([1, 2**64 - 1], pa.uint64())})
-    with pytest.raises(InputError, match=r"id_column 'id' has type uint64; .*integer_ids: stringify"):
+    with pytest.raises(
+        InputError, match=r"id_column 'id' has type uint64; .*integer_ids: stringify"
+    ):
         read(tmp_path, table)
     documents, _ = read(tmp_path, table, integer_ids="stringify")
     assert [d["id"] for d in documents] == ["1", "18446744073709551615"]
@@ -125,22 +151,57 @@ def test_integer_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "settings", "said"),
     [
-        ({"body": ["a"], "id": ["1"]}, {}, r"no column 'text'; it has body, id; name another in text_column"),
-        ({"text": ["a"]}, {}, r"no column 'id'; it has text; name another in id_column, or null to derive"),
-        ({"text": ["a"], "id": ["1"]}, {"created_column": "date"}, r"no column 'date'.*created_column"),
-        ({"text": [b"a"], "id": ["1"]}, {}, r"text_column 'text' has type binary; expected strings"),
-        ({"text": [1], "id": ["1"]}, {}, r"text_column 'text' has type int64; expected strings$"),
-        ({"text": ["a"], "id": [1.5]}, {}, r"id_column 'id' has type double; expected strings$"),
-        ({"text": ["a"], "id": ["1"], "blob": [b"\xff"]}, {}, r"row group 0.*name it in ignored_columns"),
+        (
+            {"body": ["a"], "id": ["1"]},
+            {},
+            r"no column 'text'; it has body, id; name another in text_column",
+        ),
+        (
+            {"text": ["a"]},
+            {},
+            r"no column 'id'; it has text; name another in id_column, or null to derive",
+        ),
+        (
+            {"text": ["a"], "id": ["1"]},
+            {"created_column": "date"},
+            r"no column 'date'.*created_column",
+        ),
+        (
+            {"text": [b"a"], "id": ["1"]},
+            {},
+            r"text_column 'text' has type binary; expected strings",
+        ),
+        (
+            {"text": [1], "id": ["1"]},
+            {},
+            r"text_column 'text' has type int64; expected strings$",
+        ),
+        (
+            {"text": ["a"], "id": [1.5]},
+            {},
+            r"id_column 'id' has type double; expected strings$",
+        ),
+        (
+            {"text": ["a"], "id": ["1"], "blob": [b"\xff"]},
+            {},
+            r"row group 0.*name it in ignored_columns",
+        ),
     ],
 )
-def test_columns_that_do_not_fit(tmp_path: Path, columns: Row, settings: Row, said: str) -> None:
+def test_columns_that_do_not_fit(
+    tmp_path: Path, columns: Row, settings: Row, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         read(tmp_path, pa.table(columns), **settings)
 
 
 def long_table() -> pa.Table:
-    return pa.table({"id": [str(i) for i in range(5000)], "text": [f"text {i} " * 20 for i in range(5000)]})
+    return pa.table(
+        {
+            "id": [str(i) for i in range(5000)],
+            "text": [f"text {i} " * 20 for i in range(5000)],
+        }
+    )
 
 
 def test_batches_are_bounded_and_rows_keep_their_order(tmp_path: Path) -> None:
@@ -148,7 +209,9 @@ def test_batches_are_bounded_and_rows_keep_their_order(tmp_path: Path) -> None:
     source = ParquetSource(name="web", paths=(f"{tmp_path}/*.parquet",))
     batches = list(read_documents(source, scan(source), batch_bytes=200_000))
     assert len(batches) > 5
-    assert [i for b in batches for i in b.documents["id"].to_pylist()] == [str(i) for i in range(5000)]
+    assert [i for b in batches for i in b.documents["id"].to_pylist()] == [
+        str(i) for i in range(5000)
+    ]
 
 
 def test_an_empty_table(tmp_path: Path) -> None:
@@ -167,20 +230,33 @@ def test_a_truncated_file_is_an_error(tmp_path: Path, keep: int) -> None:
 
 def test_a_damaged_page_is_an_error_that_names_the_row_group(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    pq.write_table(long_table(), path, row_group_size=1000, write_page_checksum=True, compression="none")
+    pq.write_table(
+        long_table(),
+        path,
+        row_group_size=1000,
+        write_page_checksum=True,
+        compression="none",
+    )
     start = pq.ParquetFile(path).metadata.row_group(3).column(1).data_page_offset
     data = bytearray(path.read_bytes())
     data[start + 500] ^= 0xFF
     path.write_bytes(data)
     source = ParquetSource(name="web", paths=(str(path),))
-    with pytest.raises(InputError, match=r"x\.parquet: row group 3 \(near row 3001\) cannot be read"):
+    with pytest.raises(
+        InputError, match=r"x\.parquet: row group 3 \(near row 3001\) cannot be read"
+    ):
         list(read_documents(source, scan(source)))
 
 
 def test_a_damaged_compressed_page_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     texts = [hashlib.sha512(b"%d" % i).hexdigest() for i in range(5000)]
-    pq.write_table(pa.table({"id": texts, "text": texts}), path, compression="zstd", use_dictionary=False)
+    pq.write_table(
+        pa.table({"id": texts, "text": texts}),
+        path,
+        compression="zstd",
+        use_dictionary=False,
+    )
     column = pq.ParquetFile(path).metadata.row_group(0).column(1)
     data = bytearray(path.read_bytes())
     middle = column.data_page_offset + column.total_compressed_size // 2

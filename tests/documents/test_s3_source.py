@@ -19,7 +19,9 @@ from olmo_core.documents.reader import read_documents, scan
 from olmo_core.errors import InputError, TransientStorageError
 from tests.documents.s3_standin import Bucket, serve
 
-LINES = b"".join(b'{"id":"%d","text":"text number %d"}\n' % (i, i) for i in range(20_000))
+LINES = b"".join(
+    b'{"id":"%d","text":"text number %d"}\n' % (i, i) for i in range(20_000)
+)
 
 
 @pytest.fixture
@@ -46,8 +48,13 @@ def jsonl(*paths: str, root: str | None = None) -> DolmaJsonlSource:
     return DolmaJsonlSource(name="s", paths=paths, root=root)
 
 
-def test_the_same_files_are_the_same_under_another_prefix(bucket: Bucket, tmp_path: Path) -> None:
-    for name, body in (("a/1.jsonl.gz", gzip.compress(LINES)), ("b/2.jsonl", b'{"id":"x","text":"y"}\n')):
+def test_the_same_files_are_the_same_under_another_prefix(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    for name, body in (
+        ("a/1.jsonl.gz", gzip.compress(LINES)),
+        ("b/2.jsonl", b'{"id":"x","text":"y"}\n'),
+    ):
         bucket.objects[f"deep/data/{name}"] = body
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(body)
@@ -58,7 +65,9 @@ def test_the_same_files_are_the_same_under_another_prefix(bucket: Bucket, tmp_pa
     assert [(f.name, f.size) for f in there] == [(f.name, f.size) for f in here]
     assert [f.name for f in there] == ["a/1.jsonl.gz", "b/2.jsonl"]
     assert [hash_file(f) for f in there] == [hash_file(f) for f in here]
-    for one, other in zip(read_documents(remote, there), read_documents(local, here), strict=True):
+    for one, other in zip(
+        read_documents(remote, there), read_documents(local, here), strict=True
+    ):
         assert one.documents.equals(other.documents)
         assert one.finished == other.finished
 
@@ -86,18 +95,27 @@ def test_parquet_is_read_by_one_request(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/data/*.gz", "s3://bucket/data/x.jsonl"])
-def test_no_match_names_the_pattern_and_what_is_there(bucket: Bucket, path: str) -> None:
+def test_no_match_names_the_pattern_and_what_is_there(
+    bucket: Bucket, path: str
+) -> None:
     bucket.objects["data/y.jsonl"] = b""
-    with pytest.raises(InputError, match=r"(?s)'s'.*s3://bucket/data/(\*\.gz|x\.jsonl) matches no file.*y\.jsonl"):
+    with pytest.raises(
+        InputError,
+        match=r"(?s)'s'.*s3://bucket/data/(\*\.gz|x\.jsonl) matches no file.*y\.jsonl",
+    ):
         scan(jsonl(path))
 
 
 def test_a_bucket_that_does_not_exist_is_an_input_error(bucket: Bucket) -> None:
-    with pytest.raises(InputError, match=r"s3://none/x/\*\.gz \(source 's'\).*not there"):
+    with pytest.raises(
+        InputError, match=r"s3://none/x/\*\.gz \(source 's'\).*not there"
+    ):
         scan(jsonl("s3://none/x/*.gz"))
 
 
-def test_refused_credentials_are_an_input_error_that_says_what_to_check(bucket: Bucket) -> None:
+def test_refused_credentials_are_an_input_error_that_says_what_to_check(
+    bucket: Bucket,
+) -> None:
     bucket.objects["a.jsonl"] = LINES
     bucket.status["a.jsonl"] = 403
     files = scan(jsonl("s3://bucket/a.jsonl"))
@@ -112,7 +130,9 @@ def test_an_overloaded_store_is_worth_another_try(bucket: Bucket) -> None:
         hash_file(scan(jsonl("s3://bucket/a.jsonl"))[0])
 
 
-def test_a_store_that_does_not_answer_is_worth_another_try(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_worth_another_try(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket.objects["a.jsonl"] = LINES
     files = scan(jsonl("s3://bucket/a.jsonl"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -135,4 +155,6 @@ def test_a_connection_cut_half_way_never_gives_half_a_file(
         with pytest.raises(TransientStorageError, match="did not answer"):
             list(read_documents(source, files))
     else:
-        assert sum(b.documents.num_rows for b in read_documents(source, files)) == 20_000
+        assert (
+            sum(b.documents.num_rows for b in read_documents(source, files)) == 20_000
+        )

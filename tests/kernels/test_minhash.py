@@ -12,12 +12,12 @@ import pytest
 from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oracles.near_duplicate_corpus import all_pairs, edited, real_texts, shingles, words
 
 from olmo_core.kernels.buffers import text_buffers
 from olmo_core.kernels.jaccard import jaccard, shingle_sets
 from olmo_core.kernels.minhash import band_keys, minhash, permutations
 from olmo_core.kernels.shingle_alphabet import ALONE, IGNORED, SEPARATOR, alphabet, fold
+from tests.oracles.near_duplicate_corpus import all_pairs, edited, real_texts, shingles, words
 
 # Letters with accents in both spellings, marks, separators, digits, other scripts, NUL, invisible and wide characters.
 _CHARACTERS = "abcXYZ019 .,-\n\t\0_'éÉe\u0301ßΣςЙй\u00adºשׁ\u200c\ufeff中文かカไทย한हि𝒜😀\uf008\ufe0fＡ！۵"

@@ -73,8 +73,21 @@ def take_inventory(
 
     Raises InputError when a pattern matches nothing or a file cannot be read.
     """
-    files = tuple(scan(source))
-    known = {} if rehash else _known(store, source.name)
+    return inventory_of(store, source.name, identity(source), scan(source), rehash=rehash, progress=progress)
+
+
+def inventory_of(
+    store: ArtifactStore,
+    name: str,
+    source: Any,
+    listed_files: Sequence[SourceFile],
+    *,
+    rehash: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inventory:
+    """Return the inventory of given files under a name; `source` is what else identifies it."""
+    files = tuple(listed_files)
+    known = {} if rehash else _known(store, name)
     sha256 = {f.name: known[f.name, f.size, f.version] for f in files if (f.name, f.size, f.version) in known}
     new = [f for f in files if f.name not in sha256]
     with ThreadPoolExecutor(4) as threads:
@@ -83,15 +96,15 @@ def take_inventory(
             if progress is not None:
                 progress(n + 1, len(new))
     listed = [[f.name, sha256[f.name]] for f in files]
-    recipe = InventoryRecipe(source=identity(source), files=fingerprint(listed))
+    recipe = InventoryRecipe(source=source, files=fingerprint(listed))
     rows = [(f.name, f.size, f.version, sha256[f.name]) for f in files]
     shard = Shard(key="files", identity={"files": listed}, inputs={"rows": rows}, size=sum(f.size for f in files))
     step = Step(
         stage="inventory",
-        source=source.name,
+        source=name,
         version=INVENTORY_VERSION,
         kind=Kind.INVENTORY,
-        name=source.name,
+        name=name,
         recipe=recipe,
         inputs={},
         shards=lambda _: [shard],
