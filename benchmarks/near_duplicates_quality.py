@@ -28,6 +28,8 @@ from olmo_core.curation.signatures import SignedDocuments
 from tests.oracles.near_duplicate_corpus import all_pairs, edited, jaccard, real_texts, shingles
 
 BIN = 0.05
+_FEWEST = 30
+"""Pairs below which a bin is in the JSON file but not in the plot."""
 Pairs = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -82,7 +84,9 @@ def measure(most: int) -> dict[str, Any]:
     """Everything that the JSON file holds."""
     recipe = NearDuplicateRecipe()
     base = real_texts(most, longest=8000)
-    copies = [edited(text, 0.3 + 0.7 * ((i * 0.618034 + j / 2) % 1), 2 * i + j) for j in (0, 1) for i, text in enumerate(base)]
+    copies = [
+        edited(text, 0.3 + 0.7 * ((i * 0.618034 + j / 2) % 1), 2 * i + j) for j in (0, 1) for i, text in enumerate(base)
+    ]
     texts = base + copies
     sets = [shingles(text) for text in texts]
     pairs, similarity = all_pairs(sets)
@@ -154,14 +158,28 @@ def draw(result: dict[str, Any], path: Path) -> None:
         of = result[name]
         b, r = of["bands"], of["rows"]
         axes.plot(s, 1 - (1 - s**r) ** b, color=colour, lw=1.8, label=f"{label}: theory, {b} bands x {r} rows")
-        x, y, low, high = (np.array([row[k] for row in of["edited"]]) for k in ("similarity", "met", "low", "high"))
-        axes.errorbar(x, y, [y - low, high - y], fmt=mark, ms=5, color=colour, capsize=2.5, label="edited copies, 95%")
-    rings = result["ours"]["natural"]
-    x, y = ([row[k] for row in rings] for k in ("similarity", "met"))
-    axes.plot(x, y, "o", mfc="none", ms=9, color="#0b6e4f", alpha=0.6, label="OLMo Flows: natural pairs")
+        x, y, low, high = (
+            np.array([row[k] for row in of["edited"] if row["pairs"] >= _FEWEST])
+            for k in ("similarity", "met", "low", "high")
+        )
+        axes.errorbar(
+            x,
+            y,
+            [y - low, high - y],
+            fmt=mark,
+            ms=5,
+            color=colour,
+            capsize=2.5,
+            label=f"{label.removesuffix(' default for 0.8')}: edited copies, 95% interval",
+        )
+    x, y = (
+        np.array([row[k] for row in result["ours"]["natural"] if row["pairs"] >= _FEWEST])
+        for k in ("similarity", "met")
+    )
+    axes.plot(x, y, "o", mfc="none", ms=9, color="#0b6e4f", alpha=0.6, label="OLMo Flows: natural pairs (families)")
     axes.axvline(result["threshold"], color="0.45", lw=1, ls="--")
     axes.text(result["threshold"] + 0.006, 0.02, "dropped from here on\n(verified)", fontsize=8.5, color="0.3")
-    axes.set(xlim=(0.2, 1.005), ylim=(-0.01, 1.02), xlabel="exact Jaccard similarity of word 5-grams")
+    axes.set(xlim=(0, 1.005), ylim=(-0.01, 1.02), xlabel="exact Jaccard similarity of word 5-grams")
     axes.set_ylabel("share of pairs that become candidates")
     axes.set_title(f"Near-duplicate candidates among {result['documents']:,} documents", fontsize=11)
     axes.grid(alpha=0.25)

@@ -77,24 +77,22 @@ def rewrite(texts: pa.LargeStringArray, replacements: pa.ListArray) -> pa.LargeS
         raise IntegrityError(
             f"{len(replacements)} lists of spans for {len(texts)} texts; the columns belong to other rows"
         )
-    text, offsets = text_buffers(texts)
     rows, starts, ends, flat = _positions(replacements, len(texts), "replacements")
+    text, offsets = text_buffers(texts)
     lengths = np.diff(offsets)
     _refuse(ends > lengths[rows], rows, starts, ends, "ends behind its text")
-    starts, ends = starts + offsets[rows], ends + offsets[rows]
-    cuts = ((text[starts] & 0xC0) == 0x80) | ((text[ends] & 0xC0) == 0x80)
-    _refuse(cuts, rows, starts - offsets[rows], ends - offsets[rows], "cuts a character in two")
-    overlaps = np.zeros(len(rows), bool)
-    overlaps[1:] = starts[1:] < ends[:-1]
-    _refuse(
-        overlaps, rows, starts - offsets[rows], ends - offsets[rows], "overlaps or precedes the one before; merge them"
-    )
+    firsts, lasts = starts + offsets[rows], ends + offsets[rows]
+    cuts = ((text[firsts] & 0xC0) == 0x80) | ((text[lasts] & 0xC0) == 0x80)
+    _refuse(cuts, rows, starts, ends, "cuts a character in two")
+    overlaps = np.zeros(len(rows), np.bool_)
+    overlaps[1:] = firsts[1:] < lasts[:-1]
+    _refuse(overlaps, rows, starts, ends, "overlaps or precedes the one before it (merge them first)")
     patches, patch_offsets = text_buffers(flat.field("replacement"))
     growth = np.diff(patch_offsets) - (ends - starts)
     new_lengths = lengths + np.bincount(rows, weights=growth, minlength=len(texts)).astype(np.int64)
     new_offsets = np.concatenate(([0], np.cumsum(new_lengths)))
     out = np.empty(int(new_offsets[-1]), np.uint8)
-    splice(text, starts, ends, patches, patch_offsets[:-1], patch_offsets[1:], out)
+    splice(text, firsts, lasts, patches, patch_offsets[:-1], patch_offsets[1:], out)
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(new_offsets), pa.py_buffer(out))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from olmo_core.kernels.byte_pairs import SHORT, merges_of
+from olmo_core.kernels.byte_pairs import merges_of
 from olmo_core.kernels.byte_pairs_loads import load8, pointer
 from olmo_core.kernels.byte_pairs_words import SHORT_BYTES, emit_long, emit_short, pointers_of
 from olmo_core.kernels.pretokens import Added, literal_at, piece_end, space_run_at
@@ -48,8 +48,6 @@ def encode_rows(text, offsets, vocabulary, words, ids, id_offsets):
     added = Added(vocabulary.run_ids.shape[0] - 1, pointer(literals), literals.shape[0])
     kinds = pointer(vocabulary.kinds)
     known = pointers_of(words)
-    scratch_array = np.empty(2 * SHORT, np.int64)
-    scratch = pointer(scratch_array)
     to = 0
     id_offsets[0] = 0
     for row in range(offsets.shape[0] - 1):
@@ -70,9 +68,9 @@ def encode_rows(text, offsets, vocabulary, words, ids, id_offsets):
                     continue
             stop = piece_end(source, at, end, kinds, added)
             if stop - at <= SHORT_BYTES:
-                to = emit_short(source, at, stop, known, merges, scratch, out, to)
+                to = emit_short(source, at, stop, known, merges, out, to)
             else:
-                to = emit_long(source, at, stop, known, merges, scratch, out, to)
+                to = emit_long(source, at, stop, known, merges, out, to)
             at = stop
         id_offsets[row + 1] = to
     return to

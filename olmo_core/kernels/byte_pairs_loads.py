@@ -1,10 +1,12 @@
 """Pointers, and loads and stores of whole machine words, for the byte-pair kernels.
 
-An array passed between compiled functions has its references counted (atomically) at each call, and indexing it tests
-for negative indices: with arrays the encoder ran at 5 to 20 MB/s, with pointers at several times that. So an entry
-point takes arrays, and hands on pointers, which numba indexes as plain memory: no counting, no tests, and nothing that
-keeps the array alive. The entry point must hold it. Callers keep `buffers.PADDING` bytes behind a text and a few
-elements behind ids. A little-endian machine is assumed, as all are for which numba is built.
+Numba counts the references of an array (atomically) at each call it is passed to, and tests each index for being
+negative: with arrays in tuples the encoder was ten times slower. So an entry point takes arrays and hands on pointers,
+which numba indexes as plain memory. A pointer keeps nothing alive: point only into arrays that the Python caller
+holds, never into one made in compiled code, which numba frees after the last mention of its name.
+
+Callers keep `buffers.PADDING` bytes behind a text and a few elements behind ids. A little-endian machine is assumed,
+as all are for which numba is built.
 """
 
 from __future__ import annotations

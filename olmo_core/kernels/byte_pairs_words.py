@@ -38,6 +38,9 @@ class Words(NamedTuple):
     """uint64[8 lines]: entries of four words: bytes 0-7; bytes 8-14, the length on top; count, three ids; four ids."""
     long: npt.NDArray[np.uint64]
     """uint64[32 entries]: a word of length << 32 | count, 15 words of bytes, 16 words of ids."""
+    scratch: npt.NDArray[np.int64]
+    """int64[2 SHORT]: room to merge one piece. Kept here because compiled code would free it while pointers to it
+    are in use."""
 
 
 class WordPointers(NamedTuple):
@@ -49,6 +52,7 @@ class WordPointers(NamedTuple):
     long: Any
     entries: Any
     """Number of entries less 1, uint64."""
+    scratch: Any
 
 
 @njit(forceinline=True)
@@ -56,7 +60,7 @@ def pointers_of(words):
     """Return the pointers into Words."""
     lines = np.uint64(words.short.shape[0] // _LINE_WORDS - 1)
     entries = np.uint64(words.long.shape[0] // _ENTRY_WORDS - 1)
-    return WordPointers(pointer(words.short), lines, pointer(words.long), entries)
+    return WordPointers(pointer(words.short), lines, pointer(words.long), entries, pointer(words.scratch))
 
 
 def _aligned_zeros(words: int) -> npt.NDArray[np.uint64]:
@@ -68,7 +72,11 @@ def _aligned_zeros(words: int) -> npt.NDArray[np.uint64]:
 
 def empty_words(line_bits: int = 18, entry_bits: int = 14) -> Words:
     """Return an empty memory of 2^line_bits lines of 64 bytes and 2^entry_bits entries of 256 (16 + 4 MiB)."""
-    return Words(short=_aligned_zeros(_LINE_WORDS << line_bits), long=_aligned_zeros(_ENTRY_WORDS << entry_bits))
+    return Words(
+        short=_aligned_zeros(_LINE_WORDS << line_bits),
+        long=_aligned_zeros(_ENTRY_WORDS << entry_bits),
+        scratch=np.empty(2 * SHORT, np.int64),
+    )
 
 
 @njit(forceinline=True)
@@ -78,9 +86,9 @@ def _low_bytes(count):
 
 
 @njit
-def _learn_short(text, at, end, low, high, entry, words, merges, scratch, out, to):
+def _learn_short(text, at, end, low, high, entry, words, merges, out, to):
     """Merge a piece of up to SHORT_BYTES and keep it at word `entry` of `words.short`, if its ids fit."""
-    stop = merge_short(text, at, end, merges, scratch, out, to)
+    stop = merge_short(text, at, end, merges, words.scratch, out, to)
     count = stop - to
     short = words.short
     if count <= SHORT_IDS:
@@ -99,7 +107,7 @@ def _learn_short(text, at, end, low, high, entry, words, merges, scratch, out, t
 
 
 @njit(forceinline=True)
-def emit_short(text, at, end, words, merges, scratch, out, to):
+def emit_short(text, at, end, words, merges, out, to):
     """Write the ids of the piece `text[at:end]`, up to SHORT_BYTES, to `out[to:]`; return the end of what was written.
 
     `out` (uint16) needs room for as many ids as the piece has bytes and up to seven more, which may be overwritten.
@@ -119,7 +127,7 @@ def emit_short(text, at, end, words, merges, scratch, out, to):
         if not free:
             entry += np.uint64(4)
         if free or short[entry + np.uint64(1)] != high or short[entry] != low:
-            return _learn_short(text, at, end, low, high, entry, words, merges, scratch, out, to)
+            return _learn_short(text, at, end, low, high, entry, words, merges, out, to)
     first = short[entry + np.uint64(2)]
     store_four(out, to, first >> np.uint64(16))
     count = np.int64(first & np.uint64(0xFFFF))
@@ -136,11 +144,11 @@ def _merge_any(text, at, end, merges, scratch, out, to):
 
 
 @njit
-def emit_long(text, at, end, words, merges, scratch, out, to):
+def emit_long(text, at, end, words, merges, out, to):
     """As `emit_short`, for a piece of more than SHORT_BYTES."""
     length = end - at
     if length > LONG_BYTES:
-        return _merge_any(text, at, end, merges, scratch, out, to)
+        return _merge_any(text, at, end, merges, words.scratch, out, to)
     long = words.long
     whole = length >> 3
     rest = load64(text, at + 8 * whole) & _low_bytes(length & 7)
@@ -160,7 +168,7 @@ def emit_long(text, at, end, words, merges, scratch, out, to):
         for four in range((count + 3) >> 2):
             store_four(out, to + 4 * four, long[entry + _FIRST_ID_WORD + four])
         return to + count
-    stop = _merge_any(text, at, end, merges, scratch, out, to)
+    stop = _merge_any(text, at, end, merges, words.scratch, out, to)
     count = stop - to
     if count <= LONG_IDS:
         long[entry] = (np.uint64(length) << np.uint64(32)) | np.uint64(count)

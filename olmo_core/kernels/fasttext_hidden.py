@@ -7,7 +7,7 @@ a cache of summed vectors would be faster and differ by up to 3e-5.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from olmo_core.kernels.fasttext_rows import (
     word_hash,
 )
 from olmo_core.kernels.fasttext_scan import next_word, stripped
-from olmo_core.kernels.fasttext_view import WINDOW, Lexicon, add_rows, close_gap, rows_at_once, view, window_bytes
+from olmo_core.kernels.fasttext_view import WINDOW, Lexicon, add_rows, close_gap, rows_at_once, view_of, window_bytes
 
 NGRAM_FACTOR = np.uint64(116049371)
 
@@ -87,15 +87,67 @@ def workspace(lexicon: Lexicon, width: int, slots: int = CACHE_SLOTS, kept_rows:
     )
 
 
-@njit(nogil=True, cache=True)
-def add_word(view, at, start, end, code):
-    """Add the rows of a word of any length to the sum at `at`; return `(is a word, number of rows)`: labels are none.
+class Cache(NamedTuple):
+    """Pointers to the word cache of a workspace, and its bounds."""
 
-    The rows of a word shorter than `WINDOW` are left in `view.rows`.
+    keys: Any
+    mask: Any
+    kept_rows: Any
+    filled: Any
+    most_words: Any
+    most_rows: Any
+
+
+@njit(nogil=True, cache=True)
+def cache_of(space):
+    """Return pointers to the word cache of a workspace, emptied if there is no more room in it."""
+    slots = len(space.keys) // SLOT_FIELDS
+    most_rows = len(space.kept_rows) - len(space.rows)
+    if space.filled[0] >= slots // 2 or space.filled[1] > most_rows:
+        space.keys[:] = np.uint64(0)
+        space.filled[:] = 0
+    return Cache(
+        pointer(space.keys),
+        np.uint64(slots - 1),
+        pointer(space.kept_rows),
+        pointer(space.filled),
+        slots // 2,
+        most_rows,
+    )
+
+
+@njit(nogil=True, cache=True)
+def cache_key(text, start, size):
+    """Return the two numbers that hold a word of at most 15 bytes and its length."""
+    low = load64(text, start)
+    if size < 8:
+        return low & ((ONE << (BYTE_BITS * np.uint64(size))) - ONE), np.uint64(size) << LENGTH_SHIFT
+    rest = (ONE << (BYTE_BITS * np.uint64(size - 8))) - ONE
+    return low, load64(text, start + 8) & rest | np.uint64(size) << LENGTH_SHIFT
+
+
+@njit(nogil=True, cache=True)
+def cache_slot(cache, low, high):
+    """Return the place in `cache.keys` of the slot that holds the word, or of the empty slot where it would go."""
+    slot = ((low ^ high * MIX_HIGH ^ low >> FOLD) * MIX_LOW >> INDEX_SHIFT) & cache.mask
+    while True:
+        place = np.int64(slot) * SLOT_FIELDS
+        held = cache.keys[place + 1]
+        if held == 0 or (held == high and cache.keys[place] == low):
+            return place
+        slot = (slot + ONE) & cache.mask
+
+
+@njit(nogil=True, cache=True)
+def add_word(view, at, start, end):
+    """Add the rows of a word of any length to the sum at `at`; return `(is a word, its hash, number of rows)`.
+
+    Labels are no words. The rows of a word shorter than `WINDOW` are left in `view.rows`.
     """
+    code = word_hash(view.text, start, end)
     entry = find_entry(view, start, end, code)
     if entry >= view.words or (entry < 0 and has_label_prefix(view.text, start, end)):
-        return False, np.int64(0)
+        return False, code, np.int64(0)
     view.rows[0] = max(entry, 0)
     count = np.int64(entry >= 0)
     total = np.int64(0)
@@ -109,7 +161,31 @@ def add_word(view, at, start, end, code):
             count = character_buckets(view, fill_window(view, start, end, base), base, first)
             buckets_to_rows(view, first, count)
     add_rows(view, at, view.rows, 0, count)
-    return True, total + count
+    return True, code, total + count
+
+
+@njit(nogil=True, cache=True)
+def add_short_word(view, cache, at, start, end):
+    """Do what `add_word` does for a word of at most 15 bytes, with the rows in the cache or so that they get there."""
+    low, high = cache_key(view.text, start, end - start)
+    slot = cache_slot(cache, low, high)
+    if cache.keys[slot + 1] != 0:
+        entry = cache.keys[slot + 2]
+        count = np.int64(entry >> COUNT_SHIFT & COUNT_MASK)
+        add_rows(view, at, cache.kept_rows, np.int64(entry & LOW_HALF), count)
+        return entry >> KIND_SHIFT != 0, np.uint32(cache.keys[slot + 3]), count
+    is_word, code, count = add_word(view, at, start, end)
+    first = cache.filled[1]
+    if cache.filled[0] < cache.most_words and first <= cache.most_rows:
+        for i in range(count):
+            cache.kept_rows[first + i] = view.rows[i]
+        cache.keys[slot] = low
+        cache.keys[slot + 1] = high
+        cache.keys[slot + 2] = np.uint64(first) | np.uint64(count) << COUNT_SHIFT | np.uint64(is_word) << KIND_SHIFT
+        cache.keys[slot + 3] = np.uint64(code)
+        cache.filled[0] += 1
+        cache.filled[1] += count
+    return is_word, code, count
 
 
 @njit(nogil=True, cache=True)
@@ -132,28 +208,6 @@ def add_ngrams(view, at, hashes, words, width):
 
 
 @njit(nogil=True, cache=True)
-def cache_key(text, start, size):
-    """Return the two numbers that hold a word of at most 15 bytes and its length."""
-    low = load64(text, start)
-    if size < 8:
-        return low & ((ONE << (BYTE_BITS * np.uint64(size))) - ONE), np.uint64(size) << LENGTH_SHIFT
-    rest = (ONE << (BYTE_BITS * np.uint64(size - 8))) - ONE
-    return low, load64(text, start + 8) & rest | np.uint64(size) << LENGTH_SHIFT
-
-
-@njit(nogil=True, cache=True)
-def cache_slot(keys, mask, low, high):
-    """Return the place in `keys` of the slot that holds the word, or of the empty slot where it would go."""
-    slot = ((low ^ high * MIX_HIGH ^ low >> FOLD) * MIX_LOW >> INDEX_SHIFT) & mask
-    while True:
-        place = np.int64(slot) * SLOT_FIELDS
-        held = keys[place + 1]
-        if held == 0 or (held == high and keys[place] == low):
-            return place
-        slot = (slot + ONE) & mask
-
-
-@njit(nogil=True, cache=True)
 def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, space, sums, counts):
     """Fill `sums` (float32, flat, one padded row a text) with hidden vectors and `counts` (int64) with rows added up.
 
@@ -162,24 +216,17 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, space, s
     n-gram. The first `columns` numbers of a row of `sums` are the result; a count of 0 means that there is none.
     Scratch: for word n-grams two bytes for each byte of the longest text, touched only as far as it has words.
     """
-    tables = view(text, lexicon, matrix, columns, sums, space.rows, space.window)
-    keys = pointer(space.keys)
-    kept_rows = pointer(space.kept_rows)
-    mask = np.uint64(len(space.keys) // SLOT_FIELDS - 1)
-    most_words = len(space.keys) // SLOT_FIELDS // 2
-    most_rows = len(space.kept_rows) - len(space.rows)
+    tables = view_of(text, lexicon, matrix, columns, sums, space.rows, space.window)
     padded = len(sums) // max(len(starts), 1)
     hashes = np.empty(0, np.int32)
     for document in range(len(starts)):
         at = document * padded
         for column in range(padded):
             sums[at + column] = np.float32(0)
+        cache = cache_of(space)
         start, end = stripped(tables.text, starts[document], ends[document])
         if width > 1 and len(hashes) < (end - start) // 2 + 2:
             hashes = np.empty((end - start) // 2 + 2, np.int32)
-        if space.filled[0] >= most_words or space.filled[1] > most_rows:
-            space.keys[:] = np.uint64(0)
-            space.filled[:] = 0
         words = 0
         total = np.int64(0)
         while True:
@@ -188,32 +235,9 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, space, s
             if size == 0 or (size == 4 and load64(tables.text, start) & LOW_HALF == END_OF_LINE):
                 break
             if size <= LONGEST_CACHED:
-                low, high = cache_key(tables.text, start, size)
-                slot = cache_slot(keys, mask, low, high)
-                if keys[slot + 1] != 0:
-                    entry = keys[slot + 2]
-                    count = np.int64(entry >> COUNT_SHIFT & COUNT_MASK)
-                    add_rows(tables, at, kept_rows, np.int64(entry & LOW_HALF), count)
-                    is_word = entry >> KIND_SHIFT != 0
-                    code = np.uint32(keys[slot + 3])
-                else:
-                    code = word_hash(tables.text, start, after)
-                    is_word, count = add_word(tables, at, start, after, code)
-                    first = space.filled[1]
-                    if space.filled[0] < most_words and first <= most_rows:
-                        for i in range(count):
-                            kept_rows[first + i] = tables.rows[i]
-                        keys[slot] = low
-                        keys[slot + 1] = high
-                        keys[slot + 2] = (
-                            np.uint64(first) | np.uint64(count) << COUNT_SHIFT | np.uint64(is_word) << KIND_SHIFT
-                        )
-                        keys[slot + 3] = np.uint64(code)
-                        space.filled[0] += 1
-                        space.filled[1] += count
+                is_word, code, count = add_short_word(tables, cache, at, start, after)
             else:
-                code = word_hash(tables.text, start, after)
-                is_word, count = add_word(tables, at, start, after, code)
+                is_word, code, count = add_word(tables, at, start, after)
             total += count
             if width > 1 and is_word:
                 hashes[words] = np.int32(code)

@@ -55,7 +55,7 @@ class Lexicon(NamedTuple):
 
 
 class View(NamedTuple):
-    """Pointers to the arrays of one call, for the functions below; made by `view`, which says what they point to.
+    """Pointers to the arrays of one call, for the functions below; made by `view_of`, which says what they point to.
 
     With arrays in their place the references to them would be counted, atomically, at every call.
     """
@@ -81,11 +81,11 @@ class View(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def view(text, lexicon, matrix, columns, sums, rows, window):
+def view_of(text, lexicon, matrix, columns, sums, rows, window):
     """Return a `View` of a padded text (uint8), a lexicon, a matrix of `columns` columns and the arrays to write to.
 
-    `matrix` and `sums`: float32, flat. `rows` (uint32, `rows_at_once`): rows that are about to be
-    added. `window` (int8, `window_bytes`): a part of a word. The caller keeps all arrays alive.
+    `matrix` and `sums`: float32, flat. `rows` (uint32, `rows_at_once`): rows that are about to be added. `window`
+    (int8, `window_bytes`): a part of a word. The caller must keep all arrays alive, which a pointer does not.
     """
     return View(
         pointer(text),

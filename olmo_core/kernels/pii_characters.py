@@ -37,10 +37,11 @@ def pii_classes() -> npt.NDArray[np.uint8]:
     2**21 entries, so that no four-byte sequence, even an invalid one, reads outside the table.
     """
     words = character_classes()
-    table = ((words & WORD_SPACE) != 0) * np.uint8(SPACE)
-    table[:FIRST_SPACELESS] |= ((words[:FIRST_SPACELESS] & ALPHABETIC) != 0) * np.uint8(LETTER)
+    table = np.zeros(len(words), np.uint8)
+    table[(words & WORD_SPACE) != 0] = SPACE
+    table[:FIRST_SPACELESS][(words[:FIRST_SPACELESS] & ALPHABETIC) != 0] |= LETTER
     digits = np.fromiter(map(str.isdecimal, map(chr, range(CODE_POINTS))), np.bool_, CODE_POINTS)
-    table[:CODE_POINTS] |= digits * np.uint8(DIGIT)
+    table[:CODE_POINTS][digits] |= DIGIT
     for character in "._%+-":
         table[ord(character)] |= ADDRESS
     table[[ord("@"), ord("+")]] |= MARK

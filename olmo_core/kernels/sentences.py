@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from olmo_core.kernels.quality_strings import leaf
 from olmo_core.kernels.words import code_point, sequence_length
 
 SPACE = 1
@@ -78,7 +78,7 @@ def abbreviations() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     return packed(NEVER), packed(BEFORE_DIGIT)
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def bits_at(text, i, classes):
     """Return the class bits of the character that begins at byte `i`."""
     if text[i] < 0x80:
@@ -86,7 +86,7 @@ def bits_at(text, i, classes):
     return classes[code_point(text, i)]
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def skip_space(text, i, end, classes):
     """Return the first byte from `i` on that begins no white space, or `end`."""
     while i < end and bits_at(text, i, classes) & SPACE:
@@ -94,7 +94,7 @@ def skip_space(text, i, end, classes):
     return i
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def trim_space(text, start, end, classes):
     """Return `end` moved left over white space, not below `start`."""
     while end > start:
@@ -107,7 +107,7 @@ def trim_space(text, start, end, classes):
     return end
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def count_line_ends(text, start, end):
     r"""Return the number of line ends (\n, \r\n or \r) in bytes `start` to `end`."""
     count = 0
@@ -116,7 +116,7 @@ def count_line_ends(text, start, end):
     return count
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def is_abbreviation(text, start, stop, following, never, before_digit):
     """Return whether the full stop at byte `stop` belongs to the word before it, in a sentence from byte `start`.
 
@@ -152,7 +152,7 @@ def is_abbreviation(text, start, stop, following, never, before_digit):
     return at < len(before_digit) and before_digit[at] == word and 48 <= following <= 57
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def sentence_end(text, start, end, classes, never, before_digit):
     """Return `(stop, resume)`: where the sentence that begins at `start` ends, and where to look for the next one."""
     i = start
@@ -213,13 +213,12 @@ def sentence_end(text, start, end, classes, never, before_digit):
     return end, end
 
 
-@njit(nogil=True, cache=True)
+@leaf
 def fill(text, offsets, classes, never, before_digit, row, i, count, starts, ends, rows):
     """Write sentences into `starts` and `ends` (int64) from number `count` on; return `(row, i, count)` to go on with.
 
     Begins in row `row` at byte `i`, and stops behind the last row or when the arrays are full. `rows` (int64[n + 1])
-    gets the number of the sentence each row begins with. Arrays never grow in here: rebinding one in the loop would
-    cost an atomic reference count for each sentence, more than the sentence itself.
+    gets the number of the sentence each row begins with.
     """
     while row < len(offsets) - 1:
         end = offsets[row + 1]

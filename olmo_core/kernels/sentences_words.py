@@ -2,99 +2,98 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from olmo_core.kernels.quality_strings import leaf
 
 APOSTROPHE = 39
 AT = 64
 SPACE = 32
-
-OTHER, LETTER = 0, 1
+GENERAL_PUNCTUATION = 0xE2
+"""First byte of U+2000 to U+2FFF; with 0x80 behind it, of U+2000 to U+203F: spaces, dashes and quotes."""
 LONGEST_ENTITY = 10
 """Bytes of the longest character reference that is dropped: `&thetasym;`."""
 
 
-@njit(nogil=True, cache=True)
-def lowered(byte):
-    """Return an ASCII byte in lower case."""
-    return byte + 32 if 65 <= byte <= 90 else byte
+@lru_cache(maxsize=1)
+def word_bytes() -> npt.NDArray[np.uint8]:
+    """For each byte what words have in its place, uint8[256]: ASCII letters in lower case, 0 for what separates words."""
+    table = np.zeros(256, np.uint8)
+    for byte in range(256):
+        if byte >= 0x80 or chr(byte).isalnum():
+            table[byte] = byte if byte >= 0x80 else ord(chr(byte).lower())
+    return table
 
 
-@njit(nogil=True, cache=True)
-def is_word_byte(byte):
-    """Return whether a byte belongs to words: ASCII letters and digits, and all of UTF-8's longer sequences."""
-    return 97 <= lowered(byte) <= 122 or 48 <= byte <= 57 or byte >= 0x80
-
-
-@njit(nogil=True, cache=True)
-def begins_with(text, i, end, prefix):
+@leaf
+def begins_with(text, i, end, words, prefix):
     """Return whether bytes `i` to `end` begin with a prefix (uint8[k], lower case), letters of either case."""
     if end - i < len(prefix):
         return False
     for j in range(len(prefix)):  # noqa: SIM110  numba compiles no generator
-        if lowered(text[i + j]) != prefix[j]:
+        if words[text[i + j]] != prefix[j] and text[i + j] != prefix[j]:
             return False
     return True
 
 
-@njit(nogil=True, cache=True)
-def entity_end(text, i, end):
-    """Return the byte behind the character reference that begins with the `&` at byte `i`, or `i` if there is none."""
+@leaf
+def entity_end(text, i, end, words):
+    """Return the byte behind the character reference that begins with the `&` at byte `i`, or behind the `&` alone."""
     for j in range(i + 1, min(end, i + LONGEST_ENTITY)):
         byte = text[j]
         if byte == 59:
-            return j + 1 if j > i + 1 else i
-        if not (97 <= lowered(byte) <= 122 or 48 <= byte <= 57 or byte == 35):
+            return j + 1 if j > i + 1 else i + 1
+        if byte >= 0x80 or not (words[byte] or byte == 35):
             break
-    return i
+    return i + 1
 
 
-@njit(nogil=True, cache=True)
-def write_words(text, start, end, http, www, out, o):
+@leaf
+def write_words(text, start, end, words, http, www, out, o):
     """Write the words of bytes `start` to `end` to `out` from byte `o` on; return the byte behind them."""
     first = o
     i = start
     token = True
     while i < end:
         byte = text[i]
-        if token and (byte == AT or lowered(byte) == 104 or lowered(byte) == 119):
-            mention = byte == AT and i + 1 < end and is_word_byte(text[i + 1])
-            if mention or begins_with(text, i, end, http) or begins_with(text, i, end, www):
+        word = words[byte]
+        if token and (byte == AT or word == 104 or word == 119):
+            mention = byte == AT and i + 1 < end and words[text[i + 1]]
+            if mention or begins_with(text, i, end, words, http) or begins_with(text, i, end, words, www):
                 while i < end and text[i] > SPACE:
                     i += 1
                 continue
         token = byte <= SPACE
-        if byte == 0xE2 and text[i + 1] == 0x80:  # U+2000 to U+203F: spaces, dashes and quotes
-            i += 3
-            if text[i - 1] == 0x99 and o > first and out[o - 1] != SPACE and i < end and is_word_byte(text[i]):
-                out[o] = APOSTROPHE
-                o += 1
-                continue
-        elif is_word_byte(byte) or (
-            byte == APOSTROPHE and o > first and out[o - 1] != SPACE and i + 1 < end and is_word_byte(text[i + 1])
-        ):
-            out[o] = lowered(byte)
+        quote = byte == APOSTROPHE
+        size = 1
+        if byte == GENERAL_PUNCTUATION and text[i + 1] == 0x80:
+            word = 0
+            quote = text[i + 2] == 0x99
+            size = 3
+        if quote and o > first and out[o - 1] != SPACE and i + size < end and words[text[i + size]]:
+            word = APOSTROPHE
+        if word:
+            out[o] = word
             o += 1
-            i += 1
-            continue
-        elif byte == 38:
-            i = max(i + 1, entity_end(text, i, end))
-        else:
-            i += 1
-        if o > first and out[o - 1] != SPACE:
+        elif o > first and out[o - 1] != SPACE:
             out[o] = SPACE
             o += 1
+        i += size
+        if byte == 38:
+            i = entity_end(text, i - 1, end, words)
     return o - 1 if o > first and out[o - 1] == SPACE else o
 
 
-@njit(nogil=True, cache=True)
-def write_all_words(text, starts, ends, http, www, out, offsets):
+@leaf
+def write_all_words(text, starts, ends, words, http, www, out, offsets):
     """Write the words of every span to `out` and where each begins to `offsets` (int64[s + 1])."""
     o = 0
     for i in range(len(starts)):
         offsets[i] = o
-        o = write_words(text, starts[i], ends[i], http, www, out, o)
+        o = write_words(text, starts[i], ends[i], words, http, www, out, o)
     offsets[len(starts)] = o
 
 
@@ -110,6 +109,6 @@ def words_of(
     out = np.zeros(int((ends - starts).sum()) + padding, np.uint8)
     offsets = np.empty(len(starts) + 1, np.int64)
     http, www = np.frombuffer(b"http", np.uint8), np.frombuffer(b"www.", np.uint8)
-    write_all_words(text, starts, ends, http, www, out, offsets)
+    write_all_words(text, starts, ends, word_bytes(), http, www, out, offsets)
     out[offsets[-1] :] = 0
     return out[: offsets[-1] + padding], offsets

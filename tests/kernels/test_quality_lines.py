@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmo_core.kernels.buffers import text_buffers
@@ -59,6 +59,7 @@ def counted(text: str) -> tuple[int, ...]:
     )
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_repeated_lines(text: str) -> None:
     assert repeated(text) == counted(text)
@@ -69,6 +70,7 @@ def test_many_distinct_lines() -> None:
     assert repeated(text) == counted(text)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_line_faults(line: str) -> None:
     line = line.replace("\n", " ")
@@ -78,6 +80,7 @@ def test_line_faults(line: str) -> None:
     assert bool(faults & TOO_FEW_WORDS) == (len(line.split()) < 3)
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=4))
 def test_spans_are_the_faulty_lines(texts: list[str]) -> None:
     buffer, offsets = text_buffers(pa.array(texts, pa.large_string()))

@@ -17,9 +17,9 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation.corpus_recipe import CorpusRecipe, MixingRecipe, RemoveSpans
-from olmo_core.curation.pii import MASKS
+from olmo_core.curation.pii import COMPATIBLE_MASKS, KINDS, MASKS
 from olmo_core.curation.sampling import fractions, stable_hashes
-from olmo_core.curation.spans import Replacement, rewrite
+from olmo_core.curation.spans import Edit, merge, rewrite
 from olmo_core.curation.steps.inputs import document_objects
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import RecipeError
@@ -31,7 +31,8 @@ VERSION = 1
 class MixRecipe:
     """What decides the corpus, beside the rate of each source."""
 
-    mask_pii: bool
+    masks: Mapping[str, str]
+    """What replaces a PII span, by kind; empty where nothing is masked."""
     remove: tuple[RemoveSpans, ...]
     min_bytes: int
     seed: int
@@ -47,6 +48,7 @@ def mixing_step(
     """Return the step that writes the corpus; `documents` is by source, `tags` by source and stage."""
     own: MixingRecipe = recipe.mixing
     names = sorted(documents)
+    masks = COMPATIBLE_MASKS if recipe.pii.definition == "dolma_compatible" else MASKS
     inputs = {"near-duplicates": duplicates, "mixture": mixture}
     for name in names:
         inputs[f"{name}-documents"] = documents[name]
@@ -57,7 +59,7 @@ def mixing_step(
         version=VERSION,
         kind=Kind.CORPUS,
         name=recipe.name,
-        recipe=MixRecipe(mask_pii=own.mask_pii, remove=own.remove, min_bytes=own.min_bytes, seed=recipe.seed),
+        recipe=MixRecipe(masks=dict(masks) if own.mask_pii else {}, remove=own.remove, min_bytes=own.min_bytes, seed=recipe.seed),
         inputs=inputs,
         shards=lambda manifests: _shards(manifests, names, _stages(own)),
         work=_mix,
@@ -99,8 +101,8 @@ def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     ledger = Ledger()
     ledger.read.add(table.num_rows, int(sizes.sum()))
     texts = column(table, "text")
-    replacements = _replacements(recipe, tags)
-    rewritten = rewrite(texts, replacements) if replacements else texts
+    edits = _edits(recipe, tags)
+    rewritten = rewrite(texts, merge(*edits)) if edits else texts
     copies = how_often(recipe.seed, inputs["source"], column(table, "id").to_pylist(), inputs["rate"])
     stripped = pc.binary_length(pc.utf8_trim_whitespace(rewritten)).to_numpy(zero_copy_only=False)
     short = (stripped < recipe.min_bytes) & (copies > 0)
@@ -126,40 +128,31 @@ def how_often(seed: int, source: str, ids: Sequence[str], rate: float) -> npt.ND
     return whole + (chance < rate - whole).astype(np.int64)
 
 
-def _replacements(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> list[Replacement]:
-    """Return the spans to cut or mask, removals first."""
+def _edits(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> list[Edit]:
+    """Return the spans to cut or mask."""
     found = []
     for one in recipe.remove:
         if one.column not in tags:
             raise RecipeError(f"mixing.remove: there is no column {one.column!r} in quality or content; there are: {', '.join(sorted(tags))}")
-        found.append(Replacement(spans=_at_least(tags[one.column], one.at_least), text=""))
-    if recipe.mask_pii:
-        found += [Replacement(spans=_of_kind(tags["pii_spans"], kind), text=mask) for kind, mask in MASKS.items()]
+        found.append(Edit(spans=at_least(tags[one.column], one.at_least), replacement=""))
+    if recipe.masks:
+        found.append(Edit(spans=tags["pii_spans"], replacement=recipe.masks))
     return found
 
 
-def _chosen(spans: pa.Array, mask: pa.Array) -> pa.Array:
-    """Keep those of the spans (list column) where `mask` is true, over the flattened lists."""
+def at_least(spans: pa.Array, score: float | None) -> pa.Array:
+    """Return a span column (list of structs with `score`) with only the spans of at least that score; None takes all."""
+    if score is None:
+        return spans
     flat = spans.flatten()
-    row = pc.list_parent_indices(spans)
-    keep = mask.fill_null(False)
-    counts = np.bincount(row.filter(keep).to_numpy(), minlength=len(spans))
+    keep = pc.fill_null(pc.greater_equal(pc.struct_field(flat, "score"), score), False)
+    counts = np.bincount(pc.list_parent_indices(spans).filter(keep).to_numpy(), minlength=len(spans))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), flat.filter(keep))
 
 
-def _at_least(spans: pa.Array, score: float | None) -> pa.Array:
-    if score is None:
-        return _chosen(spans, pa.array(np.ones(len(spans.flatten()), bool)))
-    return _chosen(spans, pc.greater_equal(pc.struct_field(spans.flatten(), "score"), score))
-
-
-def _of_kind(spans: pa.Array, kind: str) -> pa.Array:
-    return _chosen(spans, pc.equal(pc.struct_field(spans.flatten(), "kind"), kind))
-
-
 def _masked(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> dict[str, int]:
-    if not recipe.mask_pii:
+    if not recipe.masks:
         return {}
     kinds = pc.struct_field(tags["pii_spans"].flatten(), "kind")
-    return {kind: int(pc.sum(pc.equal(kinds, kind)).as_py() or 0) for kind in MASKS}
+    return {kind: int(pc.sum(pc.equal(kinds, kind)).as_py() or 0) for kind in KINDS}

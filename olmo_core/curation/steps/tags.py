@@ -105,7 +105,7 @@ def _tag(job: Job, output: Output, tagger: Callable[[pa.LargeStringArray], pa.Re
             raise IntegrityError(f"{job.stage}/{job.shard.key}: {len(texts)} documents but {len(scores)} language scores")
         above = pc.greater_equal(pc.cast(scores, pa.float64()), recipe.floor).to_numpy(zero_copy_only=False)
     tags = tagger(texts if above is None else texts.filter(pa.array(above)))
-    table = pa.Table.from_batches([tags])
+    table = _nullable(pa.Table.from_batches([tags]))
     if above is not None and not above.all():
         rows = np.where(above, np.cumsum(above) - 1, 0)
         table = table.take(pa.array(rows, mask=~above))
@@ -117,6 +117,17 @@ def _tag(job: Job, output: Output, tagger: Callable[[pa.LargeStringArray], pa.Re
     ledger.read.add(len(texts), size)
     ledger.kept.add(len(texts), size)
     return ledger, {"below_floor": 0 if above is None else int((~above).sum())}
+
+
+def _nullable(table: pa.Table) -> pa.Table:
+    """Return the table with columns that may be null: rows below the floor are."""
+    fields = []
+    for one in table.schema:
+        kind = one.type
+        if pa.types.is_fixed_size_list(kind):
+            kind = pa.list_(pa.field("item", kind.value_type), kind.list_size)
+        fields.append(pa.field(one.name, kind))
+    return table.cast(pa.schema(fields))
 
 
 def _language(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
