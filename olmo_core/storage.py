@@ -116,7 +116,7 @@ class Storage:
                 return None
             return int(info["size"]) if info["type"] == "file" else None
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def walk(self, prefix: str) -> Iterator[Listed]:
         """Yield the objects below the folder `prefix`, in order of path; unfinished temporary files are left out."""
         with self._errors("list", prefix):
             try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from olmo_core import provenance
 from olmo_core.artifacts.build import Built, Progress, build
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain
+from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain, resolve_models
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
 from olmo_core.curation.steps.inputs import Inventory, take_inventory
 from olmo_core.errors import RecipeError
@@ -45,12 +45,12 @@ class Session:
     """The shared parts of one run of the chain. Not a dataclass: Prefect looks inside those when it passes parameters."""
 
     def __init__(self, recipe: CorpusRecipe, resources: Resources, store: ArtifactStore, workers: Workers) -> None:
-        self.recipe = recipe
+        self.recipe, models = resolve_models(store, recipe)
         self.store = store
         self._resources = resources
         self._workers = workers
         self._inventories: dict[str, Inventory] = {}
-        self.chain = Chain(recipe=recipe, inventories=self._inventories)
+        self.chain = Chain(recipe=self.recipe, inventories=self._inventories, models=models)
         self.built: dict[str, Built] = {}
 
     def build(self, stage: str, source: str, progress: Callable[[Progress], None]) -> Built:

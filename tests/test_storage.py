@@ -30,9 +30,9 @@ def test_what_is_put_is_read_back(storage: Storage) -> None:
 def test_listing_is_sorted_and_relative(storage: Storage) -> None:
     for name in ("x/2", "x/1", "x/deep/3", "y/4"):
         storage.put(name, b"1")
-    assert [one.path for one in storage.list("x")] == ["x/1", "x/2", "x/deep/3"]
+    assert [one.path for one in storage.walk("x")] == ["x/1", "x/2", "x/deep/3"]
     assert storage.folders("") == ["x", "y"]
-    assert list(storage.list("nothing")) == [] and storage.folders("nothing") == []
+    assert list(storage.walk("nothing")) == [] and storage.folders("nothing") == []
     storage.delete("x/1")
     storage.delete("x/1")
     assert not storage.exists("x/1")
@@ -62,7 +62,7 @@ def test_a_failed_writer_leaves_nothing(storage: Storage) -> None:
         handle.write(b"some")
         raise RuntimeError("stop")
     assert not storage.exists("half")
-    assert list(storage.list("")) == []
+    assert list(storage.walk("")) == []
 
 
 def test_a_missing_object_is_a_clear_error(storage: Storage) -> None:

@@ -20,7 +20,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from prefect.plugins import HookContext, SetupResult, register_hook
 
@@ -38,7 +38,7 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
         if subcommand(sys.argv) in ("deployment", "deployments"):
             resolve_bare_names()
         return SetupResult(env=project_environment(Path.cwd(), sys.argv))
-    except Exception as error:  # noqa: BLE001  # see the module's docstring
+    except Exception as error:  # see the module's docstring
         ctx.logger_factory("olmo-flows").warning("olmo-flows plugin does nothing: %s: %s", type(error).__name__, error)
         return None
 
@@ -88,8 +88,9 @@ def resolve_bare_names() -> None:
 
         try:
             return await original(self, name if "/" in name else await full_name(self, name))
-        except httpx.ConnectError:
-            _exit(f"no Prefect server answers at {self.api_url}; start this project's with `olmo up`")
+        except httpx.ConnectError as error:
+            message = f"no Prefect server answers at {self.api_url}; start this project's with `olmo up`"
+            raise _refusal(message) from error
 
     PrefectClient.read_deployment_by_name = read_deployment_by_name  # type: ignore[assignment, method-assign]
 
@@ -104,10 +105,10 @@ async def full_name(client: PrefectClient, name: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        _exit(f"several deployments are named {name!r}: {', '.join(found)}; give the full name")
+        raise _refusal(f"several deployments are named {name!r}: {', '.join(found)}; give the full name")
     near = difflib.get_close_matches(name, [each.partition("/")[2] for each in known], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    _exit(f"no deployment is named {name!r}{hint} There are: {', '.join(known) or 'none (run `olmo up`)'}")
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise _refusal(f"no deployment is named {name!r}{hint} There are: {', '.join(known) or 'none (run `olmo up`)'}")
 
 
 async def _deployments(client: PrefectClient) -> list[str]:
@@ -115,7 +116,7 @@ async def _deployments(client: PrefectClient) -> list[str]:
     return sorted(f"{flows[each.flow_id]}/{each.name}" for each in await client.read_deployments())
 
 
-def _exit(message: str) -> NoReturn:
-    """End the command line as Prefect's own commands do, without a traceback."""
+def _refusal(message: str) -> SystemExit:
+    """What to raise so that the command line ends as Prefect's own commands do: a message, no traceback, code 1."""
     sys.stderr.write(f"{message}\n")
-    raise SystemExit(1)
+    return SystemExit(1)

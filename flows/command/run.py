@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
+import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 from flows.command import choices, tables
 from flows.command.project import api_url, find_project
-from olmo_core.errors import OlmoError
+from flows.command.waterfall import print_waterfall
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.report.explain import manifests_of
+from tasks.session import store_uri
 
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
@@ -37,22 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    use_server()
-    from olmo_core.artifacts.store import ArtifactStore
-    from olmo_core.report.explain import manifests_of
-    from tasks.session import Resources, store_uri
-
-    from flows.build_dolma import build_dolma
-
     overrides = choices.overrides(arguments)
-    resources = Resources(
-        store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild)
-    )
     began = time.monotonic()
-    try:
+    with server():
+        from flows.build_dolma import build_dolma
+        from tasks.session import Resources
+
+        resources = Resources(store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild))
         made: dict[str, str] = build_dolma(recipe=arguments.recipe, overrides=overrides, resources=resources)
-    except OlmoError:
-        raise
     seconds = time.monotonic() - began
     store = ArtifactStore(store_uri(arguments.store))
     corpus = made["tokens"].split("/")[1]
@@ -61,8 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tables.show_json({**made, "store": store.uri, "seconds": round(seconds, 1), "estimate": estimate})
         return 0
-    from flows.command.waterfall import print_waterfall
-
     print_waterfall(manifests)
     print(
         f"\ntokens  {store.storage.url(made['tokens'])}\nreport  {store.storage.url(made['report'])}\n{seconds:.0f} s"
@@ -72,23 +68,45 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def use_server() -> None:
-    """Point Prefect at this project's server if it answers; else let it start one for this process only."""
-    import urllib.request
-
+@contextlib.contextmanager
+def server() -> Iterator[None]:
+    """Point Prefect at PREFECT_API_URL, else at this project's server if it answers, else at one started for this run."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if os.environ.get("PREFECT_API_URL"):
+        yield
         return
     project = find_project()
     url = api_url(project.read_state().port)
+    temporary = not answers(url)
+    if temporary:
+        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+        home = project.home / "prefect-run"
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("PREFECT_HOME", str(home))
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if not temporary:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+        return
+    own = SubprocessASGIServer()
+    own.start()
+    try:
+        with temporary_settings({PREFECT_API_URL: own.api_url}):
+            yield
+    finally:
+        own.stop()
+
+
+def answers(url: str) -> bool:
+    """Say whether a Prefect API is there."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=3):
-            os.environ["PREFECT_API_URL"] = url
+            return True
     except OSError:
-        os.environ["PREFECT_API_URL"] = ""
-        os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
-        os.environ.setdefault("PREFECT_HOME", str(project.home / "prefect-run"))
+        return False
 
 
 def _estimate(manifests: dict[str, Any]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def adoptable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
     may lie after a crash.
     """
     found: dict[str, FinishedShard] = {}
-    for listed in store.storage.list(step.ref.address):
+    for listed in store.storage.walk(step.ref.address):
         if not listed.path.endswith(_SIDECAR):
             continue
         try:

@@ -68,7 +68,7 @@ class ArtifactStore:
     def tags(self, kind: str, name: str) -> dict[str, ArtifactRef]:
         """Return the tags of a name and the artifacts they stand for."""
         found = {}
-        for one in self.storage.list(f"refs/{kind}/{name}"):
+        for one in self.storage.walk(f"refs/{kind}/{name}"):
             tag = one.path.rsplit("/", 1)[1].removesuffix(".json")
             found[tag] = ArtifactRef.from_json(self._ref_file(one.path))
         return found

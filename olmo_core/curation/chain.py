@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.step import Step
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.content import artifacts_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.steps.duplicates import duplicates_step
 from olmo_core.curation.steps.inputs import Inventory, documents_step
@@ -31,6 +33,8 @@ class Chain:
     recipe: CorpusRecipe
     inventories: Mapping[str, Inventory]
     """By source name."""
+    models: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    """Model artifacts of the content stage, by classifier name."""
     _made: dict[tuple[str, str], Step] = field(default_factory=dict)
 
     def step(self, stage: str, source: str = "all") -> Step:
@@ -65,7 +69,7 @@ class Chain:
         if stage == "language":
             return tag_step(stage, recipe, source, documents, None)
         if stage in TAG_STAGES:
-            return tag_step(stage, recipe, source, documents, self.ref("language", name))
+            return tag_step(stage, recipe, source, documents, self.ref("language", name), self.models)
         tags = {tag: self.ref(tag, name) for tag in TAG_STAGES if tag != "signatures"}
         return selection_step(source, documents, tags)
 
@@ -83,3 +87,13 @@ class Chain:
         if stage == "packing":
             return packing_step(recipe, self.ref("tokenization"))
         return report_step(recipe, {step.label: step.ref for step in self.steps(until="report")})
+
+
+def resolve_models(store: ArtifactStore, recipe: CorpusRecipe) -> tuple[CorpusRecipe, dict[str, ArtifactRef]]:
+    """Return the recipe with every model artifact named by its fingerprint, and those artifacts by classifier name.
+
+    Raises RecipeError, listing what there is, for one that is not in the store.
+    """
+    refs = {name: store.resolve(address) for name, address in artifacts_of(recipe.content).items()}
+    classifiers = tuple(replace(c, model=str(refs[c.name])) if c.name in refs else c for c in recipe.content.classifiers)
+    return replace(recipe, content=replace(recipe.content, classifiers=classifiers)), refs

@@ -85,6 +85,8 @@ class CorpusRecipe:
     name: str
     """Name of the corpus and token artifacts."""
     sources: tuple[SourceRecipe, ...]
+    content: ContentRecipe
+    """Toxic text by classifiers, or by a word list; no default, so that a recipe without a model says `kind: lexicon`."""
     seed: int = 3920
     """Seed of all hashes that sample or shuffle; 3920 is what Dolma v1.6 was tokenized with."""
     shard_bytes: int = 64_000_000
@@ -99,7 +101,6 @@ class CorpusRecipe:
     """Documents of each source to take at most, about: for a trial; None takes all."""
     language: LanguageRecipe = field(default_factory=LanguageRecipe)
     quality: QualityRecipe = field(default_factory=QualityRecipe)
-    content: ContentRecipe = field(default_factory=lambda: ContentRecipe())
     pii: PiiRecipe = field(default_factory=PiiRecipe)
     near_duplicates: NearDuplicateRecipe = field(default_factory=NearDuplicateRecipe)
     mixing: MixingRecipe = field(default_factory=MixingRecipe)

@@ -14,8 +14,8 @@ phone     ten digits 3-3-4 as in the toolkit: the area code may stand in parenth
           up to one follows the next three; `1` or `+1` may stand before. Or `+` and a country code: 9 to 15 digits in
           groups with single `-. ` between, the second group may stand in parentheses. Not: a part of a longer number,
           word or path (after a letter, digit or `_.-+/=#$%&@,\`; before a digit, a letter that begins no extension,
-          or `.` or `-` and a digit); `123.4567890`, a decimal number; ten digits in one piece whose area code or
-          exchange begins with 0 or 1 (no North American number does, times in seconds do).
+          or `.` or `-` and a digit); `123.4567890`, a decimal number; ten digits in one piece that begin with 0 or 1
+          (no North American area code does; times in seconds do).
 ip        four numbers 0 to 255 with dots. Not: a part of a longer number or word; behind `.`, `_`, `^`, `~`, a letter
           and `-` or `/`, `==` and its like, or a word such as version, release, section (versions); before a letter, a
           digit, `.` and either, `-` and a letter; 0.x, 127.x and 255.x (this host, loopback, masks: nobody's address).

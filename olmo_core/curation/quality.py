@@ -1,7 +1,7 @@
-"""Quality statistics of documents: the Gopher rules and the C4 rules, as the Dolma toolkit 1.2.1 measures them.
+r"""Quality statistics of documents: the Gopher rules and the C4 rules, as the Dolma toolkit 1.2.1 measures them.
 
 `gopher_*` columns are the attributes of its tagger `gopher_v1` (Rae et al. 2021, appendix A.1.1, in the toolkit's own
-reading), `c4_*` those of `c4_v2` (Raffel et al. 2020, section 2.2). Words are `str.split()`, lines `split("\\n")`,
+reading), `c4_*` those of `c4_v2` (Raffel et al. 2020, section 2.2). Words are `str.split()`, lines `split("\n")`,
 lengths code points. Values equal the toolkit's, with three differences, all deliberate:
 
 - most-common n-gram columns are named in the singular, as its mixer configurations expect (the toolkit writes the
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from olmo_core.curation.rules import Rule
+from olmo_core.curation.rules import Comparison, Rule
 from olmo_core.errors import InputError, RecipeError
 from olmo_core.kernels.buffers import text_buffers
 from olmo_core.kernels.lines import count_faulty_lines, fill_faulty_lines
@@ -119,7 +119,7 @@ class QualityRecipe:
 
 
 def _gopher_rules() -> tuple[Rule, ...]:
-    limits: list[tuple[str, str, str, float]] = [
+    limits: list[tuple[str, str, Comparison, float]] = [
         ("too few words", "word_count", "<", 50),
         ("too many words", "word_count", ">", 100_000),
         ("words too short", "median_word_length", "<", 3),
@@ -133,14 +133,12 @@ def _gopher_rules() -> tuple[Rule, ...]:
         ("characters in duplicate lines", "fraction_of_characters_in_duplicate_lines", ">", 0.3),
     ]
     for n, share in ((2, 0.20), (3, 0.18), (4, 0.16)):
-        limits.append(
-            (f"most common {n}-gram", f"fraction_of_characters_in_most_common_{n}gram", ">", share),
-        )
+        limits.append((f"most common {n}-gram", f"fraction_of_characters_in_most_common_{n}gram", ">", share))
     for n, share in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10)):
         limits.append((f"duplicate {n}-grams", f"fraction_of_characters_in_duplicate_{n}grams", ">", share))
     return tuple(
-        Rule(name=f"gopher: {name}", column=f"gopher_{column}", drop_if="<" if sign == "<" else ">", value=value)
-        for name, column, sign, value in limits
+        Rule(name=f"gopher: {name}", column=f"gopher_{column}", drop_if=drop_if, value=value)
+        for name, column, drop_if, value in limits
     )
 
 

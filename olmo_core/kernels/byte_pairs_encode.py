@@ -9,10 +9,9 @@ import numpy.typing as npt
 from numba import njit
 
 from olmo_core.kernels.byte_pairs import merges_of
-from olmo_core.kernels.byte_pairs_loads import load8, pointer
+from olmo_core.kernels.byte_pairs_loads import pointer
 from olmo_core.kernels.byte_pairs_words import SHORT_BYTES, emit_long, emit_short, pointers_of
-from olmo_core.kernels.pretokens import Added, literal_at, piece_end, space_run_at
-from olmo_core.kernels.unicode_classes import LITERAL
+from olmo_core.kernels.pretokens import Added, added_at, piece_end, plain_word_end
 
 SLACK = 16
 """Elements to leave behind the ids: the kernel stores up to seven past the last one."""
@@ -44,8 +43,13 @@ def encode_rows(text, offsets, vocabulary, words, ids, id_offsets):
     """
     source, out = pointer(text), pointer(ids)
     merges = merges_of(vocabulary.byte_ids, vocabulary.pairs)
-    literals = vocabulary.literals
-    added = Added(vocabulary.run_ids.shape[0] - 1, pointer(literals), literals.shape[0])
+    added = Added(
+        pointer(vocabulary.run_ids),
+        vocabulary.run_ids.shape[0] - 1,
+        pointer(vocabulary.literals),
+        pointer(vocabulary.literal_ids),
+        vocabulary.literals.shape[0],
+    )
     kinds = pointer(vocabulary.kinds)
     known = pointers_of(words)
     to = 0
@@ -53,20 +57,15 @@ def encode_rows(text, offsets, vocabulary, words, ids, id_offsets):
     for row in range(offsets.shape[0] - 1):
         at, end = offsets[row], offsets[row + 1]
         while at < end:
-            run = space_run_at(source, at, end, added)
-            if run:
-                ids[to] = vocabulary.run_ids[run]
-                to += 1
-                at += run
-                continue
-            if load8(kinds, load8(source, at)) & LITERAL:
-                literal = literal_at(source, at, end, added)
-                if literal >= 0:
-                    ids[to] = vocabulary.literal_ids[literal]
+            stop = plain_word_end(source, at, end, kinds)
+            if stop == at:
+                length, token = added_at(source, at, end, kinds, added)
+                if length:
+                    out[to] = token
                     to += 1
-                    at += np.int64(literals[literal, 0])
+                    at += length
                     continue
-            stop = piece_end(source, at, end, kinds, added)
+                stop = piece_end(source, at, end, kinds, added)
             if stop - at <= SHORT_BYTES:
                 to = emit_short(source, at, stop, known, merges, out, to)
             else:

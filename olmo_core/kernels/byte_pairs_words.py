@@ -70,8 +70,8 @@ def _aligned_zeros(words: int) -> npt.NDArray[np.uint64]:
     return raw[skip : skip + words]
 
 
-def empty_words(line_bits: int = 18, entry_bits: int = 14) -> Words:
-    """Return an empty memory of 2^line_bits lines of 64 bytes and 2^entry_bits entries of 256 (16 + 4 MiB)."""
+def empty_words(line_bits: int = 17, entry_bits: int = 14) -> Words:
+    """Return an empty memory of 2^line_bits lines of 64 bytes and 2^entry_bits entries of 256 (8 + 4 MiB)."""
     return Words(
         short=_aligned_zeros(_LINE_WORDS << line_bits),
         long=_aligned_zeros(_ENTRY_WORDS << entry_bits),

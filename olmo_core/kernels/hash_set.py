@@ -7,7 +7,7 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True)
-def add_hashes(table, hashes, repeated):  # type: ignore[no-untyped-def]
+def add_hashes(table, hashes, repeated):
     """Add `hashes` (uint64[n, 2]) to `table` (uint64[power of two, 2], zero where free); return how many are new.
 
     `repeated` (bool[n], false at first) becomes true where a hash was in the table already. The table must have room.

@@ -1,4 +1,4 @@
-"""Lines of one document (split at `\\n` only): bullets, ellipses, duplicates, and which lines look unfinished."""
+r"""Lines of one document (split at `\n` only): bullets, ellipses, duplicates, and which lines look unfinished."""
 
 from __future__ import annotations
 

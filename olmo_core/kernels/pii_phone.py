@@ -67,9 +67,9 @@ def ends_freely(text, stop, end, classes):
 def national_end(text, i, end, classes):
     """Return `(end, opened)` of `area exchange line` at byte `i` (a digit or a parenthesis), or end 0.
 
-    `opened`: the area code is followed by `)`, so a `(` belongs before it. Without any separator the area code and the
-    exchange must be possible ones (2 to 9 first, North American Numbering Plan), which times in seconds are not; a
-    single dot and nothing else is a decimal number.
+    `opened`: the area code is followed by `)`, so a `(` belongs before it. Without any separator the area code must be a
+    possible one (2 to 9 first, North American Numbering Plan), which excludes times in seconds; a single dot and nothing
+    else makes a decimal number.
     """
     i += text[i] == ord("(")
     area = i
@@ -83,7 +83,6 @@ def national_end(text, i, end, classes):
         i += 1
     gap = i - gap
     dot = gap == 1 and text[i - 1] == ord(".")
-    exchange = i
     i, digits = skip_digits(text, i, end, 3, classes)
     if digits < 3 or i >= end:
         return 0, False
@@ -94,15 +93,9 @@ def national_end(text, i, end, classes):
         return 0, False
     if joined and dot and not opened:
         return 0, False
-    if joined and gap == 0 and not opened and (is_zero_or_one(text[area]) or is_zero_or_one(text[exchange])):
+    if joined and gap == 0 and not opened and (text[area] == ord("0") or text[area] == ord("1")):
         return 0, False
     return i, opened
-
-
-@compiled
-def is_zero_or_one(byte):
-    """Tell the digits with which no area code or exchange begins."""
-    return byte == ord("0") or byte == ord("1")
 
 
 @compiled
@@ -144,7 +137,7 @@ def find_international(text, plus, row_first, end, classes):
             return 0
         stop, closed = national_end(text, area, end, classes)
         return stop if closed == (text[area] == ord("(")) else 0
-    stop = groups = total = 0
+    stop = counted = groups = total = 0
     decimal = False
     while i < end:
         i, digits = skip_digits(text, i, end, MOST_DIGITS + 1, classes)
@@ -152,7 +145,7 @@ def find_international(text, plus, row_first, end, classes):
             break
         total += digits
         groups += 1
-        stop = i
+        stop, counted = i, total
         if i >= end:
             break
         decimal = text[i] == ord(".") if groups == 1 else decimal and groups == 2
@@ -168,6 +161,6 @@ def find_international(text, plus, row_first, end, classes):
             i += 1
         else:
             break
-    if total < FEWEST_DIGITS or (decimal and groups == 2) or not ends_freely(text, stop, end, classes):
+    if counted < FEWEST_DIGITS or (decimal and groups == 2) or not ends_freely(text, stop, end, classes):
         return 0
     return stop

@@ -39,10 +39,14 @@ LITERAL_ROW = 64
 class Added(NamedTuple):
     """The added tokens that match in a text, inside compiled code."""
 
+    run_ids: Any
+    """uint16[longest_run + 1]: the id of n spaces, for n from 2 up."""
     longest_run: Any
     """Spaces in the longest run that is an added token; less than 2 where none is."""
     literals: Any
     """uint8[count * LITERAL_ROW], longest first."""
+    literal_ids: Any
+    """uint16[count]."""
     count: Any
 
 
@@ -71,12 +75,26 @@ def literal_at(text, at, end, added):
 @njit(forceinline=True)
 def space_run_at(text, at, end, added):
     """Return the length of the added token of spaces at `at`, at least 2 and at most the longest known; 0 for none."""
-    if added.longest_run < 2 or at + 1 >= end or load8(text, at) != _SPACE_BYTE or load8(text, at + 1) != _SPACE_BYTE:
+    if load8(text, at) != _SPACE_BYTE or load8(text, at + 1) != _SPACE_BYTE or at + 1 >= end or added.longest_run < 2:
         return 0
     length = 2
     while length < added.longest_run and at + length < end and load8(text, at + length) == _SPACE_BYTE:
         length += 1
     return length
+
+
+@njit(forceinline=True)
+def added_at(text, at, end, kinds, added):
+    """Return `(bytes, id)` of the added token at `at`, where none begins before; 0 bytes for none."""
+    run = space_run_at(text, at, end, added)
+    if run:
+        return run, np.int64(added.run_ids[run])
+    lead = load8(text, at)
+    if lead < 0x80 and load8(kinds, lead) & LITERAL:
+        row = literal_at(text, at, end, added)
+        if row >= 0:
+            return load8(added.literals, row * LITERAL_ROW), np.int64(added.literal_ids[row])
+    return 0, 0
 
 
 @njit(forceinline=True)
@@ -94,7 +112,7 @@ def _contraction_end(text, at, end):
 
 
 @njit(forceinline=True)
-def _letters_end(text, at, end, kinds):
+def letters_end(text, at, end, kinds):
     r"""Return the end of `\p{L}*` from `at`."""
     while at < end:
         stops = _ascii_non_letters(load64(text, at))
@@ -109,6 +127,18 @@ def _letters_end(text, at, end, kinds):
             break
         at += length
     return min(at, end)
+
+
+@njit(forceinline=True)
+def plain_word_end(text, at, end, kinds):
+    """Return the end of the word at `at` where an ASCII letter, perhaps after one space, begins it, else `at`.
+
+    A short cut to what `piece_end` gives for most pieces: nothing else can begin there.
+    """
+    body = at + np.int64(load8(text, at) == _SPACE_BYTE)
+    if np.uint64((load8(text, body) | 0x20) - 0x61) < np.uint64(26) and body < end:
+        return letters_end(text, body + 1, end, kinds)
+    return at
 
 
 @njit(forceinline=True)
@@ -170,7 +200,7 @@ def piece_end(text, at, end, kinds, added):
     point, length = code_point(text, body)
     kind = load8(kinds, point)
     if kind & LETTER:
-        return _letters_end(text, body + length, end, kinds)
+        return letters_end(text, body + length, end, kinds)
     if kind & SPACE:
         return _spaces_end(text, at, end, kinds, added)
     if kind & NUMBER:

@@ -104,7 +104,7 @@ def lowered_code(eights, begin, size):
 @leaf
 def lowered_equal(text, begin, wanted, first, size):
     """Return whether `text[begin:][:size]`, ASCII capitals made small, is `wanted[first:][:size]`."""
-    for j in range(size):
+    for j in range(size):  # noqa: SIM110  all() over a generator does not compile
         if lower_byte(text[begin + j]) != wanted[first + j]:
             return False
     return True

@@ -62,8 +62,8 @@ def median_length(numbers, lengths, counts):
         if before <= high < total:
             sum_of_middle += length
     if high >= total:
-        ordered = np.sort(lengths[numbers])  # words of 256 characters: there are few of them
-        sum_of_middle = np.int64(ordered[low]) + np.int64(ordered[high])
+        ordered = np.sort(lengths[numbers])  # half of them have 256 characters, so there are few
+        return (np.int64(ordered[low]) + np.int64(ordered[high])) / 2
     return sum_of_middle / 2
 
 

@@ -12,8 +12,6 @@ from olmo_core.kernels.quality_strings import leaf
 APOSTROPHE = 39
 AT = 64
 SPACE = 32
-GENERAL_PUNCTUATION = 0xE2
-"""First byte of U+2000 to U+2FFF; with 0x80 behind it, of U+2000 to U+203F: spaces, dashes and quotes."""
 LONGEST_ENTITY = 10
 """Bytes of the longest character reference that is dropped: `&thetasym;`."""
 
@@ -26,6 +24,20 @@ def word_bytes() -> npt.NDArray[np.uint8]:
         if byte >= 0x80 or chr(byte).isalnum():
             table[byte] = byte if byte >= 0x80 else ord(chr(byte).lower())
     return table
+
+
+@leaf
+def separator_size(text, i, words):
+    """Return the bytes of the character at byte `i` when it separates words, 0 when it belongs to one.
+
+    Beyond ASCII these are U+0080 to U+00BF, U+2000 to U+203F and U+3000 to U+303F: spaces, dashes, quotes, CJK stops.
+    """
+    byte = text[i]
+    if byte == 0xC2:
+        return 2
+    if (byte == 0xE2 or byte == 0xE3) and text[i + 1] == 0x80:
+        return 3
+    return 0 if words[byte] else 1
 
 
 @leaf
@@ -67,21 +79,19 @@ def write_words(text, start, end, words, http, www, out, o):
                     i += 1
                 continue
         token = byte <= SPACE
-        quote = byte == APOSTROPHE
-        size = 1
-        if byte == GENERAL_PUNCTUATION and text[i + 1] == 0x80:
-            word = 0
-            quote = text[i + 2] == 0x99
-            size = 3
-        if quote and o > first and out[o - 1] != SPACE and i + size < end and words[text[i + size]]:
-            word = APOSTROPHE
-        if word:
+        size = separator_size(text, i, words)
+        quote = byte == APOSTROPHE or (byte == 0xE2 and size == 3 and text[i + 2] == 0x99)
+        inside = o > first and out[o - 1] != SPACE
+        i += max(1, size)
+        if size == 0:
             out[o] = word
             o += 1
-        elif o > first and out[o - 1] != SPACE:
+        elif quote and inside and i < end and separator_size(text, i, words) == 0:
+            out[o] = APOSTROPHE
+            o += 1
+        elif inside:
             out[o] = SPACE
             o += 1
-        i += size
         if byte == 38:
             i = entity_end(text, i - 1, end, words)
     return o - 1 if o > first and out[o - 1] == SPACE else o
@@ -103,7 +113,7 @@ def words_of(
     """Return `(bytes, offsets)`: the words of each span with one space between them, padded; offsets int64[s + 1].
 
     ASCII letters become lower case. Everything ASCII that is neither a letter nor a digit separates words, except an
-    apostrophe inside one; so do U+2000 to U+203F, of which U+2019 counts as an apostrophe. Tokens that begin as
+    apostrophe (or U+2019) inside one; so do U+0080 to U+00BF, U+2000 to U+203F and U+3000 to U+303F. Tokens that begin as
     addresses (`http`, `www.`) or mentions (`@name`) and character references (`&amp;`) are left out. Other bytes stay.
     """
     out = np.zeros(int((ends - starts).sum()) + padding, np.uint8)

@@ -37,10 +37,10 @@ def digests(store: ArtifactStore, step: object) -> dict[str, str]:
 
 def test_a_second_build_runs_nothing(store: ArtifactStore, workers: Workers) -> None:
     first = build(store, toy(SHARDS), workers)
-    before = {p.path: p.modified for p in store.storage.list("")}
+    before = {p.path: p.modified for p in store.storage.walk("")}
     second = build(store, toy(SHARDS), workers)
     assert (first.reused, second.reused) == (False, True)
-    assert {p.path: p.modified for p in store.storage.list("")} == before
+    assert {p.path: p.modified for p in store.storage.walk("")} == before
     assert first.manifest.counts == {"sum": sum(sum(v) for v in SHARDS.values())}
     assert first.manifest.ledger.kept.documents == 24
     assert store.verify(first.ref) == []
@@ -96,11 +96,11 @@ def test_shards_of_a_killed_build_are_adopted(store: ArtifactStore, workers: Wor
     assert process.exitcode == -signal.SIGKILL and flag.exists()
     step = toy(SHARDS)
     assert store.find(step.ref) is None, "nothing is published by a build that was killed"
-    before = {p.path: p.modified for p in store.storage.list(step.ref.address)}
+    before = {p.path: p.modified for p in store.storage.walk(step.ref.address)}
     assert len([p for p in before if p.endswith(".parquet")]) >= 4
     second = build(store, step, workers)
     assert second.shards_reused >= 4
-    after = {p.path: p.modified for p in store.storage.list(step.ref.address)}
+    after = {p.path: p.modified for p in store.storage.walk(step.ref.address)}
     assert all(after[path] == modified for path, modified in before.items())
     undisturbed = ArtifactStore(str(tmp_path / "undisturbed"))
     build(undisturbed, step, workers)

@@ -70,7 +70,7 @@ def test_one_more_input_rebuilds_its_shard_only(store: ArtifactStore, workers: W
 
 def test_planning_writes_nothing(store: ArtifactStore) -> None:
     plan(store, chain(SHARDS))
-    assert list(store.storage.list("")) == []
+    assert list(store.storage.walk("")) == []
 
 
 def test_lineage_goes_both_ways(store: ArtifactStore, workers: Workers) -> None:

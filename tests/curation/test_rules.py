@@ -59,7 +59,7 @@ def test_values_a_comparison_cannot_take(drop_if: Comparison, value: float | boo
     [("<", 1, pa.array([True])), ("is", True, pa.array([1])), ("<", 1, pa.array(["1"])), ("is", True, pa.array(["x"]))],
 )
 def test_columns_a_comparison_cannot_take(drop_if: Comparison, value: float | bool, column: pa.Array) -> None:
-    with pytest.raises(RecipeError, match="'r'.*'c'"):
+    with pytest.raises(RecipeError, match=r"'r'.*'c'"):
         evaluate(Rule(name="r", column="c", drop_if=drop_if, value=value), column)
 
 
@@ -74,5 +74,5 @@ def test_an_unknown_column_names_the_rule_and_the_nearest_columns() -> None:
 
 def test_two_rules_of_one_name_are_refused() -> None:
     rules = [Rule(name="short", column=column, drop_if="<", value=1) for column in ("a", "b")]
-    with pytest.raises(RecipeError, match="'short'.*'a'.*'b'"):
+    with pytest.raises(RecipeError, match=r"'short'.*'a'.*'b'"):
         check(rules, ["a", "b"])

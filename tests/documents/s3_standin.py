@@ -39,10 +39,7 @@ def _listing(bucket: Bucket, query: dict[str, list[str]]) -> str:
             f"<Contents><Key>{escape(key)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
             f"<ETag>&quot;{hashlib.md5(body).hexdigest()}&quot;</ETag><Size>{len(body)}</Size></Contents>"
         )
-    shared = "".join(
-        f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>"
-        for f in dict.fromkeys(folders)
-    )
+    shared = "".join(f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in dict.fromkeys(folders))
     return (
         f"<ListBucketResult><Name>bucket</Name><Prefix>{escape(prefix)}</Prefix><IsTruncated>false</IsTruncated>"
         f"{contents}{shared}</ListBucketResult>"
@@ -59,9 +56,7 @@ def serve(bucket: Bucket) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-        def _answer(
-            self, status: int, body: bytes, sent: int | None = None, start: int = 0
-        ) -> None:
+        def _answer(self, status: int, body: bytes, sent: int | None = None, start: int = 0) -> None:
             self.send_response(status)
             if status == 206:
                 end = start + len(body)
@@ -86,9 +81,7 @@ def serve(bucket: Bucket) -> Iterator[str]:
             if name != "bucket":
                 self._error(404, "NoSuchBucket")
             elif not key:
-                self._answer(
-                    200, _listing(bucket, urllib.parse.parse_qs(query)).encode()
-                )
+                self._answer(200, _listing(bucket, urllib.parse.parse_qs(query)).encode())
             elif key in bucket.status:
                 self._error(
                     bucket.status[key],
@@ -111,9 +104,7 @@ def serve(bucket: Bucket) -> Iterator[str]:
             self._answer(206 if start else 200, body, sent, start)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

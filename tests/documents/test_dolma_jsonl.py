@@ -81,9 +81,7 @@ def test_all_fields(tmp_path: Path) -> None:
 def test_only_text(tmp_path: Path) -> None:
     documents, _ = read(
         tmp_path,
-        b"\n"
-        + line(text="x")
-        + line(text="y", id=None, added=None, metadata=None, source=None),
+        b"\n" + line(text="x") + line(text="y", id=None, added=None, metadata=None, source=None),
     )
     assert [d["id"] for d in documents] == ["x.jsonl:2", "x.jsonl:3"]
     assert documents[0] | {"id": "", "text": ""} == {
@@ -206,9 +204,7 @@ def test_later_records_with_an_id_seen_before_are_quarantined(tmp_path: Path) ->
 
 
 def test_an_empty_id_counts_as_none(tmp_path: Path) -> None:
-    documents, quarantined = read(
-        tmp_path, line(id="", text="1") + line(id="", text="2")
-    )
+    documents, quarantined = read(tmp_path, line(id="", text="1") + line(id="", text="2"))
     assert [d["id"] for d in documents] == ["x.jsonl:1", "x.jsonl:2"]
     assert not quarantined
 
@@ -216,18 +212,11 @@ def test_an_empty_id_counts_as_none(tmp_path: Path) -> None:
 def test_line_ends_byte_order_mark_and_a_last_line_without_newline(
     tmp_path: Path,
 ) -> None:
-    content = (
-        b"\xef\xbb\xbf"
-        + line(id="1", text="a\u2028b")[:-1]
-        + b"\r\n\r\n  \n"
-        + line(id="2", text="c")[:-1]
-    )
+    content = b"\xef\xbb\xbf" + line(id="1", text="a\u2028b")[:-1] + b"\r\n\r\n  \n" + line(id="2", text="c")[:-1]
     documents, quarantined = read(tmp_path, content)
     assert [(d["id"], d["text"]) for d in documents] == [("1", "a\u2028b"), ("2", "c")]
     assert not quarantined
-    documents, quarantined = read(
-        tmp_path, b"\xef\xbb\xbf" + line(id="1", text="a") + b'{"id":"2","te'
-    )
+    documents, quarantined = read(tmp_path, b"\xef\xbb\xbf" + line(id="1", text="a") + b'{"id":"2","te')
     assert quarantined[0]["position"] == 2
     assert quarantined[0]["byte_offset"] == 3 + len(line(id="1", text="a"))
     assert "no newline: the file may have been cut" in quarantined[0]["detail"]
@@ -239,9 +228,7 @@ def test_large_integers_in_metadata_keep_their_digits(tmp_path: Path) -> None:
     documents, _ = read(tmp_path, line(id="1", text="x", metadata=metadata, extra=big))
     kept = json.loads(documents[0]["metadata"])
     assert kept == metadata | {"extra": big}
-    assert documents[0]["metadata"] == json.dumps(
-        kept, sort_keys=True, separators=(",", ":")
-    )
+    assert documents[0]["metadata"] == json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
 def test_an_empty_file_is_read_and_reported(tmp_path: Path) -> None:
@@ -266,9 +253,7 @@ def test_a_document_of_200_megabytes(tmp_path: Path) -> None:
     text = "0123456789abcde\n" * (200_000_000 // 16)
     path.write_bytes(
         zstandard.compress(
-            line(id="1", text="small")
-            + line(id="big", text=text)
-            + line(id="2", text="s"),
+            line(id="1", text="small") + line(id="big", text=text) + line(id="2", text="s"),
             1,
         )
     )
@@ -304,9 +289,7 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 @given(st.lists(st.binary(max_size=30)), st.lists(st.integers(0, 300)), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_lines_are_those_of_split_wherever_the_pieces_end(
-    lines: list[bytes], cuts: list[int], ended: bool
-) -> None:
+def test_lines_are_those_of_split_wherever_the_pieces_end(lines: list[bytes], cuts: list[int], ended: bool) -> None:
     data = b"\n".join(lines) + (b"\n" if ended else b"")
     if data.startswith(b"\xef\xbb\xbf"):
         return
@@ -327,9 +310,7 @@ def test_long_lines_are_cut_but_counted(sizes: list[int], cuts: list[int]) -> No
     data = b"".join(bytes([65 + i]) * size + b"\n" for i, size in enumerate(sizes))
     found = list(read_lines(pieces(data, cuts), 1500))
     assert [one.size for one in found] == sizes
-    assert [len(one.data) for one in found] == [
-        size if size <= 1500 else 1000 for size in sizes
-    ]
+    assert [len(one.data) for one in found] == [size if size <= 1500 else 1000 for size in sizes]
     assert all(data[one.offset :].startswith(one.data) for one in found)
 
 
@@ -343,9 +324,7 @@ JSON = st.recursive(
 @given(
     st.lists(
         st.dictionaries(
-            st.sampled_from(
-                ["id", "text", "source", "added", "created", "metadata", "url"]
-            ),
+            st.sampled_from(["id", "text", "source", "added", "created", "metadata", "url"]),
             JSON,
         ),
         max_size=5,
@@ -356,9 +335,7 @@ def test_any_objects_are_documents_or_quarantined_and_metadata_survives(
     records: list[Row],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        documents, quarantined = read(
-            Path(folder), b"".join(line(**record) for record in records)
-        )
+        documents, quarantined = read(Path(folder), b"".join(line(**record) for record in records))
     assert len(documents) + len(quarantined) == len(records)
     by_id = {d["id"]: d for d in documents}
     bad = {q["position"] for q in quarantined}
@@ -370,6 +347,4 @@ def test_any_objects_are_documents_or_quarantined_and_metadata_survives(
             given_metadata = record.get("metadata") or {}
             assert {key: kept[key] for key in given_metadata} == given_metadata
             if "url" in record:
-                assert record["url"] in [
-                    value for key, value in kept.items() if key.endswith("url")
-                ]
+                assert record["url"] in [value for key, value in kept.items() if key.endswith("url")]

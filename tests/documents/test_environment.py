@@ -16,9 +16,7 @@ from olmo_core.documents.reader import identity, read_documents, scan
 from olmo_core.errors import InputError
 from olmo_core.recipe import fingerprint
 
-HEADERS = (
-    "Metadata-Version: 2.4\nName: Nice.Package\nVersion: 1.2\nLicense-Expression: MIT\n"
-)
+HEADERS = "Metadata-Version: 2.4\nName: Nice.Package\nVersion: 1.2\nLicense-Expression: MIT\n"
 SITE = {
     "nice_package-1.2.dist-info/METADATA": f"{HEADERS}\n# Nice\n\nReally — nice.\n",
     "nice_package-1.2.dist-info/licenses/LICENSE": "MIT License\n",
@@ -72,9 +70,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def source(
-    part: Literal["prose", "code"] = "prose", max_bytes: int | None = None
-) -> EnvironmentSource:
+def source(part: Literal["prose", "code"] = "prose", max_bytes: int | None = None) -> EnvironmentSource:
     return EnvironmentSource(name="environment", part=part, max_bytes=max_bytes)
 
 
@@ -118,9 +114,7 @@ def test_metadata_comes_from_name_and_content(installation: Path) -> None:
         "path": name,
         "version": "1.2",
     }
-    assert (
-        described["site-packages/crlf-1.dist-info/METADATA"]["licence"] == "BSD License"
-    )
+    assert described["site-packages/crlf-1.dist-info/METADATA"]["licence"] == "BSD License"
     licence = described["site-packages/nice_package-1.2.dist-info/licenses/LICENSE"]
     assert (licence["package"], licence["version"]) == ("nice_package", "1.2")
     assert described["stdlib/idlelib/NEWS.txt"] == {
@@ -149,19 +143,13 @@ def test_a_new_file_moves_only_the_end_of_the_selection(installation: Path) -> N
 
 
 def test_a_cap_that_leaves_nothing_is_an_error(installation: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"no prose of at most 3 bytes.*raise max_bytes"
-    ):
+    with pytest.raises(InputError, match=r"no prose of at most 3 bytes.*raise max_bytes"):
         scan(source("prose", 3))
 
 
 def test_the_cap_is_not_part_of_the_identity_and_the_part_is() -> None:
-    assert fingerprint(identity(source("code", 100))) == fingerprint(
-        identity(source("code"))
-    )
-    assert fingerprint(identity(source("code"))) != fingerprint(
-        identity(source("prose"))
-    )
+    assert fingerprint(identity(source("code", 100))) == fingerprint(identity(source("code")))
+    assert fingerprint(identity(source("code"))) != fingerprint(identity(source("prose")))
 
 
 def test_the_real_installation_against_importlib() -> None:
@@ -170,9 +158,7 @@ def test_the_real_installation_against_importlib() -> None:
     site = Path(sysconfig.get_paths()["purelib"])
     compared = 0
     for distribution in importlib.metadata.distributions(path=[str(site)]):
-        folder = Path(str(distribution.locate_file(""))) / str(
-            getattr(distribution, "_path", "")
-        )
+        folder = Path(str(distribution.locate_file(""))) / str(getattr(distribution, "_path", ""))
         row = found.get(f"site-packages/{folder.name}/METADATA")
         if row is None:
             continue

@@ -29,9 +29,7 @@ def contents(groups: list[FileGroup]) -> set[tuple[str, ...]]:
 
 @given(FILES, st.randoms())
 @settings(max_examples=200, deadline=None)
-def test_every_file_is_in_one_group_whatever_the_order(
-    sizes: dict[str, int], random: object
-) -> None:
+def test_every_file_is_in_one_group_whatever_the_order(sizes: dict[str, int], random: object) -> None:
     groups = group_files(files(sizes), 100)
     assert sorted(f.name for g in groups for f in g.files) == sorted(sizes)
     assert len({g.key for g in groups}) == len(groups)
@@ -43,23 +41,17 @@ def test_every_file_is_in_one_group_whatever_the_order(
 
 @given(FILES, NAMES, SIZES)
 @settings(max_examples=300, deadline=None)
-def test_one_more_file_changes_one_group_or_divides_it(
-    sizes: dict[str, int], name: str, size: int
-) -> None:
+def test_one_more_file_changes_one_group_or_divides_it(sizes: dict[str, int], name: str, size: int) -> None:
     sizes.pop(name, None)
     before = contents(group_files(files(sizes), 100))
     after = contents(group_files(files({**sizes, name: size}), 100))
     lost, made = before - after, after - before
     assert len(lost) <= 1
-    assert sorted(n for g in made for n in g) == sorted(
-        [n for g in lost for n in g] + [name]
-    )
+    assert sorted(n for g in made for n in g) == sorted([n for g in lost for n in g] + [name])
 
 
 def test_groups_of_many_small_files_are_of_a_useful_size() -> None:
-    groups = group_files(
-        [file(f"part-{i:05d}.jsonl", 1000) for i in range(20_000)], 1_000_000
-    )
+    groups = group_files([file(f"part-{i:05d}.jsonl", 1000) for i in range(20_000)], 1_000_000)
     assert 20 <= len(groups) <= 40
     assert all(250_000 <= g.size <= 1_000_000 for g in groups)
 
@@ -72,18 +64,14 @@ def test_a_file_over_the_target_stands_alone_and_compression_counts() -> None:
         "a.jsonl": 100,
         "b.jsonl.zst": 0,
     }
-    alone = {
-        g.files[0].name for g in group_files(files(sizes), 100) if g.key.startswith("f")
-    }
+    alone = {g.files[0].name for g in group_files(files(sizes), 100) if g.key.startswith("f")}
     assert alone == {"big.jsonl", "packed.jsonl.gz", "table.parquet"}
     assert estimated_text_bytes(file("x.JSONL.GZ", 10)) == 30
 
 
 def test_keys_do_not_change_by_accident() -> None:
     """Keys and members are part of stored artifacts: a change here needs a new version of the stages that use them."""
-    groups = group_files(
-        [file(f"{i}.jsonl", 40) for i in range(6)] + [file("big.jsonl", 200)], 100
-    )
+    groups = group_files([file(f"{i}.jsonl", 40) for i in range(6)] + [file("big.jsonl", 200)], 100)
     # First bytes of sha256 of the names 0 to 5, in bits: 01011100 10101011 01001111 11000111 00110111 10011011.
     assert [(g.key, [f.name for f in g.files]) for g in groups] == [
         ("b00", ["4.jsonl"]),

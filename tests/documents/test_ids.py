@@ -24,9 +24,7 @@ def array(rows: list[tuple[int, int]]) -> Hashes:
 def test_hashes_are_those_of_hashlib() -> None:
     ids = ["", "a", "ünïcode", "x" * 1000, "nul\0", "nul"]
     found = id_hashes(pa.array(ids, pa.string()))
-    assert [row.astype("<u8").tobytes() for row in found] == [
-        blake2b(i.encode(), digest_size=16).digest() for i in ids
-    ]
+    assert [row.astype("<u8").tobytes() for row in found] == [blake2b(i.encode(), digest_size=16).digest() for i in ids]
     assert id_hashes(pa.array([], pa.string())).shape == (0, 2)
     assert (id_hashes(pa.array(ids, pa.string()).slice(2, 2)) == found[2:4]).all()
 
@@ -57,9 +55,7 @@ def test_a_set_grows() -> None:
 @pytest.mark.parametrize("most_rows", [1, 7, 1000])
 @given(st.lists(ROWS, max_size=5))
 @settings(max_examples=100, deadline=None)
-def test_later_rows_are_found_across_shards(
-    most_rows: int, shards: list[list[tuple[int, int]]]
-) -> None:
+def test_later_rows_are_found_across_shards(most_rows: int, shards: list[list[tuple[int, int]]]) -> None:
     seen: set[tuple[int, int]] = set()
     expected: list[list[int]] = []
     for rows in shards:

@@ -37,12 +37,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def names(*paths: str | Path, root: str | Path | None = None) -> list[str]:
-    return [
-        f.name
-        for f in list_files(
-            "s", [str(p) for p in paths], None if root is None else str(root)
-        )
-    ]
+    return [f.name for f in list_files("s", [str(p) for p in paths], None if root is None else str(root))]
 
 
 @pytest.mark.parametrize(
@@ -61,11 +56,7 @@ def names(*paths: str | Path, root: str | Path | None = None) -> list[str]:
     ],
 )
 def test_patterns_match_what_python_glob_matches(tree: Path, pattern: str) -> None:
-    expected = sorted(
-        name
-        for name in glob.glob(pattern, root_dir=tree, recursive=True)
-        if (tree / name).is_file()
-    )
+    expected = sorted(name for name in glob.glob(pattern, root_dir=tree, recursive=True) if (tree / name).is_file())
     assert expected
     assert names(f"{tree}/{pattern}", root=tree) == expected
 
@@ -96,9 +87,7 @@ def test_patterns_match_what_python_glob_matches(tree: Path, pattern: str) -> No
     st.lists(st.text("abc.]^\\-!", min_size=1, max_size=3), min_size=1, max_size=4),
 )
 @settings(max_examples=300, deadline=None)
-def test_expressions_agree_with_python_glob(
-    pattern: list[str], path: list[str]
-) -> None:
+def test_expressions_agree_with_python_glob(pattern: list[str], path: list[str]) -> None:
     import fnmatch
 
     def component(wanted: str, name: str) -> bool:
@@ -109,20 +98,14 @@ def test_expressions_agree_with_python_glob(
         if not wanted:
             return not parts
         if wanted[0] != "**":
-            return (
-                bool(parts)
-                and component(wanted[0], parts[0])
-                and matches(wanted[1:], parts[1:])
-            )
+            return bool(parts) and component(wanted[0], parts[0]) and matches(wanted[1:], parts[1:])
         if len(wanted) == 1:
             return bool(parts) and not any(p.startswith(".") for p in parts)
         return matches(wanted[1:], parts) or (
             bool(parts) and not parts[0].startswith(".") and matches(wanted, parts[1:])
         )
 
-    assert bool(_expression("/".join(pattern)).fullmatch("/".join(path))) == matches(
-        pattern, path
-    )
+    assert bool(_expression("/".join(pattern)).fullmatch("/".join(path))) == matches(pattern, path)
 
 
 def test_names_are_relative_to_the_common_folder_and_sorted(tree: Path) -> None:
@@ -140,9 +123,7 @@ def test_a_path_that_exists_is_taken_literally(tree: Path) -> None:
     assert names(tree / "b/[v1].jsonl") == ["[v1].jsonl"]
 
 
-def test_relative_paths_begin_at_the_working_folder(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_begin_at_the_working_folder(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree)
     assert names("a/*.jsonl") == ["x1.jsonl"]
 
@@ -184,26 +165,18 @@ def test_a_pattern_without_match_says_what_is_there(tree: Path) -> None:
         match=rf"'s': {tree}/a/\*\.zst matches no file; {tree}/a holds x1\.jsonl, x2\.jsonl\.gz",
     ):
         names(tree / "a/*.jsonl", tree / "a/*.zst")
-    with pytest.raises(
-        InputError, match=r"z\.jsonl matches no file; .* holds x1\.jsonl"
-    ):
+    with pytest.raises(InputError, match=r"z\.jsonl matches no file; .* holds x1\.jsonl"):
         names(tree / "a/z.jsonl")
-    with pytest.raises(
-        InputError, match=r"it is a folder: write .*/a/\*\* for all files"
-    ):
+    with pytest.raises(InputError, match=r"it is a folder: write .*/a/\*\* for all files"):
         names(tree / "a")
 
 
 def test_a_missing_folder_says_where_the_path_ends(tree: Path) -> None:
-    with pytest.raises(
-        InputError, match=rf"there is no folder {tree}/nix/da; {tree} holds \.git, a, b"
-    ):
+    with pytest.raises(InputError, match=rf"there is no folder {tree}/nix/da; {tree} holds \.git, a, b"):
         names(tree / "nix/da/*.jsonl")
 
 
-def test_an_unreadable_folder_is_an_error(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_is_an_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.scandir
 
     def scandir(path: str) -> object:

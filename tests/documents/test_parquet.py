@@ -21,9 +21,7 @@ from olmo_core.errors import InputError
 Row = dict[str, Any]
 
 
-def read(
-    folder: Path, table: pa.Table, options: Row | None = None, **settings: Any
-) -> tuple[list[Row], list[Row]]:
+def read(folder: Path, table: pa.Table, options: Row | None = None, **settings: Any) -> tuple[list[Row], list[Row]]:
     pq.write_table(table, folder / "x.parquet", **(options or {}))
     source = ParquetSource(name="web", paths=(f"{folder}/x.parquet",), **settings)
     batches = list(read_documents(source, scan(source)))
@@ -31,11 +29,7 @@ def read(
         batch.documents.validate(full=True)
     documents = [row for b in batches for row in b.documents.to_pylist()]
     quarantined = [row for b in batches for row in b.quarantined.to_pylist()]
-    assert (
-        len(documents) + len(quarantined)
-        == table.num_rows
-        == batches[-1].finished[0].records
-    )
+    assert len(documents) + len(quarantined) == table.num_rows == batches[-1].finished[0].records
     return documents, quarantined
 
 
@@ -125,9 +119,7 @@ def test_bad_rows_are_quarantined(tmp_path: Path) -> None:
         (7, "duplicate_id", None),
     ]
     assert [q["size"] for q in quarantined] == [0, 0, 2, 2, 8]
-    _, quarantined = read(
-        tmp_path, pa.table({"id": ["1"], "text": ["a"], "metadata": ["[1]"]})
-    )
+    _, quarantined = read(tmp_path, pa.table({"id": ["1"], "text": ["a"], "metadata": ["[1]"]}))
     assert quarantined[0]["reason"] == "wrong_type"
 
 
@@ -140,9 +132,7 @@ def test_ids_without_a_column_and_rows_without_an_id(tmp_path: Path) -> None:
 
 def test_integer_ids(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b"], "id": pa.array([1, 2**64 - 1], pa.uint64())})
-    with pytest.raises(
-        InputError, match=r"id_column 'id' has type uint64; .*integer_ids: stringify"
-    ):
+    with pytest.raises(InputError, match=r"id_column 'id' has type uint64; .*integer_ids: stringify"):
         read(tmp_path, table)
     documents, _ = read(tmp_path, table, integer_ids="stringify")
     assert [d["id"] for d in documents] == ["1", "18446744073709551615"]
@@ -188,9 +178,7 @@ def test_integer_ids(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_columns_that_do_not_fit(
-    tmp_path: Path, columns: Row, settings: Row, said: str
-) -> None:
+def test_columns_that_do_not_fit(tmp_path: Path, columns: Row, settings: Row, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read(tmp_path, pa.table(columns), **settings)
 
@@ -209,9 +197,7 @@ def test_batches_are_bounded_and_rows_keep_their_order(tmp_path: Path) -> None:
     source = ParquetSource(name="web", paths=(f"{tmp_path}/*.parquet",))
     batches = list(read_documents(source, scan(source), batch_bytes=200_000))
     assert len(batches) > 5
-    assert [i for b in batches for i in b.documents["id"].to_pylist()] == [
-        str(i) for i in range(5000)
-    ]
+    assert [i for b in batches for i in b.documents["id"].to_pylist()] == [str(i) for i in range(5000)]
 
 
 def test_an_empty_table(tmp_path: Path) -> None:
@@ -242,9 +228,7 @@ def test_a_damaged_page_is_an_error_that_names_the_row_group(tmp_path: Path) -> 
     data[start + 500] ^= 0xFF
     path.write_bytes(data)
     source = ParquetSource(name="web", paths=(str(path),))
-    with pytest.raises(
-        InputError, match=r"x\.parquet: row group 3 \(near row 3001\) cannot be read"
-    ):
+    with pytest.raises(InputError, match=r"x\.parquet: row group 3 \(near row 3001\) cannot be read"):
         list(read_documents(source, scan(source)))
 
 

@@ -34,18 +34,14 @@ def inventory(files: list[SourceFile]) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.parametrize("batch_bytes", [1, 1100, 1 << 20])
-def test_batches_hold_everything_once_whatever_their_size(
-    source: DolmaJsonlSource, batch_bytes: int
-) -> None:
+def test_batches_hold_everything_once_whatever_their_size(source: DolmaJsonlSource, batch_bytes: int) -> None:
     files = scan(source)
     batches = list(read_documents(source, files, inventory(files), batch_bytes))
     assert len(batches) == {1: 5, 1100: 3, 1 << 20: 1}[batch_bytes]
     documents = pa.concat_tables([b.documents for b in batches])
     assert documents["id"].to_pylist() == ["1", "2", "3", "4"]
     quarantined = pa.concat_tables([b.quarantined for b in batches]).to_pylist()
-    assert [(q["file"], q["position"], q["reason"]) for q in quarantined] == [
-        ("b.jsonl.gz", 2, "duplicate_id")
-    ]
+    assert [(q["file"], q["position"], q["reason"]) for q in quarantined] == [("b.jsonl.gz", 2, "duplicate_id")]
     finished = [f for b in batches for f in b.finished]
     assert [(f.name, f.records, f.derived_ids) for f in finished] == [
         ("a.jsonl", 2, 0),
@@ -60,12 +56,8 @@ def test_derived_ids_are_counted_and_do_not_hang_on_the_prefix(tmp_path: Path) -
     for place in ("one", "two/three"):
         folder = tmp_path / place / "data"
         folder.mkdir(parents=True)
-        (folder / "x.jsonl").write_bytes(
-            b'{"text":"a"}\n\n{"text":"b"}\n{"id":"x.jsonl:1","text":"c"}\n'
-        )
-        source = DolmaJsonlSource(
-            name="s", paths=("data/*",), root=str(tmp_path / place)
-        )
+        (folder / "x.jsonl").write_bytes(b'{"text":"a"}\n\n{"text":"b"}\n{"id":"x.jsonl:1","text":"c"}\n')
+        source = DolmaJsonlSource(name="s", paths=("data/*",), root=str(tmp_path / place))
         (batch,) = read_documents(source, scan(source))
         seen.append(batch.documents["id"].to_pylist())
         assert batch.finished[0].derived_ids == 2
@@ -86,9 +78,7 @@ def test_another_content_than_the_inventory_has_is_an_error_with_both_digests(
         list(read_documents(source, files, known))
 
 
-def test_a_file_cut_after_the_inventory_is_said_to_have_changed(
-    source: DolmaJsonlSource, tmp_path: Path
-) -> None:
+def test_a_file_cut_after_the_inventory_is_said_to_have_changed(source: DolmaJsonlSource, tmp_path: Path) -> None:
     files = scan(source)
     known = inventory(files)
     path = tmp_path / "b.jsonl.gz"
@@ -97,9 +87,7 @@ def test_a_file_cut_after_the_inventory_is_said_to_have_changed(
         list(read_documents(source, files, known))
 
 
-def test_a_file_that_was_cut_all_along_is_said_to_be_truncated(
-    source: DolmaJsonlSource, tmp_path: Path
-) -> None:
+def test_a_file_that_was_cut_all_along_is_said_to_be_truncated(source: DolmaJsonlSource, tmp_path: Path) -> None:
     path = tmp_path / "b.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-5])
     files = scan(source)
@@ -107,9 +95,7 @@ def test_a_file_that_was_cut_all_along_is_said_to_be_truncated(
         list(read_documents(source, files, inventory(files)))
 
 
-def test_a_file_that_is_gone_or_unknown_is_an_error(
-    source: DolmaJsonlSource, tmp_path: Path
-) -> None:
+def test_a_file_that_is_gone_or_unknown_is_an_error(source: DolmaJsonlSource, tmp_path: Path) -> None:
     files = scan(source)
     known = inventory(files)
     with pytest.raises(InputError, match=r"the inventory has no file 'a\.jsonl'"):
@@ -119,9 +105,7 @@ def test_a_file_that_is_gone_or_unknown_is_an_error(
         list(read_documents(source, files, known))
 
 
-def test_hashing_notices_a_file_that_grew(
-    source: DolmaJsonlSource, tmp_path: Path
-) -> None:
+def test_hashing_notices_a_file_that_grew(source: DolmaJsonlSource, tmp_path: Path) -> None:
     files = scan(source)
     with (tmp_path / "a.jsonl").open("ab") as handle:
         handle.write(b"\n")
@@ -132,11 +116,7 @@ def test_hashing_notices_a_file_that_grew(
 def test_real_web_pages(shared_data: Path) -> None:
     """Common Crawl lines in Dolma's form, against plain json."""
     source = DolmaJsonlSource(name="cc", paths=(f"{shared_data}/web/*.jsonl.gz",))
-    rows = [
-        row
-        for b in read_documents(source, scan(source))
-        for row in b.documents.to_pylist()
-    ]
+    rows = [row for b in read_documents(source, scan(source)) for row in b.documents.to_pylist()]
     lines = [
         json.loads(line)
         for path in sorted((shared_data / "web").glob("*.jsonl.gz"))

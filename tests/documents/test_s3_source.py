@@ -19,14 +19,12 @@ from olmo_core.documents.reader import read_documents, scan
 from olmo_core.errors import InputError, TransientStorageError
 from tests.documents.s3_standin import Bucket, serve
 
-LINES = b"".join(
-    b'{"id":"%d","text":"text number %d"}\n' % (i, i) for i in range(20_000)
-)
+LINES = b"".join(b'{"id":"%d","text":"text number %d"}\n' % (i, i) for i in range(20_000))
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    import s3fs
+    import s3fs  # type: ignore[import-untyped]
 
     with serve(made := Bucket()) as endpoint:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
@@ -48,9 +46,7 @@ def jsonl(*paths: str, root: str | None = None) -> DolmaJsonlSource:
     return DolmaJsonlSource(name="s", paths=paths, root=root)
 
 
-def test_the_same_files_are_the_same_under_another_prefix(
-    bucket: Bucket, tmp_path: Path
-) -> None:
+def test_the_same_files_are_the_same_under_another_prefix(bucket: Bucket, tmp_path: Path) -> None:
     for name, body in (
         ("a/1.jsonl.gz", gzip.compress(LINES)),
         ("b/2.jsonl", b'{"id":"x","text":"y"}\n'),
@@ -65,9 +61,7 @@ def test_the_same_files_are_the_same_under_another_prefix(
     assert [(f.name, f.size) for f in there] == [(f.name, f.size) for f in here]
     assert [f.name for f in there] == ["a/1.jsonl.gz", "b/2.jsonl"]
     assert [hash_file(f) for f in there] == [hash_file(f) for f in here]
-    for one, other in zip(
-        read_documents(remote, there), read_documents(local, here), strict=True
-    ):
+    for one, other in zip(read_documents(remote, there), read_documents(local, here), strict=True):
         assert one.documents.equals(other.documents)
         assert one.finished == other.finished
 
@@ -95,9 +89,7 @@ def test_parquet_is_read_by_one_request(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/data/*.gz", "s3://bucket/data/x.jsonl"])
-def test_no_match_names_the_pattern_and_what_is_there(
-    bucket: Bucket, path: str
-) -> None:
+def test_no_match_names_the_pattern_and_what_is_there(bucket: Bucket, path: str) -> None:
     bucket.objects["data/y.jsonl"] = b""
     with pytest.raises(
         InputError,
@@ -107,9 +99,7 @@ def test_no_match_names_the_pattern_and_what_is_there(
 
 
 def test_a_bucket_that_does_not_exist_is_an_input_error(bucket: Bucket) -> None:
-    with pytest.raises(
-        InputError, match=r"s3://none/x/\*\.gz \(source 's'\).*not there"
-    ):
+    with pytest.raises(InputError, match=r"s3://none/x/\*\.gz \(source 's'\).*not there"):
         scan(jsonl("s3://none/x/*.gz"))
 
 
@@ -130,9 +120,7 @@ def test_an_overloaded_store_is_worth_another_try(bucket: Bucket) -> None:
         hash_file(scan(jsonl("s3://bucket/a.jsonl"))[0])
 
 
-def test_a_store_that_does_not_answer_is_worth_another_try(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_does_not_answer_is_worth_another_try(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.objects["a.jsonl"] = LINES
     files = scan(jsonl("s3://bucket/a.jsonl"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -155,6 +143,4 @@ def test_a_connection_cut_half_way_never_gives_half_a_file(
         with pytest.raises(TransientStorageError, match="did not answer"):
             list(read_documents(source, files))
     else:
-        assert (
-            sum(b.documents.num_rows for b in read_documents(source, files)) == 20_000
-        )
+        assert sum(b.documents.num_rows for b in read_documents(source, files)) == 20_000

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import lzma
 import random
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,9 +20,7 @@ random.seed(7)
 TEXT = b"".join(b"line %d %d\n" % (i, random.getrandbits(60)) for i in range(120_000))
 PACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": lambda data: gzip.compress(data, 1),
-    ".zst": lambda data: zstandard.ZstdCompressor(
-        level=1, write_checksum=True
-    ).compress(data),
+    ".zst": lambda data: zstandard.ZstdCompressor(level=1, write_checksum=True).compress(data),
     ".bz2": lambda data: bz2.compress(data, 1),
     ".xz": lambda data: lzma.compress(data, preset=0),
 }
@@ -47,18 +44,11 @@ def write(folder: Path, name: str, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_whole_files_and_several_members_behind_one_another(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_whole_files_and_several_members_behind_one_another(tmp_path: Path, suffix: str) -> None:
     assert unpack(write(tmp_path, f"a{suffix}", PACKED[suffix])) == TEXT
     empty = PACK[suffix](b"")
     assert unpack(write(tmp_path, f"b{suffix}", empty)) == b""
-    assert (
-        unpack(
-            write(tmp_path, f"c{suffix}", PACKED[suffix] + empty + PACK[suffix](b"x"))
-        )
-        == TEXT + b"x"
-    )
+    assert unpack(write(tmp_path, f"c{suffix}", PACKED[suffix] + empty + PACK[suffix](b"x"))) == TEXT + b"x"
 
 
 def test_plain_and_empty_plain_files(tmp_path: Path) -> None:
@@ -69,9 +59,7 @@ def test_plain_and_empty_plain_files(tmp_path: Path) -> None:
 def test_what_zstd_writes_with_a_long_window_and_skippable_frames(
     tmp_path: Path,
 ) -> None:
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        1, window_log=28, enable_ldm=True
-    )
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28, enable_ldm=True)
     skippable = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
     # Without the content size in its header a frame really needs the window that it declares.
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
@@ -85,9 +73,7 @@ def test_padding_with_zero_bytes_behind_gzip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("part", [0.0001, 0.5, 0.999999])
-def test_a_truncated_file_is_an_error_with_a_position(
-    tmp_path: Path, suffix: str, part: float
-) -> None:
+def test_a_truncated_file_is_an_error_with_a_position(tmp_path: Path, suffix: str, part: float) -> None:
     packed = PACKED[suffix]
     cut = max(7, min(len(packed) - 1, int(len(packed) * part)))
     path = write(tmp_path, f"a{suffix}", packed[:cut])
@@ -101,9 +87,7 @@ def test_a_truncated_file_is_an_error_with_a_position(
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_second_member_cut_short_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path, f"a{suffix}", PACKED[suffix] + PACKED[suffix][:-3])
-    with pytest.raises(
-        InputError, match=f"truncated .*after {len(TEXT)} decompressed|truncated"
-    ):
+    with pytest.raises(InputError, match=r"truncated after compressed byte \d+"):
         unpack(path)
 
 
@@ -116,9 +100,7 @@ def test_a_flipped_bit_is_an_error(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_something_else_behind_the_data_is_an_error(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_something_else_behind_the_data_is_an_error(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(InputError, match="damaged"):
         unpack(
             write(
@@ -136,9 +118,7 @@ def test_no_bytes_at_all_is_no_empty_archive(tmp_path: Path, suffix: str) -> Non
 
 
 def test_name_and_content_that_disagree(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"holds gzip data but its name does not say so"
-    ):
+    with pytest.raises(InputError, match=r"holds gzip data but its name does not say so"):
         unpack(write(tmp_path, "a.jsonl", PACKED[".gz"]))
     with pytest.raises(InputError, match=r"is not gzip data"):
         unpack(write(tmp_path, "a.jsonl.gz", TEXT))
@@ -154,15 +134,6 @@ def test_a_file_written_to_while_it_is_read_is_an_error(tmp_path: Path) -> None:
             other.write(b"more")
         with pytest.raises(InputError, match="changed while it was being read"):
             stream.finish()
-
-
-def test_hash_equals_sha256sum(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.bin", TEXT)
-    said = subprocess.run(
-        ["sha256sum", path], capture_output=True, check=True, text=True
-    ).stdout.split()[0]
-    with HashedFile(str(path)) as stream:
-        assert stream.finish() == (len(TEXT), said)
 
 
 def test_random_access_gives_the_hashed_bytes(tmp_path: Path) -> None:

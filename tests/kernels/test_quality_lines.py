@@ -1,4 +1,4 @@
-"""Line statistics and line faults against `str.split("\\n")` and `str.strip()`."""
+r"""Line statistics and line faults against `str.split("\n")` and `str.strip()`."""
 
 from __future__ import annotations
 

@@ -6,12 +6,13 @@ The toolkit (dolma 1.2.1 from PyPI) runs in an environment of its own, made when
 Python < 3.13), in a subprocess. `--documents` holds JSON lines with `text`; without it the documents of
 `environment_documents.py` are taken. The golden file holds no text: values by the sha256 of each text.
 
-    {"toolkit": "dolma 1.2.1", "taggers": {...}, "attributes": {tagger: [names]},
+    {"toolkit": "dolma 1.2.1", "naughty_words": [...], "attributes": {tagger: [names]},
      "documents": {sha256: {"gopher_v1": [score or null for each name],
                             "c4_v2" and "pii_...": [[score, gap, length, gap, length, ...] for each name]}}}
 
 `gopher_v1` gives one value per document and attribute. The others give spans in code points: `gap` is the distance from
 the end of the span before, and the score, equal for all spans of a name, stands first; an empty list is no span.
+`naughty_words` is the toolkit's list for `c4_v2` (LDNOOBW's English list, CC BY 4.0, Shutterstock and contributors).
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ def toolkit_spans(python: Path, texts: Iterable[str]) -> Iterator[dict[str, list
             raise RuntimeError(f"{command} ended with {toolkit.returncode}:\n{complaints.read()[-2000:]}")
 
 
+def naughty_words(python: Path) -> list[str]:
+    """Return the words and phrases that `c4_v2` looks for."""
+    program = "import json; from dolma.taggers.c4 import NAUGHTY_LINES; print(json.dumps(NAUGHTY_LINES))"
+    answer = subprocess.run([str(python), "-c", program], check=True, capture_output=True, text=True)
+    words: list[str] = json.loads(answer.stdout.splitlines()[-1])
+    return words
+
+
 def packed_spans(spans: list[Span]) -> list[float]:
     """Return spans of one name as `[score, gap, length, ...]` with whole numbers as int."""
     if not spans:
@@ -112,7 +121,12 @@ def golden(texts: list[str], python: Path) -> dict[str, Any]:
             else:
                 values[tagger] = [packed_spans(spans) for spans in by_name.values()]
         documents[hashlib.sha256(text.encode()).hexdigest()] = values
-    return {"toolkit": "dolma 1.2.1", "attributes": names, "documents": dict(sorted(documents.items()))}
+    return {
+        "toolkit": "dolma 1.2.1",
+        "naughty_words": naughty_words(python),
+        "attributes": names,
+        "documents": dict(sorted(documents.items())),
+    }
 
 
 def write(values: dict[str, Any], out: Path) -> None:
@@ -131,7 +145,8 @@ def main() -> None:
         with arguments.documents.open(encoding="utf-8") as lines:
             texts = [json.loads(line)["text"] for line in lines]
     else:
-        from environment_documents import environment_documents
+        sys.path.insert(0, str(HERE.parents[1]))
+        from tests.oracles.environment_documents import environment_documents
 
         texts = [document.text for document in environment_documents()]
     write(golden(texts, toolkit_python(arguments.env)), arguments.out)

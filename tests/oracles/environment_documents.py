@@ -16,20 +16,28 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+# fmt: off
 PACKAGES = (
-    "aiohttp alembic anyio apprise attrs boto3 botocore certifi click cryptography dateparser datasketch datatrove "
-    "fonttools fsspec hypothesis idna jinja2 jsonschema justext llvmlite lxml matplotlib mypy nltk numba numpy "
-    "packaging pandas pendulum pillow pip pluggy prefect pyarrow pydantic pydantic_core pygments pytest python-dateutil "
-    "pytz pyyaml redis regex requests rich ruff s3fs scipy setuptools smart_open sqlalchemy starlette tokenizers tqdm "
-    "trafilatura typer typing_extensions urllib3 uvicorn warcio websockets yarl zstandard"
-).split()
+    "aiohttp", "alembic", "anyio", "apprise", "attrs", "boto3", "botocore", "certifi", "click", "cryptography",
+    "dateparser", "datasketch", "datatrove", "fonttools", "fsspec", "hypothesis", "idna", "jinja2", "jsonschema",
+    "justext", "llvmlite", "lxml", "matplotlib", "mypy", "nltk", "numba", "numpy", "packaging", "pandas", "pendulum",
+    "pillow", "pip", "pluggy", "prefect", "pyarrow", "pydantic", "pydantic_core", "pygments", "pytest",
+    "python-dateutil", "pytz", "pyyaml", "redis", "regex", "requests", "rich", "ruff", "s3fs", "scipy", "setuptools",
+    "smart_open", "sqlalchemy", "starlette", "tokenizers", "tqdm", "trafilatura", "typer", "typing_extensions",
+    "urllib3", "uvicorn", "warcio", "websockets", "yarl", "zstandard",
+)
+# fmt: on
 """Distributions that the project's constraints pin; one that is not installed is left out."""
 
 SMALLEST, LARGEST = 200, 200_000
 """Bytes of a document."""
+
+LARGEST_PARSED = 25_000
+"""Bytes of a source whose documentation strings are taken; parsing takes most of the time (2 MB/s)."""
 
 BUDGET = 5_000_000
 """Bytes of all documents of one kind."""
@@ -91,6 +99,8 @@ def candidates() -> Iterator[tuple[str, str, Path]]:
 def text_of(what: str, path: Path) -> str:
     """Return the document in a file, or an empty string when it holds none of a size we want."""
     try:
+        if what == "docstrings" and path.stat().st_size > LARGEST_PARSED:
+            return ""
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError):
         return ""
@@ -101,7 +111,8 @@ def text_of(what: str, path: Path) -> str:
     return text if SMALLEST <= len(text.encode()) <= LARGEST else ""
 
 
-def environment_documents(count: int = DOCUMENTS, budget: int = BUDGET) -> list[EnvironmentDocument]:
+@lru_cache(maxsize=1)
+def environment_documents(count: int = DOCUMENTS, budget: int = BUDGET) -> tuple[EnvironmentDocument, ...]:
     """Return up to `count` prose and `count` code documents, no two texts equal, within `budget` bytes of each kind.
 
     In order of kind and hash. Files of documentation go before documentation strings. A document is skipped while it
@@ -124,7 +135,7 @@ def environment_documents(count: int = DOCUMENTS, budget: int = BUDGET) -> list[
         seen.add(document.key)
         kept.append(document)
         taken[kind] = [documents + 1, larger]
-    return kept
+    return tuple(kept)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from olmo_core import assets
 from olmo_core.artifacts.ledger import Ledger
-from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.manifest import Manifest, StoredObject
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
@@ -22,8 +23,10 @@ from olmo_core.curation.fasttext_model import load
 from olmo_core.curation.steps.inputs import document_objects
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import IntegrityError
+from olmo_core.storage import Storage
 
 _NAUGHTY_WORDS = "naughty-words-en"
+_MODEL = "model-"
 TAG_STAGES = ("language", "quality", "content", "pii", "signatures")
 _VERSIONS = {
     "language": language.VERSION,
@@ -46,16 +49,26 @@ class TagRecipe:
     """sha256 of the outside files it uses, by name."""
 
 
-def tag_step(stage: str, recipe: CorpusRecipe, source: SourceRecipe, documents: ArtifactRef, language_tags: ArtifactRef | None) -> Step:
+def tag_step(
+    stage: str,
+    recipe: CorpusRecipe,
+    source: SourceRecipe,
+    documents: ArtifactRef,
+    language_tags: ArtifactRef | None,
+    models: Mapping[str, ArtifactRef] | None = None,
+) -> Step:
     """Return the step that runs one tagger over the documents of a source.
 
-    `language_tags` is the source's language artifact, None for the language stage itself.
+    `language_tags` is the source's language artifact, None for the language stage itself; `models` are the model
+    artifacts that the content stage uses, by classifier name.
     """
     floor = recipe.floor_of(source) if stage != "language" else None
     own = recipe.near_duplicates.signature if stage == "signatures" else getattr(recipe, stage)
     inputs = {"documents": documents}
     if floor is not None and language_tags is not None:
         inputs["language"] = language_tags
+    if stage == "content":
+        inputs |= {_MODEL + name: ref for name, ref in (models or {}).items()}
     return Step(
         stage=stage,
         source=source.name,
@@ -82,15 +95,32 @@ def _assets(stage: str, own: Any) -> list[str]:
 def _aligned(inputs: Mapping[str, Manifest]) -> list[Shard]:
     """Return one shard of work for each shard of documents, with the language tags of the same rows where needed."""
     scores = {o.key: o for o in inputs["language"].objects} if "language" in inputs else {}
+    models = {role.removeprefix(_MODEL): model_object(m) for role, m in inputs.items() if role.startswith(_MODEL)}
     shards = []
     for one in document_objects(inputs["documents"]):
-        identity = {"documents": one.digest}
-        paths = {"documents": one.path}
+        identity: dict[str, Any] = {"documents": one.digest, **{_MODEL + n: o.digest for n, o in models.items()}}
+        paths: dict[str, Any] = {"documents": one.path, "models": models}
         if scores:
             identity["language"] = scores[one.key].digest
             paths["language"] = scores[one.key].path
         shards.append(Shard(key=one.key, identity=identity, inputs=paths, size=one.size))
     return shards
+
+
+def model_object(manifest: Manifest) -> StoredObject:
+    """Return the model file of a model artifact."""
+    for one in manifest.objects:
+        if one.key.startswith("model."):
+            return one
+    raise IntegrityError(f"{manifest.ref} holds no model file")
+
+
+def local_copy(storage: Storage, model: StoredObject) -> Path:
+    """Return a file on this machine with a model's bytes, copied into the asset cache the first time it is asked for."""
+    path = assets.cache_folder() / model.sha256 / model.key
+    if not path.is_file():
+        Storage(str(path.parent)).put(path.name, storage.read(model.path))
+    return path
 
 
 def _tag(job: Job, output: Output, tagger: Callable[[pa.LargeStringArray], pa.RecordBatch]) -> tuple[Ledger, Mapping[str, Any]]:
@@ -145,7 +175,9 @@ def _quality(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
 
 def _content(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     own: content.ContentRecipe = job.recipe[0].tag
-    return _tag(job, output, lambda texts: content.tag(texts, own))
+    files = {name: local_copy(output.storage, model) for name, model in job.shard.inputs["models"].items()}
+    loaded = content.load(own, files)
+    return _tag(job, output, lambda texts: content.tag(texts, own, loaded))
 
 
 def _pii(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:

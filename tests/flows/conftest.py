@@ -1,0 +1,136 @@
+"""One set of real services (Prefect server and worker) for all tests of the session that ask for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from flows.command.server_api import ServerApi
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need the services run in one process, so that they are started once; all of them take seconds."""
+    for item in items:
+        if "running_services" in getattr(item, "fixturenames", ()):
+            if config.pluginmanager.hasplugin("xdist"):
+                item.add_marker(pytest.mark.xdist_group("services"))
+            item.add_marker(pytest.mark.slow)
+
+
+def free_port() -> int:
+    """A port on which nobody listens at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A state folder of its own for the project under test, and the commands that use it."""
+
+    home: Path
+    """OLMO_HOME."""
+    profiles: Path
+    """Prefect profiles file, instead of the user's."""
+    project: Path = ROOT
+    """Directory in which commands run."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further environment variables of the commands."""
+
+    def environment(self) -> dict[str, str]:
+        """The environment of commands: the user's, without what would lead them to other services."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "OLMO_"))}
+        return kept | {
+            "OLMO_HOME": str(self.home),
+            "PREFECT_HOME": str(self.home / "client"),
+            "PREFECT_PROFILES_PATH": str(self.profiles),
+            "PREFECT_CLI_COLORS": "false",
+            "COLUMNS": "400",
+            **self.extra,
+        }
+
+    def olmo(self, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run an `olmo` command."""
+        return self._run(sys.executable, "-m", "flows.command.main", *words, timeout=timeout)
+
+    def prefect(self, *words: str, timeout: float = 240, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a `prefect` command by its script: `python -m prefect` does not understand --profile in all places."""
+        script = str(Path(sys.executable).with_name("prefect"))
+        return self._run(script, *words, timeout=timeout, directory=directory)
+
+    def _run(self, *command: str, timeout: float, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=directory or self.project,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services(Place):
+    """The services that `olmo up` has started for this place."""
+
+    port: int
+    api: ServerApi
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """What the server knows of a flow run."""
+        found: dict[str, Any] = self.api.request("GET", f"/flow_runs/{run_id}")
+        return found
+
+
+def wait_until(question: Callable[[], T], *, seconds: float, what: str) -> T:
+    """The first answer that is true; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what}")
+        time.sleep(0.2)
+    return answer
+
+
+def done(process: subprocess.CompletedProcess[str]) -> str:
+    """The output of a command that must have succeeded."""
+    assert process.returncode == 0, f"{process.args} gave {process.returncode}:\n{process.stdout}\n{process.stderr}"
+    return process.stdout
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A state folder in which nothing has been started."""
+    return Place(home=tmp_path / "olmo", profiles=tmp_path / "profiles.toml")
+
+
+@pytest.fixture(scope="session")
+def running_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The server and worker of this project on a free port, with the deployments of prefect.yaml and of probes.yaml.
+
+    A test may kill or end them if it starts them again with `olmo up`.
+    """
+    folder = tmp_path_factory.mktemp("services")
+    port = free_port()
+    services = Services(home=folder / "olmo", profiles=folder / "profiles.toml", port=port, api=ServerApi(port))
+    try:
+        done(services.olmo("up", "--port", str(port)))
+        done(services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", "tests/flows/probes.yaml"))
+        yield services
+    finally:
+        print(services.olmo("down", "--grace", "4").stdout)

@@ -1,0 +1,74 @@
+"""The deployments of prefect.yaml, in the file and on the server."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.flows.conftest import ROOT, Services, done, wait_until
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, Any]:
+    """prefect.yaml."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def test_file_agrees_with_the_project(declared: dict[str, Any]) -> None:
+    """Every flow is there; version and Prefect are those of pyproject.toml."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"prefect=={declared['prefect-version']}" in pyproject["optional-dependencies"]["flows"]
+    assert declared["deployments"]
+    for deployment in declared["deployments"]:
+        path, _, function = deployment["entrypoint"].partition(":")
+        assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8")
+        assert deployment["version"] == pyproject["version"]
+        assert deployment["tags"]
+        assert deployment["description"].strip()
+
+
+def test_up_has_deployed_all_of_them(declared: dict[str, Any], running_services: Services) -> None:
+    """Same parameters, tags, pool, limit on the server; schedules are there and off; the form has the flow's parameters."""
+    deployed = running_services.api.deployments()
+    for wanted in declared["deployments"]:
+        (found,) = [each for each in deployed.values() if each["entrypoint"] == wanted["entrypoint"]]
+        assert found["name"] == wanted["name"]
+        assert set(wanted["tags"]) <= set(found["tags"])
+        assert found["parameters"] == wanted.get("parameters", {})
+        assert found["work_pool_name"] == wanted["work_pool"]["name"]
+        assert found["global_concurrency_limit"]["limit"] == 1
+        assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert [each["slug"] for each in found["schedules"]] == [each["slug"] for each in wanted.get("schedules", [])]
+        assert not any(each["active"] for each in found["schedules"])
+        # Resolved by the worker, not by `deploy`: the same deployment serves a checkout in any directory.
+        assert found["pull_steps"] == wanted["pull"]
+    form = deployed["build-dolma/build-dolma"]["parameter_openapi_schema"]["properties"]
+    assert set(form) >= {"recipe", "overrides"}
+
+
+def test_schedule_that_is_switched_on_makes_runs(running_services: Services) -> None:
+    """With SQLAlchemy 2.1 it silently makes none; and `olmo up` must not switch it off again."""
+    api = running_services.api
+    name = "build-dolma/build-dolma"
+
+    def scheduled() -> list[dict[str, Any]]:
+        deployment = {"id": {"any_": [api.deployments()[name]["id"]]}}
+        return [run for run in api.find("flow_runs", deployments=deployment) if run["auto_scheduled"]]
+
+    (schedule,) = api.deployments()[name]["schedules"]
+    assert not scheduled()
+    done(running_services.prefect("deployment", "schedule", "resume", name, schedule["id"]))
+    try:
+        runs = wait_until(scheduled, seconds=60, what="a scheduled run of build-dolma")
+        assert {run["state_name"] for run in runs} == {"Scheduled"}
+        assert all(run["expected_start_time"].split("T")[1].startswith("02:30") for run in runs)
+        done(running_services.olmo("up"))
+        (schedule,) = api.deployments()[name]["schedules"]
+        assert schedule["active"]
+    finally:
+        done(running_services.prefect("deployment", "schedule", "pause", name, schedule["id"]))
+    wait_until(lambda: not scheduled(), seconds=30, what="the scheduled runs to go with the schedule")

@@ -1,0 +1,112 @@
+"""`prefect deployment run NAME` with a bare name, and what the plugin must leave alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.command import plugin
+from flows.command.project import Project, State
+from tests.flows.conftest import ROOT, Place, Services, done
+
+
+def test_bare_name_runs_to_the_end_in_this_environment(running_services: Services) -> None:
+    """The word of the issue: the bare name, with parameters and --watch, exit code 0 after Completed."""
+    shown = done(running_services.prefect("deployment", "run", "probe", "--watch", "-p", "word=ok", "-p", "number=3"))
+    assert "finished successfully in 'Completed'" in shown
+    assert f"http://127.0.0.1:{running_services.port}/v2/runs/flow-run/" in shown
+    told = json.loads((running_services.home / "probe.json").read_text(encoding="utf-8"))
+    assert told == {"executable": sys.executable, "directory": str(ROOT), "word": "ok", "number": 3}
+
+
+@pytest.mark.parametrize("name", ["build-dolma", "build-dolma/build-dolma"])
+def test_bare_and_full_name_are_the_same_deployment(running_services: Services, name: str) -> None:
+    """Far in the future, so that nothing is built here."""
+    shown = done(running_services.prefect("deployment", "run", name, "--start-in", "10 days"))
+    assert "Creating flow run for deployment 'build-dolma/build-dolma'" in shown
+    run_id = shown.split("UUID: ")[1].split()[0]
+    running_services.api.request("DELETE", f"/flow_runs/{run_id}")
+
+
+def test_unknown_name_lists_what_there_is(running_services: Services) -> None:
+    """The nearest name first, then all."""
+    failed = running_services.prefect("deployment", "run", "build-dolmas")
+    assert failed.returncode == 1
+    assert "did you mean 'build-dolma'?" in failed.stderr
+    assert "build-dolma/build-dolma, nap/nap, nap/twin" in failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_ambiguous_name_lists_the_candidates(running_services: Services) -> None:
+    """Two flows with a deployment `twin` each, none of them named so."""
+    failed = running_services.prefect("deployment", "run", "twin")
+    assert failed.returncode == 1
+    assert "nap/twin, probe/twin" in failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_profile_works_in_any_directory(running_services: Services, tmp_path: Path) -> None:
+    """`olmo up` has made the profile; outside the project it brings address and plugin."""
+    failed = running_services.prefect("--profile", "olmo", "deployment", "run", "twin", directory=tmp_path)
+    assert failed.returncode == 1
+    assert "nap/twin, probe/twin" in failed.stderr
+
+
+def test_without_a_server_the_message_says_what_to_do(place: Place) -> None:
+    """No traceback of a connection error."""
+    failed = place.prefect("deployment", "run", "build-dolma")
+    assert failed.returncode == 1
+    assert "olmo up" in failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_broken_state_does_not_break_other_commands(place: Place) -> None:
+    """A plugin that cannot do its work warns; `prefect` goes on."""
+    place.home.mkdir()
+    (place.home / "state.json").write_text("not JSON", encoding="utf-8")
+    process = place.prefect("config", "view")
+    assert process.returncode == 0
+    assert "olmo-flows plugin does nothing" in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "profile"),
+    [
+        ("/bin/prefect deployment run x", "deployment", False),
+        ("-m deployment run x -p a=1", "deployment", False),
+        ("prefect --profile p deployment ls", "deployment", True),
+        ("prefect -p deployment --no-prompt work-pool ls", "work-pool", True),
+        ("prefect --profile=deployment version", "version", True),
+        ("prefect", None, False),
+        ("prefect --version", None, False),
+        ("/bin/pytest deployment", None, False),
+    ],
+)
+def test_command_lines_are_read_as_prefect_reads_them(line: str, command: str | None, profile: bool) -> None:
+    """Options before the subcommand belong to Prefect; after it, `-p` is something else."""
+    assert plugin.subcommand(line.split()) == command
+    assert plugin.profile_option(line.split()) is profile
+
+
+def test_address_comes_from_the_state_unless_another_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable, a profile and another directory each switch it off."""
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "OLMO_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OLMO_HOME", str(tmp_path))
+    Project(directory=ROOT, home=tmp_path).write_state(State(port=4999))
+    plain = ["prefect", "deployment", "ls"]
+
+    assert plugin.project_environment(ROOT, plain) == {
+        "OLMO_PROJECT": str(ROOT),
+        "PREFECT_API_URL": "http://127.0.0.1:4999/api",
+        "PREFECT_UI_URL": "http://127.0.0.1:4999/v2",
+    }
+    assert plugin.project_environment(tmp_path, plain) == {}
+    assert plugin.project_environment(ROOT, ["prefect", "--profile", "x", "version"]) == {"OLMO_PROJECT": str(ROOT)}
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    assert plugin.project_environment(ROOT, plain) == {"OLMO_PROJECT": str(ROOT)}

@@ -1,0 +1,73 @@
+"""Recognising and ending processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.command import processes
+from flows.command.project import ProcessRecord
+
+IGNORES_SIGTERM = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+)
+
+
+def child(code: str, **variables: str) -> subprocess.Popen[str]:
+    """A Python process that has run up to its first print."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ | variables
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("proc", ["/proc", "/nonexistent"])
+def test_start_time_is_stable_and_tells_processes_apart(proc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By /proc and, where there is none, by ps."""
+    monkeypatch.setattr(processes, "_PROC", Path(proc))
+    process = child("import time; print('ready', flush=True); time.sleep(600)")
+    try:
+        entry = processes.record(process.pid)
+        assert entry is not None
+        assert entry == processes.record(process.pid)
+        assert processes.is_running(entry)
+        assert processes.started(os.getppid()) is not None
+        assert not processes.is_running(ProcessRecord(pid=process.pid, started="another time"))
+    finally:
+        process.kill()
+    # Killed but not yet collected by us, its parent: a zombie is not running.
+    assert processes.wait([entry], 5) == []
+    process.wait()
+    assert processes.started(process.pid) is None
+
+
+def test_end_kills_what_does_not_listen_and_says_so() -> None:
+    """SIGTERM twice, then SIGKILL."""
+    deaf = child(IGNORES_SIGTERM)
+    willing = child("import time; print('ready', flush=True); time.sleep(600)")
+    entries = [processes.record(each.pid) for each in (deaf, willing)]
+    outcome = processes.end([each for each in entries if each is not None], grace=0.4)
+    assert list(outcome.values()) == ["killed", "ended"]
+    assert deaf.wait() == -9
+    assert willing.wait() == -15
+
+
+def test_processes_are_found_by_their_environment() -> None:
+    """Also children of children, whose parent may be gone."""
+    code = "import subprocess, time; subprocess.Popen(['sleep', '600']); print('ready', flush=True); time.sleep(600)"
+    process = child(code, OLMO_TEST_MARK="one", OLMO_TEST_OTHER="x")
+    try:
+        found = processes.carrying(OLMO_TEST_MARK="one", OLMO_TEST_OTHER=None)
+        assert len(found) == 2
+        assert process.pid in {entry.pid for entry in found}
+        assert processes.carrying(OLMO_TEST_MARK="two") == []
+        assert "one" in processes.values_of("OLMO_TEST_MARK")
+    finally:
+        processes.end(processes.carrying(OLMO_TEST_MARK="one"), grace=1)
+        process.wait()

@@ -1,0 +1,94 @@
+"""Small fastText models trained on the text of this Python installation, for tests of the compiled inference.
+
+Run as a program in a process of its own, `python -m tests.kernels.fasttext_models FOLDER`, because the library as it is
+packaged (fasttext-numpy2-wheel 0.9.2) leaves nine tenths of a new input matrix uninitialized when it trains with one
+thread: in a process that has freed memory before, training is not repeatable and may end with "Encountered NaN".
+`MALLOC_MMAP_THRESHOLD_=4096` makes glibc take large blocks fresh from the system, which are zero.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zlib
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MODELS: dict[str, dict[str, Any]] = {
+    # like Dolma's Jigsaw classifiers: two labels, word bigrams
+    "toxic.bin": {"loss": "softmax", "dim": 100, "wordNgrams": 2, "minn": 0, "maxn": 0},
+    # like lid.176: many labels, character n-grams, hierarchical softmax, quantized and pruned
+    "languages.ftz": {"loss": "hs", "dim": 16, "wordNgrams": 1, "minn": 2, "maxn": 4},
+    "tree.bin": {"loss": "hs", "dim": 10, "wordNgrams": 3, "minn": 3, "maxn": 3},
+    "each.bin": {"loss": "ova", "dim": 20, "wordNgrams": 1, "minn": 0, "maxn": 2},
+    "words.ftz": {"loss": "softmax", "dim": 33, "wordNgrams": 2, "minn": 2, "maxn": 3},
+    "plain.bin": {"loss": "ns", "dim": 16, "wordNgrams": 1, "minn": 0, "maxn": 0},
+}
+QUANTIZED: dict[str, dict[str, Any]] = {
+    "languages.ftz": {"cutoff": 3000, "qnorm": True},
+    "words.ftz": {"qout": True, "qnorm": True, "dsub": 2},
+}
+LABELS = {"toxic.bin": 2, "plain.bin": 2, "languages.ftz": 40, "tree.bin": 7, "each.bin": 5, "words.ftz": 300}
+"""A quantized output matrix needs 256 rows at least."""
+
+BUCKET = 8000
+
+
+def real_texts(limit: int) -> list[str]:
+    """Return about `limit` bytes of text of this installation: package descriptions (prose) and modules (code)."""
+    texts = [meta for one in distributions() if (meta := one.read_text("METADATA"))]
+    library = Path(sysconfig.get_path("stdlib"))
+    texts += [path.read_text(encoding="utf-8") for path in sorted(library.glob("*.py"))]
+    texts += [path.read_text(encoding="utf-8") for path in sorted((library / "encodings").glob("cp*.py"))]
+    texts.sort(key=lambda text: zlib.crc32(text.encode()))
+    total = 0
+    for number, text in enumerate(texts):
+        total += len(text.encode())
+        if total > limit:
+            return texts[: number + 1]
+    return texts
+
+
+def train_all(folder: Path) -> None:
+    """Train and save all models, each from a file of its own."""
+    import fasttext
+
+    lines = [" ".join(block.split()) for text in real_texts(1_000_000) for block in text.split("\n\n")]
+    lines = [line for line in lines if len(line) > 30][:1000]
+    for name, options in MODELS.items():
+        labels = [f"l{zlib.crc32(line.split()[0].encode()) % LABELS[name]}" for line in lines]
+        labels += [f"l{number}" for number in range(LABELS[name])]
+        if LABELS[name] == 2:
+            labels = ["toxic" if "self" in line else "non_toxic" for line in lines]
+        text = "\n".join(f"__label__{label} {line}" for label, line in zip(labels, lines + lines, strict=False))
+        source = folder / f"{name}.txt"
+        source.write_text(text + "\n", encoding="utf-8")
+        common = {"bucket": BUCKET, "epoch": 5, "lr": 1.0, "minCount": 2, "thread": 1, "verbose": 0}
+        model = fasttext.train_supervised(str(source), **common, **options)
+        if name in QUANTIZED:
+            model.quantize(input=str(source), **QUANTIZED[name])
+        model.save_model(str(folder / name))
+
+
+def trained(folders: pytest.TempPathFactory) -> Path:
+    """Return the folder with all models, which are trained once per test session, in a fresh process."""
+    folder = folders.getbasetemp() / "fasttext-models"
+    if not folder.exists():
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-m", "tests.kernels.fasttext_models", str(folder)],
+            check=True,
+            cwd=Path(__file__).resolve().parents[2],
+            env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "4096"},
+            timeout=300,
+        )
+    return folder
+
+
+if __name__ == "__main__":
+    train_all(Path(sys.argv[1]))
