@@ -198,14 +198,22 @@ def apply_overrides(recipe: CorpusRecipe, overrides: Overrides) -> CorpusRecipe:
             replace(s, rules=tuple(replace(r, value=value) if r.column == LANGUAGE_COLUMN else r for r in s.rules)) for s in sources
         )
     if overrides.max_bytes is not None:
-        whole = sum(s.read.max_bytes for s in sources if isinstance(s.read, EnvironmentSource)) or 1
-        scale = overrides.max_bytes / whole
-        sources = tuple(
-            replace(s, read=replace(s.read, max_bytes=int(s.read.max_bytes * scale))) if isinstance(s.read, EnvironmentSource) else s
-            for s in sources
-        )
+        sources = _capped(sources, overrides.max_bytes)
     if overrides.near_duplicate_jaccard is not None:
         changes["near_duplicates"] = replace(recipe.near_duplicates, threshold=overrides.near_duplicate_jaccard)
     return replace(recipe, sources=sources, **changes)
 
 
+
+
+def _capped(sources: tuple[SourceRecipe, ...], most: int) -> tuple[SourceRecipe, ...]:
+    """Return the sources with `most` bytes divided among those of the environment, in proportion to what they had."""
+    found = [s.read for s in sources if isinstance(s.read, EnvironmentSource)]
+    caps = [read.max_bytes for read in found if read.max_bytes is not None]
+    if not found or len(caps) < len(found):
+        raise RecipeError("max_bytes: every environment source of the recipe needs a max_bytes of its own to be scaled")
+    scale = most / sum(caps)
+    return tuple(
+        replace(s, read=replace(s.read, max_bytes=int((s.read.max_bytes or 0) * scale))) if isinstance(s.read, EnvironmentSource) else s
+        for s in sources
+    )

@@ -57,7 +57,7 @@ def domain_end(text, first, end, classes):
             break
     if label == first or i - first > LONGEST_DOMAIN:
         return 0
-    if i - label > 4 and text[label] == ord("x") and text[label + 1] == ord("n") and text[label + 2] == ord("-"):
+    if i - label > 4 and text[label] == ord("x") and text[label + 1] == ord("n") and text[label + 3] == ord("-"):
         while text[i - 1] == ord("-"):
             i -= 1
         return i

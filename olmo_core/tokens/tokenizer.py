@@ -89,8 +89,8 @@ class Tokenizer:
             self._encode_group: Callable[[Texts], tuple[Ids, npt.NDArray[np.int64]]] = self._encode_by_library
             return
         self.engine, self.engine_reason = "compiled", ""
-        self._encode_group = _CompiledEncoder(vocabulary)
-        self._check([token["content"] for token in description["added_tokens"]])
+        self._encode_group = _CompiledEncoder(vocabulary, self.dtype)
+        self._check([token["content"] for token in description.get("added_tokens", [])])
 
     @classmethod
     def from_file(cls, path: str | Path, *, engine: Engine | None = None, end_of_text: str = END_OF_TEXT) -> Tokenizer:
@@ -163,8 +163,9 @@ class Tokenizer:
 class _CompiledEncoder:
     """The compiled encoder with its memory of words, for one thread at a time."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, dtype: np.dtype[Any]) -> None:
         self._vocabulary = vocabulary
+        self._dtype = dtype
         self._words = empty_words()
         self._normalize = tokenizers.normalizers.NFC().normalize_str
         self._turn = threading.Lock()
@@ -175,7 +176,7 @@ class _CompiledEncoder:
         id_offsets = np.empty(len(offsets), np.int64)
         with self._turn:
             count = encode_rows(text, offsets, self._vocabulary, self._words, ids, id_offsets)
-        return ids[:count].copy(), id_offsets
+        return ids[:count].astype(self._dtype), id_offsets
 
 
 def _groups(texts: Texts, step: int) -> Iterator[tuple[int, int]]:

@@ -47,7 +47,7 @@ def highest_id(description: Mapping[str, Any]) -> int:
     ids: Iterable[int] = (
         vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))  # Unigram has a list
     )
-    return max((*ids, *(token["id"] for token in description["added_tokens"])), default=-1)
+    return max((*ids, *(token["id"] for token in description.get("added_tokens", []))), default=-1)
 
 
 def _check_steps(description: Mapping[str, Any]) -> None:

@@ -32,9 +32,9 @@ def toolkit_spans(text: str) -> list[Span]:
 TAIL = r"[-. ]{0,3}\d{3}[-. ]?\d{4}"
 BEGINS = r"(?<![A-Za-z0-9_.\-+/=#$%&@,\\])"
 ENDS = r"(?![0-9_]|[.-][0-9]|(?!x[0-9]|ext)[A-Za-z])"
-BARE = r"(?!\d{3}\.\d{7})\d{3}" + TAIL
-NATIONAL = re.compile(BEGINS + rf"(?:1[-. ]?\(\d{{3}}\){TAIL}|1[-. ]{BARE}|\(\d{{3}}\){TAIL}|(?![01]\d{{9}}){BARE})" + ENDS)
-AMERICAN = re.compile(BEGINS + rf"\+1[-. ]?(?:\(\d{{3}}\){TAIL}|(?![01]\d{{9}}){BARE})" + ENDS)
+BARE = r"(?!\d{3}\.\d{7})(?![01]\d{9})\d{3}" + TAIL
+NATIONAL = re.compile(BEGINS + rf"(?:1[-. ]?\(\d{{3}}\){TAIL}|1[-. ]{BARE}|\(\d{{3}}\){TAIL}|{BARE})" + ENDS)
+AMERICAN = re.compile(BEGINS + rf"\+1[-. ]?(?:\(\d{{3}}\){TAIL}|{BARE})" + ENDS)
 COUNTRY = re.compile(BEGINS + r"\+[2-9]\d*")
 GROUP = re.compile(r"[-. ]?\d+")
 BRACKETS = re.compile(r" ?\(\d+\)[-. ]?(?=\d)")
@@ -42,7 +42,7 @@ QUAD = re.compile(
     r"(?<![A-Za-z0-9_.^~])(?<![A-Za-z][-/])(?<![=<>~!]=)(?<![=<>~!]= )"
     r"(?!(?:0+|127|255)\.)(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?![A-Za-z0-9_]|\.[A-Za-z0-9]|-[A-Za-z])"
 )
-VERSION = re.compile(r"(?i)(?<![a-z])(versions?|ver|release|rev|revision|sections?)[_.]*[ :='\"(]{0,4}$")
+VERSION = re.compile(r"(?i)(?<![a-z])(versions?|ver|release|rev|revision|sections?)[_.]*[ :='\"(]{0,4}\Z")
 
 
 def international_end(text: str, start: int) -> int:
@@ -92,26 +92,32 @@ def number_spans(text: str) -> list[Span]:
     return spans
 
 
-ADDRESS = re.compile(r"(?<![\w.%+-])[.%+-]*(\w[\w.%+-]*)@((?!-)[A-Za-z0-9-]+(?:\.[A-Za-z0-9][A-Za-z0-9-]*)+)", re.ASCII)
-LAST_LABEL = re.compile(r"\.(?:xn-[A-Za-z0-9-]{2,}|[A-Za-z]{2,}(?=-|$)).*$")
-LOGIN = re.compile(r"//(?:[\w.%+-]*:)?$", re.ASCII)
+LOCAL = re.compile(r"[.%+-]*(\w[\w.%+-]*)?\Z", re.ASCII)
+DOMAIN = re.compile(r"(?!-)[A-Za-z0-9-]+(?:\.[A-Za-z0-9][A-Za-z0-9-]*)+")
+LOGIN = re.compile(r"//(?:[\w.%+-]*:)?\Z", re.ASCII)
 
 
 def email_spans(text: str) -> list[Span]:
     """Return the e-mail addresses of the fixed definition; local parts and domains are short here."""
-    spans, i = [], 0
-    while match := ADDRESS.search(text, i):
-        i = match.start(2)
-        label = match.group(2).rsplit(".", 1)[1]
+    spans: list[Span] = []
+    low = 0
+    for at in (match.start() for match in re.finditer("@", text)):
+        if at < low:
+            continue
+        local = LOCAL.search(text[low:at])
+        domain = DOMAIN.match(text, at + 1)
+        if not domain or not local or not local.group(1):
+            continue
+        label = domain.group().rsplit(".", 1)[1]
         letters = re.match(r"[A-Za-z]{2,}(?=-|$)", label)
-        if label.startswith("xn-") and len(label) > 4:
-            end = match.end(2) - (len(label) - len(label.rstrip("-")))
+        if label.startswith("xn--") and len(label) > 4:
+            end = domain.end() - (len(label) - len(label.rstrip("-")))
         elif letters:
-            end = match.end(2) - len(label) + letters.end()
+            end = domain.end() - len(label) + letters.end()
         else:
             continue
-        if re.compile(r"[@_]|:[A-Za-z0-9/~]|\(\S").match(text, end) or LOGIN.search(text[: match.start(1)]):
-            continue
-        spans.append((match.start(1), end, "email"))
-        i = end
+        start = low + local.start(1)
+        if not re.compile(r"[@_]|:[A-Za-z0-9/~]|\(\S").match(text, end) and not LOGIN.search(text[low:start]):
+            spans.append((start, end, "email"))
+            low = end
     return spans

@@ -26,7 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "languages.ftz": {"loss": "hs", "dim": 16, "wordNgrams": 1, "minn": 2, "maxn": 4},
     "tree.bin": {"loss": "hs", "dim": 10, "wordNgrams": 3, "minn": 3, "maxn": 3},
     "each.bin": {"loss": "ova", "dim": 20, "wordNgrams": 1, "minn": 0, "maxn": 2},
-    "words.ftz": {"loss": "softmax", "dim": 33, "wordNgrams": 2, "minn": 2, "maxn": 3},
+    "words.ftz": {"loss": "softmax", "dim": 19, "wordNgrams": 2, "minn": 2, "maxn": 3, "bucket": 1000},
     "plain.bin": {"loss": "ns", "dim": 16, "wordNgrams": 1, "minn": 0, "maxn": 0},
 }
 QUANTIZED: dict[str, dict[str, Any]] = {
@@ -35,8 +35,6 @@ QUANTIZED: dict[str, dict[str, Any]] = {
 }
 LABELS = {"toxic.bin": 2, "plain.bin": 2, "languages.ftz": 40, "tree.bin": 7, "each.bin": 5, "words.ftz": 300}
 """A quantized output matrix needs 256 rows at least."""
-
-BUCKET = 8000
 
 
 def real_texts(limit: int) -> list[str]:
@@ -68,8 +66,8 @@ def train_all(folder: Path) -> None:
         text = "\n".join(f"__label__{label} {line}" for label, line in zip(labels, lines + lines, strict=False))
         source = folder / f"{name}.txt"
         source.write_text(text + "\n", encoding="utf-8")
-        common = {"bucket": BUCKET, "epoch": 5, "lr": 1.0, "minCount": 2, "thread": 1, "verbose": 0}
-        model = fasttext.train_supervised(str(source), **common, **options)
+        common = {"bucket": 8000, "epoch": 5, "lr": 1.0, "minCount": 2, "thread": 1, "verbose": 0}
+        model = fasttext.train_supervised(str(source), **(common | options))
         if name in QUANTIZED:
             model.quantize(input=str(source), **QUANTIZED[name])
         model.save_model(str(folder / name))

@@ -119,6 +119,7 @@ def _resolve(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         "rejected": found.rejected,
         "oversized_buckets": found.oversized_buckets,
         "rows_in_oversized_buckets": found.rows_in_oversized_buckets,
+        "rows_beyond_references": found.rows_beyond_references,
     }
     return ledger, counts
 

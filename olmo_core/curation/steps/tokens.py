@@ -103,7 +103,7 @@ def _encode(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     meta = {"tokens": total, "source": source, "dtype": str(tokenizer.dtype)}
     output.table(job.shard.key, index, meta)
     with output.raw(job.shard.key, IDS, rows=total, meta=meta) as handle:
-        handle.write(memoryview(out).cast("B") if total else b"")
+        handle.write(out.tobytes())
     ledger = Ledger()
     ledger.read.add(table.num_rows, int(sizes.sum()))
     ledger.kept.add(table.num_rows, int(sizes.sum()))
@@ -182,7 +182,7 @@ def _pack(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     )
     meta = {"tokens": len(ids), "dtype": str(ids.dtype), "documents": len(keys)}
     with output.raw(job.shard.key, NPY, rows=len(ids), meta=meta) as handle:
-        handle.write(memoryview(np.ascontiguousarray(ids)).cast("B"))
+        handle.write(ids.tobytes())
     output.table(job.shard.key + INDEX, index, meta)
     size = int(np.sum(whole.column("bytes").to_numpy()))
     ledger.read.add(len(keys), size)
