@@ -8,6 +8,8 @@ tokenization and packing make what a trainer reads.
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -16,10 +18,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.curation.corpus_recipe import Overrides
 from tasks.publish import publish_corpus
-from tasks.session import Resources, Session, open_session
-from tasks.stages import stage_task
+from tasks.session import Resources, open_session
+from tasks.stages import Stages
 
 TAGS = ("quality", "content", "pii", "signatures")
+Future = PrefectFuture[ArtifactRef]
+TASKS_AT_ONCE: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=8)
+"""They wait most of the time: the work is done by the worker processes, which all tasks share."""
 
 
 def run_name() -> str:
@@ -28,7 +33,7 @@ def run_name() -> str:
     return f"{recipe}-{str(flow_run.id or '')[:8]}"
 
 
-@flow(name="build-dolma", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=8), persist_result=False)
+@flow(name="build-dolma", flow_run_name=run_name, task_runner=TASKS_AT_ONCE, persist_result=False)  # type: ignore[arg-type]
 def build_dolma(recipe: str = "quickstart", overrides: Overrides | None = None, resources: Resources | None = None) -> dict[str, str]:
     """Curate a corpus and turn it into tokens.
 
@@ -38,30 +43,25 @@ def build_dolma(recipe: str = "quickstart", overrides: Overrides | None = None, 
         resources: Where and how the run works; changes nothing about what comes out.
     """
     with open_session(recipe, overrides, resources) as session:
-        selections = [curate(session, source.name) for source in session.recipe.sources]
-        near_duplicates = stage(session, "near-duplicates", after=selections)
-        mixture = stage(session, "mixture", after=[near_duplicates])
-        corpus = stage(session, "mixing", after=[mixture])
-        tokenization = stage(session, "tokenization", after=[corpus])
-        tokens = stage(session, "packing", after=[tokenization])
-        report = stage(session, "report", after=[tokens])
-        return publish_corpus(session, corpus, tokens, report)
+        run = Stages(session)
+        selections = [curate(run, source.name) for source in session.recipe.sources]
+        near_duplicates = run.start("near-duplicates", after=selections)
+        mixture = run.start("mixture", after=[near_duplicates])
+        corpus = run.start("mixing", after=[mixture])
+        tokenization = run.start("tokenization", after=[corpus])
+        tokens = run.start("packing", after=[tokenization])
+        report = run.start("report", after=[tokens])
+        run.finish()
+        return publish_corpus(session, corpus.result(), tokens.result(), report.result())
 
 
-def curate(session: Session, source: str) -> PrefectFuture[ArtifactRef]:
+def curate(run: Stages, source: str) -> Future:
     """Read one source and decide which of its documents stay."""
-    inventory = stage(session, "inventory", source)
-    documents = stage(session, "documents", source, after=[inventory])
-    language = stage(session, "language", source, after=[documents])
-    tags = [stage(session, name, source, after=[language]) for name in TAGS]
-    return stage(session, "selection", source, after=tags)
-
-
-def stage(
-    session: Session, name: str, source: str = "all", after: list[PrefectFuture[ArtifactRef]] | None = None
-) -> PrefectFuture[ArtifactRef]:
-    """Start one stage of one source once those before it are done."""
-    return stage_task(name, source).submit(session, name, source, wait_for=after or [])
+    inventory = run.start("inventory", source)
+    documents = run.start("documents", source, after=[inventory])
+    language = run.start("language", source, after=[documents])
+    tags = [run.start(name, source, after=[language]) for name in TAGS]
+    return run.start("selection", source, after=tags)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,12 @@ import re
 import time
 from uuid import UUID
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
 
 from olmo_core.artifacts.build import Built, Progress
 from olmo_core.artifacts.store import ArtifactStore

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
@@ -75,6 +77,26 @@ def summary(built: Built) -> str:
     return "; ".join(parts)
 
 
-def stage_task(stage: str, source: str) -> Task[Any, Any]:
-    """Return the task under the name `stage/source`, which it has in the dashboard from the beginning."""
-    return build_stage.with_options(name=f"{stage}/{source}")
+class Stages:
+    """The stages of one flow run: started as tasks named `stage/source` from the beginning, and settled at the end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._started: list[PrefectFuture[ArtifactRef]] = []
+
+    def start(self, stage: str, source: str = "all", after: Sequence[PrefectFuture[ArtifactRef]] = ()) -> PrefectFuture[ArtifactRef]:
+        """Start one stage of one source once those in `after` are done."""
+        task_: Task[Any, Any] = build_stage.with_options(name=f"{stage}/{source}")
+        future: PrefectFuture[ArtifactRef] = task_.submit(self._session, stage, source, wait_for=list(after))
+        self._started.append(future)
+        return future
+
+    def finish(self) -> None:
+        """Wait for all stages; raise what stopped the first one that failed.
+
+        A stage whose input failed never starts, and its state does not tell why: the cause is looked for here.
+        """
+        wait(self._started)
+        for future in self._started:
+            if future.state.is_failed() or future.state.is_crashed() or future.state.is_cancelled():
+                future.result()

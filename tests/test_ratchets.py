@@ -39,7 +39,7 @@ def imports(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("package", sorted(MAY_NOT_IMPORT))
 def test_layers_point_one_way(package: str) -> None:
-    """flows -> tasks -> olmo_core, and never back."""
+    """Flows -> tasks -> olmo_core, and never back."""
     wrong = {
         str(path.relative_to(ROOT)): sorted(found)
         for path in (ROOT / package).rglob("*.py")

@@ -194,10 +194,13 @@ def deploy(project: Project, port: int) -> None:
         for schedule in deployment["schedules"]
         if schedule["active"] and schedule["slug"]
     }
+    variables = environment(project, port)
+    # Left in the pull steps as {{ $OLMO_PROJECT }}, for each worker to fill in.
+    del variables["OLMO_PROJECT"]
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=project.directory,
-        env=environment(project, port),
+        env=variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

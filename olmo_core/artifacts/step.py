@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import FinishedShard, Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
-from olmo_core.artifacts.ledger import Ledger
 from olmo_core.recipe import canonical, fingerprint
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from olmo_core.report.examples import Example
 from olmo_core.report.waterfall import Step
 
 
-
 def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: Mapping[str, Sequence[Example]]) -> str:
     """Return the report as Markdown. `recipe` is the CorpusRecipe, `report` what report.json holds."""
     packed = lines[-1]

@@ -37,7 +37,7 @@ def dropped_by_rules(storage: Storage, source: str, manifests: Mapping[str, Mani
     """Return up to `each` documents for every rule of a source that was the first to drop them, with the value seen."""
     selection = manifests[f"selection/{source}"]
     rules = {r["name"]: r for r in selection.recipe["rules"]}
-    wanted = {name: each for name in rules}
+    wanted = dict.fromkeys(rules, each)
     documents = {o.key: o for o in document_objects(manifests[f"documents/{source}"])}
     tags = [manifests[f"{stage}/{source}"] for stage in ("language", "quality", "content", "pii")]
     found: list[Example] = []

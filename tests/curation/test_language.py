@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from olmo_core.curation.fasttext_model import FastTextModel, load
 from olmo_core.curation.language import SCHEMA, LanguageRecipe, lower, tag
 from olmo_core.errors import RecipeError
-from tests.kernels.fasttext_models import real_texts, trained
+from tests.kernels.fasttext_models import ENDLESS, real_texts, trained
 
 SENTENCES = {
     "en": "THE QUICK brown fox jumps over the lazy dog, as it has always done in this village.",
@@ -114,18 +114,14 @@ def test_language_the_model_does_not_have(small: tuple[FastTextModel, Any]) -> N
         tag(pa.array(["x"], pa.large_string()), LanguageRecipe(), small[0])
 
 
-def test_model_without_line_end_has_no_answer_for_empty_text(tmp_path: Path) -> None:
-    """The one case of nulls: minCount took `</s>` out of the dictionary."""
-    source = tmp_path / "train.txt"
-    source.write_text("__label__a " + "yes " * 50 + "__label__b " + "no " * 50 + "\n")
-    library = fasttext.train_supervised(str(source), minCount=10, dim=10, thread=1, verbose=0, loss="softmax")
-    library.save_model(str(tmp_path / "model.bin"))
-    assert library.predict("") == ((), pytest.approx([]))
-    batch = tag(
-        pa.array(["", "yes", "x"], pa.large_string()), LanguageRecipe(language="a"), load(tmp_path / "model.bin")
-    )
+def test_model_without_line_end_has_no_answer_for_empty_text(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = trained(tmp_path_factory) / ENDLESS
+    library = fasttext.load_model(str(path))
+    assert len(library.predict("")[0]) == 0
+    batch = tag(pa.array(["", "yes", " \n"], pa.large_string()), LanguageRecipe(language="a"), load(path))
     for name in SCHEMA.names:
         assert batch[name].is_null().to_pylist() == [True, False, True]
+    assert_as_library(["yes", "no", "x", "yes no x"], LanguageRecipe(language="a"), (load(path), library))
 
 
 common = st.text(st.sampled_from("aAzZ éÉßẞİΣσςÀÆŒŽДЖԱⴀK\u00c5ſÅ🄰中\x00\n"), max_size=20)

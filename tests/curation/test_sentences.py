@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmo_core.curation.sentences import split_sentences
@@ -57,6 +57,7 @@ def test_rules(text: str, expected: list[str]) -> None:
     assert sentences(text) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=4))
 def test_sentences_cover_all_but_white_space_in_order(texts: list[str]) -> None:
     found = split_sentences(pa.array(texts, pa.large_string()))
@@ -73,6 +74,7 @@ def test_sentences_cover_all_but_white_space_in_order(texts: list[str]) -> None:
         assert found.text[at : found.offsets[row + 1]].tobytes().decode().strip() == ""
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=5))
 def test_a_text_is_split_without_regard_to_its_neighbours(texts: list[str]) -> None:
     found = split_sentences(pa.array(texts, pa.large_string()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmo_core.curation.spans import REPLACEMENTS, Edit, merge, rewrite
@@ -56,6 +56,7 @@ def edited_texts(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, list[list[
     return texts, edits
 
 
+@settings(deadline=None)
 @given(edited_texts())
 def test_merge_and_rewrite_equal_the_slow_way(
     case: tuple[list[str], list[tuple[str, list[list[tuple[int, int]]]]]],
@@ -74,6 +75,7 @@ def test_merge_and_rewrite_equal_the_slow_way(
         assert rewritten[i].as_py() == data.decode()
 
 
+@settings(deadline=None)
 @given(edited_texts(), st.integers(0, 5), st.integers(0, 5))
 def test_slices_of_columns_give_slices_of_the_result(case, first: int, count: int) -> None:  # type: ignore[no-untyped-def]
     texts, edits = case

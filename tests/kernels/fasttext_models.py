@@ -3,7 +3,7 @@
 Run as a program in a process of its own, `python -m tests.kernels.fasttext_models FOLDER`, because the library as it is
 packaged (fasttext-numpy2-wheel 0.9.2) leaves nine tenths of a new input matrix uninitialized when it trains with one
 thread: in a process that has freed memory before, training is not repeatable and may end with "Encountered NaN".
-`MALLOC_MMAP_THRESHOLD_=4096` makes glibc take large blocks fresh from the system, which are zero.
+`MALLOC_MMAP_THRESHOLD_=4096` makes glibc take blocks of that size or more fresh from the system, which are zero.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ QUANTIZED: dict[str, dict[str, Any]] = {
 }
 LABELS = {"toxic.bin": 2, "plain.bin": 2, "languages.ftz": 40, "tree.bin": 7, "each.bin": 5, "words.ftz": 300}
 """A quantized output matrix needs 256 rows at least."""
+
+VECTORS = "vectors.bin"
+"""Word vectors, so not a classifier."""
+
+ENDLESS = "endless.bin"
+"""A classifier with labels a and b that does not have the word `</s>`, because minCount is above its count."""
 
 
 def real_texts(limit: int) -> list[str]:
@@ -72,19 +78,30 @@ def train_all(folder: Path) -> None:
             model.quantize(input=str(source), **QUANTIZED[name])
         model.save_model(str(folder / name))
 
+    source = folder / "toxic.bin.txt"
+    vectors = fasttext.train_unsupervised(str(source), dim=10, bucket=100, epoch=1, thread=1, verbose=0)
+    vectors.save_model(str(folder / VECTORS))
+    source = folder / f"{ENDLESS}.txt"
+    source.write_text("__label__a " + "yes " * 50 + "__label__b " + "no " * 50 + "\n", encoding="utf-8")
+    endless = fasttext.train_supervised(
+        str(source), minCount=10, dim=10, wordNgrams=2, bucket=1000, thread=1, verbose=0
+    )
+    endless.save_model(str(folder / ENDLESS))
+
 
 def trained(folders: pytest.TempPathFactory) -> Path:
     """Return the folder with all models, which are trained once per test session, in a fresh process."""
     folder = folders.getbasetemp() / "fasttext-models"
     if not folder.exists():
-        folder.mkdir()
+        attempt = folders.mktemp("fasttext-training")
         subprocess.run(
-            [sys.executable, "-m", "tests.kernels.fasttext_models", str(folder)],
+            [sys.executable, "-m", "tests.kernels.fasttext_models", str(attempt)],
             check=True,
             cwd=Path(__file__).resolve().parents[2],
             env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "4096"},
             timeout=300,
         )
+        attempt.rename(folder)
     return folder
 
 

@@ -18,7 +18,7 @@ from olmo_core.curation.fasttext_format import Loss
 from olmo_core.curation.fasttext_model import FastTextModel, load
 from olmo_core.curation.fasttext_predict import predict
 from olmo_core.errors import InputError
-from tests.kernels.fasttext_models import MODELS, trained
+from tests.kernels.fasttext_models import MODELS, VECTORS, trained
 
 SOME_TEXT = pa.array(["free software, return self", "日本語 </s>"])
 
@@ -71,7 +71,7 @@ def test_mapped_matrix_is_not_copied(folder: Path) -> None:
 def test_truncated_anywhere(folder: Path, tmp_path: Path, name: str) -> None:
     whole = (folder / name).read_bytes()
     path = tmp_path / name
-    sizes = {*range(1, 120), *range(120, len(whole), len(whole) // 97), len(whole) - 1}
+    sizes = {*range(1, 100, 3), *range(100, len(whole), len(whole) // 37), len(whole) - 1}
     for size in sorted(sizes):
         path.write_bytes(whole[:size])
         with pytest.raises(InputError, match=str(path)):
@@ -114,12 +114,9 @@ def test_not_a_model(tmp_path: Path) -> None:
         load(tmp_path / "missing.bin")
 
 
-def test_word_vectors_are_no_classifier(folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "vectors.bin"
-    text = folder / "toxic.bin.txt"
-    fasttext.train_unsupervised(str(text), dim=10, bucket=100, epoch=1, thread=1, verbose=0).save_model(str(path))
+def test_word_vectors_are_no_classifier(folder: Path) -> None:
     with pytest.raises(InputError, match="not a classifier"):
-        FastTextModel.from_file(path)
+        FastTextModel.from_file(folder / VECTORS)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

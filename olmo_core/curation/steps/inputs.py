@@ -16,9 +16,9 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.documents.files import SourceFile, hash_file
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.sampling import fractions, stable_hashes
+from olmo_core.documents.files import SourceFile, hash_file
 from olmo_core.documents.groups import group_files
 from olmo_core.documents.ids import find_duplicates, id_hashes
 from olmo_core.documents.reader import Source, identity, read_documents, scan
