@@ -23,8 +23,8 @@ from tasks.stages import Stages
 
 TAGS = ("quality", "content", "pii", "signatures")
 Future = PrefectFuture[ArtifactRef]
-TASKS_AT_ONCE: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=8)
-"""They wait most of the time: the work is done by the worker processes, which all tasks share."""
+TASKS_AT_ONCE: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=256)
+"""A thread for each task, as tasks that wait for others hold one; the work is done by the worker processes."""
 
 
 def run_name() -> str:

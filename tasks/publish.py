@@ -12,7 +12,7 @@ from tasks.dashboard import show_report
 from tasks.session import Session
 
 
-@task(name="publish/all", cache_policy=NO_CACHE, persist_result=False)
+@task(name="publish/all", task_run_name="publish/all", cache_policy=NO_CACHE, persist_result=False)
 def publish_corpus(session: Session, corpus: ArtifactRef, tokens: ArtifactRef, report: ArtifactRef) -> dict[str, str]:
     """Tag corpus, tokens and report as `latest` and with the day's date; show the report. Returns the three addresses."""
     today = datetime.datetime.now(datetime.UTC).strftime("%Y.%m.%d")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from flows.command import processes, services
 from flows.command.project import ProcessRecord, Project, State, find_project
@@ -39,29 +40,46 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _end_workers(project: Project, state: State, grace: float) -> list[str]:
-    """End workers and their flow runs while the server is still there to be told what became of the runs."""
+    """End flow runs and workers while the server is still there to be told what became of the runs."""
     lines = []
-    workers = {pool: worker for pool, worker in state.workers.items() if processes.is_running(worker)}
-    # Asked once, a worker takes no new runs and leaves when those it has are over.
-    for worker in workers.values():
-        processes.ask(worker)
-    lines += _end("flow run", _flow_runs(project), grace)
-    for pool, worker in workers.items():
-        if processes.wait([worker], grace):
-            lines += _end(f"worker {pool}", [worker], grace)
-        else:
-            lines.append(f"worker {pool} (process {worker.pid}): ended")
-    # Children that outlived their flow run, a run that the worker started meanwhile, a service without its record.
-    marked = processes.carrying(**{processes.MARK: str(project.home)})
-    lines += _end("leftover", [process for process in marked if process != state.server], grace)
-    if processes.is_running(state.server):
+    api = ServerApi(state.port) if processes.is_running(state.server) else None
+    with contextlib.ExitStack() as pauses:
+        # A worker that is told to end kills its runs at once (Prefect issue 22528). So the runs are asked first, and
+        # meanwhile the worker must not take the next ones from the queue.
         for pool in state.workers:
+            if api is not None:
+                pauses.enter_context(_paused(api, pool))
+        lines += _end("flow run", _flow_runs(project), grace)
+        for pool, worker in state.workers.items():
+            lines += _end(f"worker {pool}", [worker], grace)
+        # Children that outlived their flow run, a service that has lost its record.
+        marked = processes.carrying(**{processes.MARK: str(project.home)})
+        lines += _end("leftover", [process for process in marked if process != state.server], grace)
+        if api is not None:
             try:
-                runs = services.crash_abandoned_runs(ServerApi(state.port), pool)
-                lines += [f"run {name}: reported as Crashed" for name in runs]
+                for pool in state.workers:
+                    runs = services.crash_abandoned_runs(api, pool)
+                    lines += [f"run {name}: reported as Crashed" for name in runs]
             except ServerError as error:
-                lines.append(f"runs of pool {pool} could not be reported as Crashed: {error}")
+                lines.append(f"runs could not be reported as Crashed: {error}")
     return lines
+
+
+@contextlib.contextmanager
+def _paused(api: ServerApi, pool: str) -> Iterator[None]:
+    """Keep a work pool paused meanwhile; nothing happens if it is already, or if the server does not answer."""
+    try:
+        pausing = not api.request("GET", f"/work_pools/{pool}")["is_paused"]
+        if pausing:
+            api.request("PATCH", f"/work_pools/{pool}", {"is_paused": True})
+    except ServerError:
+        pausing = False
+    try:
+        yield
+    finally:
+        if pausing:
+            with contextlib.suppress(ServerError):
+                api.request("PATCH", f"/work_pools/{pool}", {"is_paused": False})
 
 
 def _flow_runs(project: Project) -> list[ProcessRecord]:

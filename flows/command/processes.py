@@ -71,6 +71,9 @@ def start_detached(command: Sequence[str], *, log: Path, directory: Path, enviro
             cwd=directory,
             env=dict(environment),
             start_new_session=True,
+            # A shell starts its background jobs with SIGINT ignored, and Prefect's worker, which turns SIGTERM into
+            # SIGINT, would then ignore both.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     return process.pid
 
@@ -107,13 +110,6 @@ def values_of(variable: str) -> set[str]:
     return {found[variable] for _, found in _environments() if variable in found}
 
 
-def ask(process: ProcessRecord | None) -> None:
-    """Send SIGTERM to a process if it still runs, and do not wait."""
-    if process is not None and is_running(process):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
-
-
 def wait(waiting: Iterable[ProcessRecord], seconds: float) -> list[ProcessRecord]:
     """Wait until processes are gone, at most some seconds; returns those that are not."""
     deadline = time.monotonic() + seconds
@@ -127,8 +123,8 @@ def wait(waiting: Iterable[ProcessRecord], seconds: float) -> list[ProcessRecord
 def end(unwanted: Iterable[ProcessRecord], *, grace: float) -> dict[ProcessRecord, str]:
     """End processes: SIGTERM, after half of `grace` seconds again, after all of it SIGKILL.
 
-    A Prefect worker takes the first SIGTERM as a wish to finish its runs and the second as an order. A process whose
-    number belongs to somebody else by now is left alone. Returns what it took for each process that was running:
+    Prefect's server and worker take the second SIGTERM as the order not to tidy up any longer. A process whose number
+    belongs to somebody else by now is left alone. Returns what it took for each process that was running:
     `ended`, `killed` or STILL_RUNNING.
     """
     left = [process for process in unwanted if is_running(process)]

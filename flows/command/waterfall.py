@@ -66,8 +66,9 @@ def _print_examples(report: dict[str, Any], each: int) -> None:
         print(f"\n{title}")
         shown: dict[str, int] = {}
         for example in report["examples"][kind]:
-            shown[example["reason"]] = shown.get(example["reason"], 0) + 1
-            if shown[example["reason"]] <= each:
+            group = f"{example['reason']} {example['source']}"
+            shown[group] = shown.get(group, 0) + 1
+            if shown[group] <= each:
                 facts = ", ".join(
                     f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in example["facts"].items()
                 )

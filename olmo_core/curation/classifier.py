@@ -89,22 +89,12 @@ class ClassifierRecipe:
 
     def __post_init__(self) -> None:
         """Raise RecipeError for values out of range."""
-        if (
-            not self.label
-            or not self.label.replace("-", "").replace("_", "").isalnum()
-            or not self.label.isascii()
-        ):
-            raise RecipeError(
-                f"classifier label {self.label!r}: use ASCII letters, digits, '-' and '_'"
-            )
+        if not self.label or not self.label.replace("-", "").replace("_", "").isalnum() or not self.label.isascii():
+            raise RecipeError(f"classifier label {self.label!r}: use ASCII letters, digits, '-' and '_'")
         if not 0.01 <= self.held_out <= 0.9:
-            raise RecipeError(
-                f"classifier held_out {self.held_out}: give a share between 0.01 and 0.9"
-            )
+            raise RecipeError(f"classifier held_out {self.held_out}: give a share between 0.01 and 0.9")
         if not 0 < self.threshold < 1:
-            raise RecipeError(
-                f"classifier threshold {self.threshold}: give a score between 0 and 1"
-            )
+            raise RecipeError(f"classifier threshold {self.threshold}: give a score between 0 and 1")
         for name, least in (
             ("dim", 4),
             ("epochs", 1),
@@ -113,13 +103,9 @@ class ClassifierRecipe:
             ("fewest", 1),
         ):
             if getattr(self, name) < least:
-                raise RecipeError(
-                    f"classifier {name} {getattr(self, name)}: give at least {least}"
-                )
+                raise RecipeError(f"classifier {name} {getattr(self, name)}: give at least {least}")
         if self.rate <= 0 or self.background_sentences < 0:
-            raise RecipeError(
-                "classifier rate must be above 0, and background_sentences not negative"
-            )
+            raise RecipeError("classifier rate must be above 0, and background_sentences not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +146,7 @@ def train(
     held = _held_out(lines, recipe)
     _check_both_labels(positive, held, recipe)
     usual, usual_held = _background(background, recipe)
-    training = _training_lines(
-        lines, positive, held, usual.filter(pa.array(~usual_held)).to_pylist(), recipe
-    )
+    training = _training_lines(lines, positive, held, usual.filter(pa.array(~usual_held)).to_pylist(), recipe)
     content = _train(training, recipe)
     with tempfile.TemporaryDirectory(prefix="classifier-") as folder:
         path = Path(folder) / "model"
@@ -175,9 +159,7 @@ def train(
             pa.array([usual[i] for i in np.flatnonzero(usual_held)], pa.large_string()),
         )
     metrics = {
-        "held_out": evaluate(
-            scores, positive[held], threshold=recipe.threshold, seed=recipe.seed
-        ),
+        "held_out": evaluate(scores, positive[held], threshold=recipe.threshold, seed=recipe.seed),
         "training": {
             "examples": int((~held).sum()),
             "positives": int((positive & ~held).sum()),
@@ -186,12 +168,7 @@ def train(
         },
         "background": {
             "sentences": len(usual_scores),
-            "flagged": {
-                f"{t:g}": float((usual_scores >= t).mean())
-                if len(usual_scores)
-                else None
-                for t in THRESHOLDS
-            },
+            "flagged": {f"{t:g}": float((usual_scores >= t).mean()) if len(usual_scores) else None for t in THRESHOLDS},
         },
     }
     return TrainedClassifier(
@@ -203,9 +180,7 @@ def train(
 
 
 def _held_out(lines: Sequence[str], recipe: ClassifierRecipe) -> npt.NDArray[np.bool_]:
-    return (
-        fractions(stable_hashes(recipe.seed, "held-out", "", lines)) < recipe.held_out
-    )
+    return fractions(stable_hashes(recipe.seed, "held-out", "", lines)) < recipe.held_out
 
 
 def _check_both_labels(
@@ -233,13 +208,9 @@ def _background(
         return pa.array([], pa.large_string()), np.zeros(0, bool)
     found = split_sentences(texts)
     spans = zip(found.starts, found.ends, strict=True)
-    sentences = pa.array(
-        [found.text[a:b].tobytes() for a, b in spans], pa.large_binary()
-    ).cast(pa.large_string())
+    sentences = pa.array([found.text[a:b].tobytes() for a, b in spans], pa.large_binary()).cast(pa.large_string())
     lines = sorted({line for line in prepared(sentences, recipe.reads) if line})
-    order = np.argsort(
-        stable_hashes(recipe.seed, "background", "", lines), kind="stable"
-    )
+    order = np.argsort(stable_hashes(recipe.seed, "background", "", lines), kind="stable")
     chosen = [lines[i] for i in order[: recipe.background_sentences]]
     return pa.array(chosen, pa.large_string()), _held_out(chosen, recipe)
 
@@ -253,15 +224,11 @@ def _training_lines(
 ) -> list[str]:
     """The training file's lines in an order that depends on nothing but the lines and the seed."""
     counts = [int((~held & ~positive).sum()), int((~held & positive).sum())]
-    copies = [
-        max(1, round(max(counts) / count)) if recipe.balance else 1 for count in counts
-    ]
+    copies = [max(1, round(max(counts) / count)) if recipe.balance else 1 for count in counts]
     names = [PREFIX + negative_label(recipe.label, recipe.reads), PREFIX + recipe.label]
     out = [f"{names[0]} {line}" for line in background]
     numbers = [0] * len(out)
-    for line, truth, out_of_sight in zip(
-        lines, positive.tolist(), held.tolist(), strict=True
-    ):
+    for line, truth, out_of_sight in zip(lines, positive.tolist(), held.tolist(), strict=True):
         if line and not out_of_sight:
             out += [f"{names[truth]} {line}"] * copies[truth]
             numbers += range(copies[truth])
@@ -273,9 +240,7 @@ def _train(lines: Sequence[str], recipe: ClassifierRecipe) -> bytes:
     """The model file that the library makes of the lines, in a process of its own (see the top of this module)."""
     with tempfile.TemporaryDirectory(prefix="classifier-") as folder:
         data, model = Path(folder) / "lines.txt", Path(folder) / "model"
-        data.write_text(
-            "".join(line + "\n" for line in lines), encoding="utf-8", newline="\n"
-        )
+        data.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
         order = {
             "lines": str(data),
             "model": str(model),
@@ -308,8 +273,6 @@ def _train(lines: Sequence[str], recipe: ClassifierRecipe) -> bytes:
         return model.read_bytes()
 
 
-def _scores(
-    model: FastTextModel, label: str, texts: pa.LargeStringArray
-) -> npt.NDArray[np.float32]:
+def _scores(model: FastTextModel, label: str, texts: pa.LargeStringArray) -> npt.NDArray[np.float32]:
     text, offsets = text_buffers(texts)
     return span_scores(model, label, text, offsets[:-1], offsets[1:])

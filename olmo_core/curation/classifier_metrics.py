@@ -32,18 +32,12 @@ def f1(found: int, wrong: int, missed: int) -> float:
     return 2 * found / (2 * found + wrong + missed) if found + wrong + missed else 0.0
 
 
-def f1_interval(
-    found: int, wrong: int, missed: int, rest: int, seed: int
-) -> tuple[float, float]:
+def f1_interval(found: int, wrong: int, missed: int, rest: int, seed: int) -> tuple[float, float]:
     """95% percentile bootstrap interval of F1: examples drawn again with replacement, which is a multinomial draw."""
     counts = np.array([found, wrong, missed, rest])
-    draws = np.random.default_rng(seed).multinomial(
-        counts.sum(), counts / counts.sum(), RESAMPLES
-    )
+    draws = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), RESAMPLES)
     scores = np.sort([f1(*draw[:3]) for draw in draws.tolist()])
-    return float(scores[int(0.025 * RESAMPLES)]), float(
-        scores[int(0.975 * RESAMPLES) - 1]
-    )
+    return float(scores[int(0.025 * RESAMPLES)]), float(scores[int(0.975 * RESAMPLES) - 1])
 
 
 def _rate(successes: int, trials: int) -> dict[str, float]:
@@ -51,15 +45,11 @@ def _rate(successes: int, trials: int) -> dict[str, float]:
     return {"value": successes / trials if trials else 0.0, "low": low, "high": high}
 
 
-def average_precision(
-    scores: npt.NDArray[np.float32], positive: npt.NDArray[np.bool_]
-) -> float:
+def average_precision(scores: npt.NDArray[np.float32], positive: npt.NDArray[np.bool_]) -> float:
     """Area under the precision-recall curve, as the mean precision at each positive; equal scores count as one step."""
     order = np.argsort(-scores, kind="stable")
     found = np.cumsum(positive[order])
-    last = np.append(
-        np.diff(scores[order]) != 0, True
-    )  # the end of each run of equal scores
+    last = np.append(np.diff(scores[order]) != 0, True)  # the end of each run of equal scores
     steps = np.diff(np.concatenate(([0], found[last])))
     precision = found[last] / (np.flatnonzero(last) + 1)
     return float((steps * precision).sum() / max(1, positive.sum()))
@@ -78,9 +68,7 @@ def evaluate(
     everything positive would have. Intervals are 95%: Wilson's for rates, bootstrapped for F1.
     """
     if len(scores) != len(positive) or len(scores) == 0:
-        raise ValueError(
-            f"{len(scores)} scores for {len(positive)} examples; need as many, and at least one"
-        )
+        raise ValueError(f"{len(scores)} scores for {len(positive)} examples; need as many, and at least one")
     table = []
     for limit in sorted({*THRESHOLDS, threshold}):
         flagged = scores >= limit

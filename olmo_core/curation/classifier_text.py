@@ -41,18 +41,12 @@ def negative_label(label: str, reads: Reads) -> str:
 
 def reads_of(model: FastTextModel) -> Reads:
     """How a model wants its text. InputError when its labels ask for a preparation this version does not know."""
-    named = {
-        label.rpartition("@")[2]
-        for label in model.labels
-        if label.startswith(f"{PREFIX}not-") and "@" in label
-    }
+    named = {label.rpartition("@")[2] for label in model.labels if label.startswith(f"{PREFIX}not-") and "@" in label}
     if not named:
         return "line"
     if named in ({"line"}, {"words"}):
         return "line" if named == {"line"} else "words"
-    raise InputError(
-        f"the fastText model reads its text as {', '.join(sorted(named))}, which this version cannot"
-    )
+    raise InputError(f"the fastText model reads its text as {', '.join(sorted(named))}, which this version cannot")
 
 
 def prepared(texts: pa.LargeStringArray, reads: Reads) -> list[str]:
@@ -65,9 +59,7 @@ def prepared(texts: pa.LargeStringArray, reads: Reads) -> list[str]:
         words, starts = words_of(text, offsets[:-1], offsets[1:], PADDING)
         data = words[: starts[-1]].tobytes()
         return [data[a:b].decode() for a, b in pairwise(starts)]
-    return [
-        _LABEL.sub("", text.replace("\n", " ")).strip() for text in texts.to_pylist()
-    ]
+    return [_LABEL.sub("", text.replace("\n", " ")).strip() for text in texts.to_pylist()]
 
 
 def span_scores(
@@ -85,7 +77,5 @@ def span_scores(
     if reads_of(model) == "words":
         text, offsets = words_of(text, starts, ends, PADDING)
         starts, ends = offsets[:-1], offsets[1:]
-    scores = predict_spans(
-        model, text, starts, ends, target=PREFIX + label
-    ).target_scores
+    scores = predict_spans(model, text, starts, ends, target=PREFIX + label).target_scores
     return np.where((ends > starts) & ~np.isnan(scores), scores, np.float32(0))

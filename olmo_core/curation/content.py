@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -124,15 +125,27 @@ def artifacts_of(recipe: ContentRecipe) -> dict[str, str]:
     return {one.name: one.model for one in recipe.classifiers if one.where == "artifact"}
 
 
+def method(recipe: ContentRecipe) -> str:
+    """One line for reports: how toxic text was found."""
+    if recipe.kind == "lexicon":
+        return f"word list {recipe.lexicon}, whole words and phrases; no classifier was used"
+    return "; ".join(f"fastText classifier {c.model}, label {c.label}, over sentences" for c in recipe.classifiers)
+
+
 def load(recipe: ContentRecipe, files: Mapping[str, Path] | None = None) -> Loaded:
-    """Read what a recipe uses; models are read once per process. `files`: model files of artifacts, by classifier name.
+    """What a recipe uses, read once per process. `files`: model files of artifacts, by classifier name.
 
     Raises RecipeError for a model without the label, IntegrityError for a file that is not the one the recipe states,
     AssetError when an asset cannot be had.
     """
+    return _load(recipe, tuple(sorted((files or {}).items())))
+
+
+@lru_cache(maxsize=8)  # verifying a model of 800 MB for every shard would cost a second each time
+def _load(recipe: ContentRecipe, files: tuple[tuple[str, Path], ...]) -> Loaded:
     if recipe.kind == "lexicon":
         return lexicon.read_lexicon(assets.fetch(recipe.lexicon), recipe.exclude)
-    return {one.name: _model(one, (files or {}).get(one.name)) for one in recipe.classifiers}
+    return {one.name: _model(one, dict(files).get(one.name)) for one in recipe.classifiers}
 
 
 def _model(one: Classifier, file: Path | None) -> FastTextModel:

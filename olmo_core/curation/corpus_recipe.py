@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.artifacts.ref import check_name
+from olmo_core.curation.columns import check_columns
 from olmo_core.curation.content import ContentRecipe
 from olmo_core.curation.language import LanguageRecipe
 from olmo_core.curation.near_duplicates import NearDuplicateRecipe
@@ -123,6 +124,7 @@ class CorpusRecipe:
         if not 0 < self.sample <= 1 or (self.limit is not None and self.limit < 1):
             raise RecipeError(f"recipe sample {self.sample} and limit {self.limit}: give a fraction above 0 to 1, and at least 1 document")
         self._check_shares()
+        check_columns(self)
 
     def _check_shares(self) -> None:
         shares = [s.share for s in self.sources if s.share is not None]
@@ -139,8 +141,12 @@ class CorpusRecipe:
 
         A language rule below the declared floor lowers it, which rebuilds the tags.
         """
-        limits = [r.value for r in source.rules if r.column == LANGUAGE_COLUMN and r.drop_if in ("<", "<=")]
+        limits = [r.value for r in source.rules if _is_language_rule(r)]
         return min(self.floor, *limits) if limits else None
+
+
+def _is_language_rule(rule: Rule) -> bool:
+    return rule.column == LANGUAGE_COLUMN and rule.drop_if in ("<", "<=")
 
 
 RECIPES = Path(__file__).resolve().parents[2] / "deployments" / "recipes"
@@ -193,10 +199,7 @@ def apply_overrides(recipe: CorpusRecipe, overrides: Overrides) -> CorpusRecipe:
         changes["name"] = f"{recipe.name}-trial"
     sources = recipe.sources
     if overrides.language_threshold is not None:
-        value = overrides.language_threshold
-        sources = tuple(
-            replace(s, rules=tuple(replace(r, value=value) if r.column == LANGUAGE_COLUMN else r for r in s.rules)) for s in sources
-        )
+        sources = _with_threshold(sources, overrides.language_threshold)
     if overrides.max_bytes is not None:
         sources = _capped(sources, overrides.max_bytes)
     if overrides.near_duplicate_jaccard is not None:
@@ -204,6 +207,14 @@ def apply_overrides(recipe: CorpusRecipe, overrides: Overrides) -> CorpusRecipe:
     return replace(recipe, sources=sources, **changes)
 
 
+
+def _with_threshold(sources: tuple[SourceRecipe, ...], value: float) -> tuple[SourceRecipe, ...]:
+    """Return the sources with another threshold in their language rules."""
+    if not 0 <= value <= 1:
+        raise RecipeError(f"language_threshold {value}: give a score between 0 and 1")
+    if not any(_is_language_rule(rule) for source in sources for rule in source.rules):
+        raise RecipeError(f"language_threshold: no source of the recipe drops documents by {LANGUAGE_COLUMN}; add such a rule")
+    return tuple(replace(s, rules=tuple(replace(r, value=value) if _is_language_rule(r) else r for r in s.rules)) for s in sources)
 
 
 def _capped(sources: tuple[SourceRecipe, ...], most: int) -> tuple[SourceRecipe, ...]:

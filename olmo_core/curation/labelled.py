@@ -37,18 +37,10 @@ class LabelRecipe:
     def __post_init__(self) -> None:
         """Raise RecipeError unless there are classes on both sides, each named once."""
         if not self.positive or not self.negative:
-            raise RecipeError(
-                "labels: name at least one class as positive and one as negative"
-            )
-        twice = [
-            c
-            for c, n in Counter(self.positive + self.negative + self.ignored).items()
-            if n > 1
-        ]
+            raise RecipeError("labels: name at least one class as positive and one as negative")
+        twice = [c for c, n in Counter(self.positive + self.negative + self.ignored).items() if n > 1]
         if twice:
-            raise RecipeError(
-                f"labels: class {twice[0]!r} is named twice among positive, negative and ignored"
-            )
+            raise RecipeError(f"labels: class {twice[0]!r} is named twice among positive, negative and ignored")
 
 
 class Labelled(NamedTuple):
@@ -71,9 +63,7 @@ def read_labelled(url: str, recipe: LabelRecipe) -> Labelled:
     path = PurePosixPath(url)
     kind = path.with_suffix("").suffix if compression(url) else path.suffix
     if kind not in (".csv", ".jsonl"):
-        raise RecipeError(
-            f"{url}: labelled data must be .csv or .jsonl, compressed or not, not {kind or path.name!r}"
-        )
+        raise RecipeError(f"{url}: labelled data must be .csv or .jsonl, compressed or not, not {kind or path.name!r}")
     with HashedFile(url) as file:
         raw = b"".join(decompressed(file, url))
         _, sha256 = file.finish()
@@ -84,20 +74,14 @@ def read_labelled(url: str, recipe: LabelRecipe) -> Labelled:
         raise InputError(
             f"{url}: line {line} is not UTF-8 ({error.reason} at byte {error.start}); convert it"
         ) from error
-    rows = (
-        _csv_rows(url, content, recipe) if kind == ".csv" else _json_rows(url, content)
-    )
-    meaning = dict.fromkeys(recipe.positive, True) | dict.fromkeys(
-        recipe.negative, False
-    )
+    rows = _csv_rows(url, content, recipe) if kind == ".csv" else _json_rows(url, content)
+    meaning = dict.fromkeys(recipe.positive, True) | dict.fromkeys(recipe.negative, False)
     texts: list[str] = []
     positive: list[bool] = []
     for line, row in rows:
         text, found = row.get(recipe.text), row.get(recipe.label)
         if not isinstance(text, str):
-            raise InputError(
-                f"{url}: line {line}: {recipe.text!r} is {_shown(row, recipe.text)}, not a text"
-            )
+            raise InputError(f"{url}: line {line}: {recipe.text!r} is {_shown(row, recipe.text)}, not a text")
         name = found if isinstance(found, str) else json.dumps(found)
         if name in meaning:
             texts.append(text)
@@ -108,21 +92,15 @@ def read_labelled(url: str, recipe: LabelRecipe) -> Labelled:
                 f" it names {', '.join([*meaning, *recipe.ignored])} (positive, negative or ignored)"
             )
     if not texts:
-        raise InputError(
-            f"{url}: no labelled text in it; expected rows with {recipe.text!r} and {recipe.label!r}"
-        )
-    return Labelled(
-        pa.array(texts, pa.large_string()), np.array(positive, bool), sha256
-    )
+        raise InputError(f"{url}: no labelled text in it; expected rows with {recipe.text!r} and {recipe.label!r}")
+    return Labelled(pa.array(texts, pa.large_string()), np.array(positive, bool), sha256)
 
 
 def _shown(row: Mapping[str, Any], key: str) -> str:
     return repr(row[key])[:60] if key in row else "missing"
 
 
-def _csv_rows(
-    url: str, content: str, recipe: LabelRecipe
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv_rows(url: str, content: str, recipe: LabelRecipe) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Each row by column with the line it ends in. Fields may hold line ends when they are quoted."""
     reader = csv.reader(_lines(content), strict=True)
     header = next(reader, None)
@@ -130,21 +108,15 @@ def _csv_rows(
         return
     for wanted in (recipe.text, recipe.label):
         if wanted not in header:
-            raise InputError(
-                f"{url}: there is no column {wanted!r}; the columns are {', '.join(map(repr, header))}"
-            )
+            raise InputError(f"{url}: there is no column {wanted!r}; the columns are {', '.join(map(repr, header))}")
     try:
         for row in reader:
             if row and len(row) != len(header):
-                raise InputError(
-                    f"{url}: line {reader.line_num}: {len(row)} fields, but the header has {len(header)}"
-                )
+                raise InputError(f"{url}: line {reader.line_num}: {len(row)} fields, but the header has {len(header)}")
             if row:
                 yield reader.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise InputError(
-            f"{url}: line {reader.line_num} is not CSV: {error}"
-        ) from error
+        raise InputError(f"{url}: line {reader.line_num} is not CSV: {error}") from error
 
 
 def _json_rows(url: str, content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -156,9 +128,7 @@ def _json_rows(url: str, content: str) -> Iterator[tuple[int, Mapping[str, Any]]
         except ValueError as error:
             raise InputError(f"{url}: line {line} is not JSON: {error}") from error
         if not isinstance(row, dict):
-            raise InputError(
-                f"{url}: line {line} is a JSON {type(row).__name__}, not an object"
-            )
+            raise InputError(f"{url}: line {line} is a JSON {type(row).__name__}, not an object")
         yield line, row
 
 

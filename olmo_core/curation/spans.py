@@ -49,18 +49,20 @@ def merge(*edits: Edit) -> pa.ListArray:
     row_count = len(edits[0].spans)
     found = [_positions(edit.spans, row_count, f"edit {number}") for number, edit in enumerate(edits)]
     rows, starts, ends = (np.concatenate([columns[i] for columns in found]) for i in range(3))
-    edit_numbers = np.repeat(np.arange(len(found)), [len(columns[0]) for columns in found])
-    texts = pa.concat_arrays([_replacement(edits[i], columns[3], f"edit {i}") for i, columns in enumerate(found)])
-    order = np.lexsort((edit_numbers, -ends, starts, rows))
-    order = order[ends[order] > starts[order]]
-    rows, starts, ends, texts = rows[order], starts[order], ends[order], texts.take(pa.array(order))
+    texts = [""]
+    masks = np.concatenate([_replacements(edits[i], columns[3], texts, f"edit {i}") for i, columns in enumerate(found)])
+    order = _order(rows, starts, ends)
+    rows, starts, ends, masks = rows[order], starts[order], ends[order], masks[order]
     if len(order) == 0:
         return pa.array([[]] * row_count, REPLACEMENTS)
     firsts = _first_of_overlapping(rows, starts, ends)
-    removed = np.logical_or.reduceat(pc.equal(texts, "").to_numpy(zero_copy_only=False), firsts)
-    replacement = pc.if_else(pa.array(removed), "", texts.take(pa.array(firsts)))
+    masks = np.where(np.minimum.reduceat(masks, firsts) == 0, 0, masks[firsts])
     union = pa.StructArray.from_arrays(
-        [pa.array(starts[firsts]), pa.array(np.maximum.reduceat(ends, firsts)), replacement],
+        [
+            pa.array(starts[firsts]),
+            pa.array(np.maximum.reduceat(ends, firsts)),
+            pa.array(texts, pa.string()).take(pa.array(masks)),
+        ],
         fields=list(REPLACEMENTS.value_type),
     )
     bounds = np.searchsorted(rows[firsts], np.arange(row_count + 1))
@@ -92,8 +94,22 @@ def rewrite(texts: pa.LargeStringArray, replacements: pa.ListArray) -> pa.LargeS
     new_lengths = lengths + np.bincount(rows, weights=growth, minlength=len(texts)).astype(np.int64)
     new_offsets = np.concatenate(([0], np.cumsum(new_lengths)))
     out = np.empty(int(new_offsets[-1]), np.uint8)
-    splice(text, firsts, lasts, patches, patch_offsets[:-1], patch_offsets[1:], out)
+    splice(text, firsts, lasts, patches, patch_offsets, out)
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(new_offsets), pa.py_buffer(out))
+
+
+def _order(rows: Integers, starts: Integers, ends: Integers) -> Integers:
+    """Return the indices of the spans that are not empty by row, start, longest first, then as they are.
+
+    One 64-bit key where it fits: each column comes in order, which a stable sort of the key makes use of (1.1 million
+    spans: 0.05 s, with `lexsort` 0.3).
+    """
+    reach = int(ends.max(initial=0)) + 1
+    if (int(rows.max(initial=0)) + 1) * reach * reach < 2**63:
+        order = np.argsort((rows * reach + starts) * reach + (reach - 1 - (ends - starts)), kind="stable")
+    else:
+        order = np.lexsort((starts - ends, starts, rows))
+    return order[ends[order] > starts[order]]
 
 
 def _first_of_overlapping(rows: Integers, starts: Integers, ends: Integers) -> Integers:
@@ -121,18 +137,20 @@ def _positions(spans: pa.ListArray, row_count: int, name: str) -> tuple[Integers
     return rows, starts, ends, flat
 
 
-def _replacement(edit: Edit, flat: pa.StructArray, name: str) -> pa.StringArray:
-    """Return the replacement of every span of an edit."""
+def _replacements(edit: Edit, flat: pa.StructArray, texts: list[str], name: str) -> Integers:
+    """Return the position in `texts` of the replacement of every span of an edit; new ones are appended."""
+    by_kind = {"": edit.replacement} if isinstance(edit.replacement, str) else edit.replacement
+    texts.extend(text for text in dict.fromkeys(by_kind.values()) if text not in texts)
+    positions = np.array([texts.index(text) for text in by_kind.values()], np.int64)
     if isinstance(edit.replacement, str):
-        return pa.array([edit.replacement], pa.string()).take(pa.array(np.zeros(len(flat), np.int64)))
+        return np.full(len(flat), positions[0])
     kinds = flat.field("kind").cast(pa.string())
-    numbers = pc.index_in(kinds, pa.array(list(edit.replacement), pa.string()))
+    numbers = pc.index_in(kinds, pa.array(list(by_kind), pa.string()))
     if numbers.null_count:
         unknown = pc.unique(kinds.filter(pc.is_null(numbers))).to_pylist()
-        raise IntegrityError(
-            f"{name} has spans of kinds {unknown}, but replacements only for {sorted(edit.replacement)}"
-        )
-    return pa.array(list(edit.replacement.values()), pa.string()).take(numbers)
+        raise IntegrityError(f"{name} has spans of kinds {unknown}, but replacements only for {sorted(by_kind)}")
+    of_span: Integers = positions[numbers.to_numpy(zero_copy_only=False)]
+    return of_span
 
 
 def _refuse(wrong: npt.NDArray[np.bool_], rows: Integers, starts: Integers, ends: Integers, what: str) -> None:

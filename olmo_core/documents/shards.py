@@ -42,14 +42,12 @@ def text_sizes(table: pa.Table) -> npt.NDArray[np.int64]:
 def cut(tables: Iterable[pa.Table], target_bytes: int) -> Iterator[pa.Table]:
     """Yield the same rows as tables of at most `target_bytes` of text, or of one longer document.
 
-    Where the cuts fall depends on the rows only, not on how they came in. Yields one empty table when there are no rows.
+    Where the cuts fall depends on the rows only, not on how they came in. Yields one empty table when there are tables but no rows.
     """
     pending: list[pa.Table] = []
     held = 0
-    schema: pa.Schema | None = None
     empty = True
     for table in tables:
-        schema = table.schema
         start = 0
         sizes = text_sizes(table)
         for row, size in enumerate(sizes.tolist()):
@@ -62,5 +60,3 @@ def cut(tables: Iterable[pa.Table], target_bytes: int) -> Iterator[pa.Table]:
     rest = pa.concat_tables(pending).combine_chunks() if pending else None
     if rest is not None and (rest.num_rows or empty):
         yield rest
-    elif empty and schema is None:
-        yield from ()

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from numba import njit
 
+compiled = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]  # an option without a stub
 
-@njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]  # an option without a stub
-def splice(text, starts, ends, patches, patch_starts, patch_ends, out):
-    """Write `text` to `out` with bytes `starts[k]` to `ends[k]` replaced by `patches[patch_starts[k]:patch_ends[k]]`.
+
+@compiled
+def copy(target, source):
+    """Copy `source` to the beginning of `target` (slices, so that indices are known not to be negative: 5 times faster)."""
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
+@compiled
+def splice(text, starts, ends, patches, patch_offsets, out):
+    """Write `text` to `out` with bytes `starts[k]` to `ends[k]` replaced by `patches[patch_offsets[k]:patch_offsets[k + 1]]`.
 
     Stretches are in order and do not overlap (int64 each). `out` is uint8 of exactly the length that comes out; what
     is left of `text` behind the last stretch fills it up.
@@ -15,14 +24,9 @@ def splice(text, starts, ends, patches, patch_starts, patch_ends, out):
     position = 0
     written = 0
     for k in range(len(starts)):
-        kept = starts[k] - position
-        for j in range(kept):
-            out[written + j] = text[position + j]
-        written += kept
+        copy(out[written:], text[position : starts[k]])
+        written += starts[k] - position
         position = ends[k]
-        patched = patch_ends[k] - patch_starts[k]
-        for j in range(patched):
-            out[written + j] = patches[patch_starts[k] + j]
-        written += patched
-    for j in range(len(out) - written):
-        out[written + j] = text[position + j]
+        copy(out[written:], patches[patch_offsets[k] : patch_offsets[k + 1]])
+        written += patch_offsets[k + 1] - patch_offsets[k]
+    copy(out[written:], text[position : position + len(out) - written])

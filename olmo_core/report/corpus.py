@@ -1,10 +1,11 @@
-"""The page about a corpus: what came in, what each stage took away and why, examples, mixture and costs."""
+"""The page about a corpus: what came in, what each stage took away and why, examples and mixture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from olmo_core.artifacts.manifest import Manifest
 from olmo_core.report import markdown
 from olmo_core.report.examples import Example
 from olmo_core.report.waterfall import Step
@@ -68,8 +69,13 @@ def _mixture(report: Mapping[str, Any]) -> str:
 
 
 def _stages(report: Mapping[str, Any]) -> str:
+    rows = [(label, f"`{s['artifact']}`", s["shards"]) for label, s in report["stages"].items()]
+    return markdown.table(("stage", "artifact", "shards"), rows, left=2)
+
+
+def costs(manifests: Mapping[str, Manifest]) -> str:
+    """Return what each stage's artifact took to make, as a table; not on the page, which is the same for every run."""
     rows = [
-        (label, f"`{s['artifact']}`", s["shards"], f"{s['cpu_seconds']:.1f}", markdown.size(s["peak_memory_bytes"]))
-        for label, s in report["stages"].items()
+        (label, len(m.shards), f"{m.cpu_seconds:.1f}", markdown.size(m.peak_memory_bytes)) for label, m in manifests.items()
     ]
-    return markdown.table(("stage", "artifact", "shards", "CPU seconds", "peak memory"), rows, left=2)
+    return markdown.table(("stage", "shards", "CPU seconds", "peak memory"), rows)

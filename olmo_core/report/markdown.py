@@ -8,12 +8,12 @@ from typing import Any
 
 from olmo_core.report.waterfall import Step
 
-_BAR = 24
+_BAR = 10
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
-    """Return a Markdown table; the first `left` columns are aligned left, the others right."""
-    marks = [":--" if i < left else "--:" for i in range(len(header))]
+    """Return a Markdown table; the first `left` columns and those without a title are aligned left, the others right."""
+    marks = [":--" if i < left or not title else "--:" for i, title in enumerate(header)]
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(marks) + " |"]
     lines += ["| " + " | ".join(_cell(v) for v in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
@@ -33,7 +33,7 @@ def size(count: float) -> str:
     """Return a number of bytes as people read it: 12.3 MB (decimal units)."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+            return f"{count:.0f}\u00a0{unit}" if unit == "B" else f"{count:.1f}\u00a0{unit}"
         count /= 1000
     return ""
 
@@ -42,7 +42,7 @@ def count(number: float) -> str:
     """Return a number of documents or tokens as people read it: 9,876 or 12.3 M."""
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if abs(number) >= limit:
-            return f"{number / limit:.2f} {unit}"
+            return f"{number / limit:.2f}\u00a0{unit}"
     return f"{number:,.0f}"
 
 
@@ -55,10 +55,10 @@ def waterfall_table(lines: Sequence[Step]) -> str:
         whole = came.get((line.stage, line.source), 0)
         share = line.documents / whole if whole else 0.0
         bar = "█" * round(share * _BAR) if line.what != "in" else ""
-        name = f"**{line.stage}/{line.source}**" if line.what == "in" else ""
+        name = f"**{line.stage}/{line.source}**" if line.what == "in" or not whole else ""
         what = f"**{line.what}**" if line.what in ("in", "kept") else line.what
         rows.append(
-            (name, what, f"{sign}{count(line.documents)}", f"{sign}{size(line.bytes)}", f"{sign}{count(line.tokens)}", f"{share:.1%}" if line.what != "in" else "", bar)
+            (name, what, f"{sign}{count(line.documents)}", f"{sign}{size(line.bytes)}", f"{sign}{count(line.tokens)}", f"{share:.1%}" if line.what != "in" and whole else "", bar)
         )
     return table(("stage", "what", "documents", "text", "tokens", "of in", ""), rows, left=2)
 

@@ -52,6 +52,8 @@ def toolkit_values(golden: dict[str, Any], tagger: str, key: str) -> dict[str, A
 
 def byte_spans(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Turn code points into bytes."""
+    if text.isascii():
+        return spans
     places = list(accumulate((len(character.encode()) for character in text), initial=0))
     return [(places[start], places[end]) for start, end in spans]
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -184,12 +185,12 @@ def matches(recipe: PiiRecipe) -> dict[str, tuple[int, int, int]]:
     return {kind: (right[kind], false[kind], missed[kind]) for kind in KINDS}
 
 
-def test_precision_and_recall_on_labelled_texts(record_property: pytest.RecordProperty) -> None:
+def test_precision_and_recall_on_labelled_texts(record_property: Callable[[str, object], None]) -> None:
     """91 hand-labelled texts; they were chosen to be hard, so the numbers compare definitions, not describe the web."""
     scores = {}
     for recipe in (FIXED, COMPATIBLE):
         counts = matches(recipe)
-        counts["all"] = tuple(sum(column) for column in zip(*counts.values(), strict=True))  # type: ignore[assignment]
+        counts["all"] = tuple(sum(column) for column in zip(*counts.values(), strict=True))
         for kind, (right, false, missed) in counts.items():
             scores[recipe.definition, kind] = right / (right + false), right / (right + missed)
             record_property(f"{recipe.definition} {kind} precision, recall", scores[recipe.definition, kind])

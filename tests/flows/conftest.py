@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from flows.command import processes
 from flows.command.server_api import ServerApi
 
 T = TypeVar("T")
@@ -66,7 +67,9 @@ class Place:
         """Run an `olmo` command."""
         return self._run(sys.executable, "-m", "flows.command.main", *words, timeout=timeout)
 
-    def prefect(self, *words: str, timeout: float = 240, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def prefect(
+        self, *words: str, timeout: float = 240, directory: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a `prefect` command by its script: `python -m prefect` does not understand --profile in all places."""
         script = str(Path(sys.executable).with_name("prefect"))
         return self._run(script, *words, timeout=timeout, directory=directory)
@@ -114,9 +117,11 @@ def done(process: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """A state folder in which nothing has been started."""
-    return Place(home=tmp_path / "olmo", profiles=tmp_path / "profiles.toml")
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A state folder in which nothing has been started; what a failing test starts there is ended."""
+    place = Place(home=tmp_path / "olmo", profiles=tmp_path / "profiles.toml")
+    yield place
+    processes.end(processes.carrying(**{processes.MARK: str(place.home)}), grace=2)
 
 
 @pytest.fixture(scope="session")

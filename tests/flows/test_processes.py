@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,18 @@ def test_processes_are_found_by_their_environment() -> None:
     finally:
         processes.end(processes.carrying(OLMO_TEST_MARK="one"), grace=1)
         process.wait()
+
+
+def test_detached_process_listens_to_interrupts(tmp_path: Path) -> None:
+    """Also when `olmo up` runs in the background of a script, where the shell has it ignore SIGINT."""
+    log = tmp_path / "new" / "log"
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pid = processes.start_detached(
+            [sys.executable, "-c", code], log=log, directory=tmp_path, environment=os.environ
+        )
+        os.waitpid(pid, 0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert log.read_text(encoding="ascii") == "True\n"

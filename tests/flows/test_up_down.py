@@ -78,15 +78,38 @@ def test_services_leave_the_users_prefect_alone(running_services: Services) -> N
     assert environment["DO_NOT_TRACK"] == "1"
 
 
-def test_killed_worker_is_noticed_and_replaced(running_services: Services) -> None:
-    """Status stops saying healthy at once, although the server would believe in the worker for 90 s more."""
+def start_nap(running_services: Services) -> str:
+    """Start a run that takes for ever and wait until its worker processes are busy; returns its id."""
+    naps = [running_services.home / f"nap-{index}" for index in range(2)]
+    for nap in naps:
+        nap.unlink(missing_ok=True)
+    shown = done(running_services.prefect("deployment", "run", "nap/nap"))
+    wait_until(lambda: all(nap.exists() for nap in naps), seconds=120, what="the run's worker processes")
+    return shown.split("UUID: ")[1].split()[0]
+
+
+def test_killed_worker_is_replaced_and_its_run_crashed(running_services: Services) -> None:
+    """Worker and run killed together, as by a power cut: status says so although the server believes in both.
+
+    Without help the run would stay Running for ever and every later one would wait for its concurrency slot.
+    """
+    run_id = start_nap(running_services)
     old = recorded(running_services).workers["cpu"]
-    os.kill(old.pid, signal.SIGKILL)
-    assert not processes.wait([old], 5)
+    killed = [*processes.carrying(PREFECT__FLOW_RUN_ID=run_id), old]
+    assert len(killed) > 3
+    for process in killed:
+        os.kill(process.pid, signal.SIGKILL)
+    assert not processes.wait(killed, 10)
     code, found = status(running_services)
     assert code == 1
     assert found["workers"][0]["state"] == "not running"
-    done(running_services.olmo("up"))
+    assert running_services.run(run_id)["state_type"] == "RUNNING"
+
+    shown = done(running_services.olmo("up"))
+
+    assert "now Crashed" in shown
+    assert running_services.run(run_id)["state_type"] == "CRASHED"
+    assert running_services.api.deployments()["nap/nap"]["global_concurrency_limit"]["active_slots"] == 0
     assert recorded(running_services).workers["cpu"].pid != old.pid
     assert status(running_services)[0] == 0
 
@@ -102,11 +125,8 @@ def test_up_elsewhere_while_running_is_refused(running_services: Services) -> No
 
 def test_down_ends_all_and_only_ours(running_services: Services, strangers: dict[str, subprocess.Popen[bytes]]) -> None:
     """In the middle of a run with worker processes: all gone, strangers alive, the run Crashed, and a new up works."""
-    shown = done(running_services.prefect("deployment", "run", "nap/nap"))
-    run_id = shown.split("UUID: ")[1].split()[0]
-    naps = [running_services.home / f"nap-{index}" for index in range(2)]
-    wait_until(lambda: all(nap.exists() for nap in naps), seconds=120, what="the run's worker processes")
-    workers = [int(nap.read_text(encoding="ascii")) for nap in naps]
+    run_id = start_nap(running_services)
+    workers = [int((running_services.home / f"nap-{index}").read_text(encoding="ascii")) for index in range(2)]
     before = recorded(running_services)
     assert before.server is not None
     ours = [before.server.pid, before.workers["cpu"].pid, *workers]
@@ -123,26 +143,6 @@ def test_down_ends_all_and_only_ours(running_services: Services, strangers: dict
 
     done(running_services.olmo("up"))
     assert recorded(running_services).port == running_services.port, "the port is remembered"
-    assert running_services.run(run_id)["state_type"] == "CRASHED"
-    assert running_services.api.deployments()["nap/nap"]["global_concurrency_limit"]["active_slots"] == 0
-
-
-def test_run_without_its_processes_is_crashed_by_up(running_services: Services) -> None:
-    """Worker and run killed together (power cut, out of memory): else it would stay Running and block the next one."""
-    for nap in running_services.home.glob("nap-*"):
-        nap.unlink()
-    shown = done(running_services.prefect("deployment", "run", "nap/nap"))
-    run_id = shown.split("UUID: ")[1].split()[0]
-    wait_until(lambda: (running_services.home / "nap-0").exists(), seconds=120, what="the run's worker processes")
-    killed = [*processes.carrying(PREFECT__FLOW_RUN_ID=run_id), recorded(running_services).workers["cpu"]]
-    for process in killed:
-        os.kill(process.pid, signal.SIGKILL)
-    assert not processes.wait(killed, 10)
-    assert running_services.run(run_id)["state_type"] == "RUNNING"
-
-    shown = done(running_services.olmo("up"))
-
-    assert "now Crashed" in shown
     assert running_services.run(run_id)["state_type"] == "CRASHED"
 
 

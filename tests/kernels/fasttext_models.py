@@ -1,9 +1,9 @@
 """Small fastText models trained on the text of this Python installation, for tests of the compiled inference.
 
-Run as a program in a process of its own, `python -m tests.kernels.fasttext_models FOLDER`, because the library as it is
-packaged (fasttext-numpy2-wheel 0.9.2) leaves nine tenths of a new input matrix uninitialized when it trains with one
-thread: in a process that has freed memory before, training is not repeatable and may end with "Encountered NaN".
-`MALLOC_MMAP_THRESHOLD_=4096` makes glibc take blocks of that size or more fresh from the system, which are zero.
+Run as a program in a process of its own, `python -m tests.kernels.fasttext_models FOLDER`, with `MALLOC_PERTURB_=255`,
+because the library as it is packaged (fasttext-numpy2-wheel 0.9.2) does not initialize nine tenths of a new input
+matrix when it trains with one thread: training is not repeatable, and in a process that has freed memory before it
+often ends with "Encountered NaN". With that variable glibc hands out all memory filled with zeros.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def trained(folders: pytest.TempPathFactory) -> Path:
             [sys.executable, "-m", "tests.kernels.fasttext_models", str(attempt)],
             check=True,
             cwd=Path(__file__).resolve().parents[2],
-            env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "4096"},
+            env=os.environ | {"MALLOC_PERTURB_": "255"},
             timeout=300,
         )
         attempt.rename(folder)

@@ -136,7 +136,7 @@ def write(values: dict[str, Any], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=Path, help="JSON lines with `text`; default: the environment's documents")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--env", type=Path, default=DEFAULT_ENVIRONMENT, help="folder of the toolkit's environment")

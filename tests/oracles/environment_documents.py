@@ -139,7 +139,7 @@ def environment_documents(count: int = DOCUMENTS, budget: int = BUDGET) -> tuple
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON lines: name, kind, text")
     arguments = parser.parse_args()
     with arguments.out.open("w", encoding="utf-8") as out:

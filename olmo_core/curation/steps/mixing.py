@@ -118,7 +118,7 @@ def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     mixed = table.set_column(1, "text", rewritten).take(pa.array(rows)).add_column(1, "copy", pa.array(copy.astype(np.int32), pa.int32()))
     text_bytes = int(text_sizes(mixed).sum())
     output.table(job.shard.key, mixed, {"text_bytes": text_bytes, "source": inputs["source"]})
-    return ledger, {"text_bytes": {inputs["source"]: text_bytes}, "documents": {inputs["source"]: len(rows)}, "masked": _masked(recipe, tags)}
+    return ledger, {"text_bytes": {inputs["source"]: text_bytes}, "documents": {inputs["source"]: len(rows)}, "masked": _masked(recipe, tags, copies > 0)}
 
 
 def how_often(seed: int, source: str, ids: Sequence[str], rate: float) -> npt.NDArray[np.int64]:
@@ -151,8 +151,9 @@ def at_least(spans: pa.Array, score: float | None) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), flat.filter(keep))
 
 
-def _masked(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> dict[str, int]:
+def _masked(recipe: MixRecipe, tags: Mapping[str, pa.Array], mixed: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """Count the PII spans, by kind, of the documents that went into the corpus, each once however often it did."""
     if not recipe.masks:
         return {}
-    kinds = pc.struct_field(tags["pii_spans"].flatten(), "kind")
+    kinds = pc.struct_field(tags["pii_spans"].filter(pa.array(mixed)).flatten(), "kind")
     return {kind: int(pc.sum(pc.equal(kinds, kind)).as_py() or 0) for kind in KINDS}

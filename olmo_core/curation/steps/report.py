@@ -1,4 +1,7 @@
-"""The report of a corpus: waterfall, examples, recipe and costs, as JSON and Markdown in the store."""
+"""The report of a corpus: waterfall, examples and recipe, as JSON and Markdown in the store.
+
+It holds nothing of how the run went (seconds, memory), so that the same corpus has the same report, byte for byte.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from olmo_core.report import examples
 from olmo_core.report.corpus import page
 from olmo_core.report.waterfall import waterfall
 
-VERSION = 1
+VERSION = 2
 JSON, MARKDOWN, RECIPE = "report.json", "report.md", "recipe.json"
 
 
@@ -67,10 +70,7 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         "waterfall": [line.to_json() for line in lines],
         "rules_without_effect": idle_rules(recipe, manifests),
         "examples": {kind: [e.to_json() for e in some] for kind, some in shown.items()},
-        "stages": {
-            label: {"artifact": str(m.ref), "cpu_seconds": m.cpu_seconds, "peak_memory_bytes": m.peak_memory_bytes, "shards": len(m.shards)}
-            for label, m in manifests.items()
-        },
+        "stages": {label: {"artifact": str(m.ref), "shards": len(m.shards)} for label, m in manifests.items()},
         "mixture": manifests["mixture/all"].counts["sources"],
         "tokens_by_source": manifests["tokenization/all"].counts.get("tokens_by_source", {}),
         "content": canonical(recipe.content),

@@ -133,7 +133,8 @@ def _tag(job: Job, output: Output, tagger: Callable[[pa.LargeStringArray], pa.Re
         scores = column(read_shard(storage, job.shard.inputs["language"], [LANGUAGE_COLUMN]), LANGUAGE_COLUMN)
         if len(scores) != len(texts):
             raise IntegrityError(f"{job.stage}/{job.shard.key}: {len(texts)} documents but {len(scores)} language scores")
-        above = pc.greater_equal(pc.cast(scores, pa.float64()), recipe.floor).to_numpy(zero_copy_only=False)
+        # A row without a score fails no language rule, so it may survive and needs its tags.
+        above = pc.fill_null(pc.greater_equal(pc.cast(scores, pa.float64()), recipe.floor), True).to_numpy(zero_copy_only=False)
     tags = tagger(texts if above is None else texts.filter(pa.array(above)))
     table = _nullable(pa.Table.from_batches([tags]))
     if above is not None and not above.all():
