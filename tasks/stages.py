@@ -34,14 +34,16 @@ def is_storage_fault(task: Task[Any, Any], task_run: TaskRun, state: State[Any])
     return False
 
 
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(backoff_factor=5),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_storage_fault,
-)
+STORAGE_RETRIES: dict[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=5),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_storage_fault,
+}
+"""Task options: try again with growing pauses when the store did not answer, and for no other reason."""
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
 def build_stage(session: Session, stage: str, source: str) -> ArtifactRef | State[ArtifactRef]:
     """Make the artifact of one stage for one source, or find that it is made (then the state is called Reused)."""
     label = f"{stage}/{source}"

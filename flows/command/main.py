@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("flows.command.plan", "what a run would build or reuse, and why"),
     "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),
     "artifacts": ("flows.command.artifacts", "list, show, verify, tag and trace what is in the store"),
+    "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
 }

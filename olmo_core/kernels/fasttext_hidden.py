@@ -195,15 +195,17 @@ def add_ngrams(view, at, hashes, words, width):
     `hashes` points to the hashes of `words` words, int32: fastText sign-extends them.
     """
     total = np.int64(0)
+    count = np.int64(0)
     for i in range(words):
         code = np.uint64(np.int64(hashes[i]))
-        count = np.int64(0)
         for j in range(i + 1, min(i + width, words)):
             code = code * NGRAM_FACTOR + np.uint64(np.int64(hashes[j]))
             count = append_bucket(view, np.int64(code % np.uint64(view.bucket)), count)
-        buckets_to_rows(view, 0, count)
-        add_rows(view, at, view.rows, 0, count)
-        total += count
+        if count >= WINDOW or i == words - 1:  # many rows at once, so that the processor fetches several meanwhile
+            buckets_to_rows(view, 0, count)
+            add_rows(view, at, view.rows, 0, count)
+            total += count
+            count = np.int64(0)
     return total
 
 
