@@ -34,7 +34,9 @@ def run_name() -> str:
 
 
 @flow(name="build-dolma", flow_run_name=run_name, task_runner=TASKS_AT_ONCE, persist_result=False)  # type: ignore[arg-type]
-def build_dolma(recipe: str = "quickstart", overrides: Overrides | None = None, resources: Resources | None = None) -> dict[str, str]:
+def build_dolma(
+    recipe: str = "quickstart", overrides: Overrides | None = None, resources: Resources | None = None
+) -> dict[str, str]:
     """Curate a corpus and turn it into tokens.
 
     Args:

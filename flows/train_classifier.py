@@ -8,6 +8,8 @@ out by hash; the model is published with its metrics and tagged, and a corpus re
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
 from prefect.runtime import flow_run
 
@@ -22,7 +24,9 @@ def run_name() -> str:
 
 
 @flow(name="train-classifier", flow_run_name=run_name, persist_result=False)
-def train_classifier(recipe: str = "toxic-tweets", data: str | None = None, resources: Resources | None = None) -> dict[str, str]:
+def train_classifier(
+    recipe: str = "toxic-tweets", data: str | None = None, resources: Resources | None = None
+) -> dict[str, str]:
     """Train, measure and publish a classifier.
 
     Args:
@@ -30,7 +34,7 @@ def train_classifier(recipe: str = "toxic-tweets", data: str | None = None, reso
         data: File of labelled texts to use instead of the recipe's.
         resources: Where and how the run works; changes nothing about what comes out.
     """
-    model = train(recipe, data, resources or Resources())
+    model: Any = train(recipe, data, resources or Resources())
     return publish_classifier(model, resources or Resources())
 
 

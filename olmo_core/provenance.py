@@ -15,7 +15,17 @@ from typing import Any
 
 from olmo_core.errors import OlmoError
 
-_LIBRARIES = ("numpy", "pyarrow", "numba", "llvmlite", "tokenizers", "fasttext-numpy2-wheel", "zstandard", "torch", "prefect")
+_LIBRARIES = (
+    "numpy",
+    "pyarrow",
+    "numba",
+    "llvmlite",
+    "tokenizers",
+    "fasttext-numpy2-wheel",
+    "zstandard",
+    "torch",
+    "prefect",
+)
 _PACKAGE = Path(__file__).resolve().parent
 
 

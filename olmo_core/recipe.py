@@ -51,7 +51,9 @@ def canonical(value: Any, path: str = "recipe") -> Any:
         return {key: canonical(value[key], f"{path}.{key}") for key in sorted(value)}
     if isinstance(value, list | tuple):
         return [canonical(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    raise RecipeError(f"{path}: a {type(value).__name__} has no canonical form; use numbers, strings, lists or mappings")
+    raise RecipeError(
+        f"{path}: a {type(value).__name__} has no canonical form; use numbers, strings, lists or mappings"
+    )
 
 
 def canonical_json(value: Any) -> str:
@@ -162,7 +164,9 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"no recipe file {path}; give the path of a YAML file or a name from `olmo recipes`") from None
+        raise RecipeError(
+            f"no recipe file {path}; give the path of a YAML file or a name from `olmo recipes`"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read recipe {path}: {error}") from error
     except yaml.YAMLError as error:

@@ -29,8 +29,26 @@ import fsspec
 
 from olmo_core.errors import OlmoError, StorageError, TransientStorageError
 
-_TRANSIENT_CODES = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503", "500", "502", "504", "429"}
-_REFUSED_CODES = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "401", "ExpiredToken", "Forbidden"}
+_TRANSIENT_CODES = {
+    "SlowDown",
+    "InternalError",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "503",
+    "500",
+    "502",
+    "504",
+    "429",
+}
+_REFUSED_CODES = {
+    "AccessDenied",
+    "403",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "401",
+    "ExpiredToken",
+    "Forbidden",
+}
 _TRANSIENT_NAMES = {
     "ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError", "ResponseStreamingError",
     "IncompleteReadError", "ProtocolError", "ServerDisconnectedError", "ClientPayloadError", "FSTimeoutError",
@@ -65,7 +83,9 @@ class Storage:
         """Open the store at `uri`; nothing is created or contacted yet. Raises StorageError for an unknown scheme."""
         protocol, _, rest = uri.partition("://") if "://" in uri else ("file", "", uri)
         if protocol not in ("file", "s3", "memory"):
-            raise StorageError(f"store {uri!r}: scheme {protocol!r} is not known; use a folder, s3://bucket/prefix or memory://name")
+            raise StorageError(
+                f"store {uri!r}: scheme {protocol!r} is not known; use a folder, s3://bucket/prefix or memory://name"
+            )
         if not rest.strip("/"):
             raise StorageError(f"store {uri!r} names no folder or bucket")
         self.protocol = protocol
@@ -100,7 +120,9 @@ class Storage:
     def open(self, path: str) -> IO[bytes]:
         """Return a seekable file object for reading."""
         with self._errors("open", path):
-            handle: IO[bytes] = self._fs.open(self._full(path), "rb", **({"cache_type": "readahead"} if self.protocol == "s3" else {}))
+            handle: IO[bytes] = self._fs.open(
+                self._full(path), "rb", **({"cache_type": "readahead"} if self.protocol == "s3" else {})
+            )
             return handle
 
     def exists(self, path: str) -> bool:
@@ -198,7 +220,12 @@ class Storage:
             try:
                 client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
             except client.exceptions.ClientError as error:
-                if error.response["Error"]["Code"] in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
+                if error.response["Error"]["Code"] in (
+                    "PreconditionFailed",
+                    "412",
+                    "ConditionalRequestConflict",
+                    "409",
+                ):
                     return False
                 raise
             return True
@@ -229,17 +256,25 @@ class Storage:
         number = getattr(error, "errno", None)
         if code in _REFUSED_CODES or name in _REFUSED_NAMES:
             reason = code or name
-            return StorageError(f"{where}: the store refuses the credentials ({reason}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL")
+            return StorageError(
+                f"{where}: the store refuses the credentials ({reason}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+            )
         if code in ("NoSuchBucket",):
             return StorageError(f"{where}: the bucket does not exist; create it or correct the store's address")
         if code in _TRANSIENT_CODES or name in _TRANSIENT_NAMES or isinstance(error, ConnectionError | TimeoutError):
-            return TransientStorageError(f"{where}: {name} {code}: the store did not answer; trying again may help".replace("  ", " "))
+            return TransientStorageError(
+                f"{where}: {name} {code}: the store did not answer; trying again may help".replace("  ", " ")
+            )
         if isinstance(error, FileNotFoundError):
             return StorageError(f"{where}: it is not there; `olmo artifacts verify` tells what is missing")
         if isinstance(error, PermissionError) or number == errno.EROFS:
-            return StorageError(f"{where}: permission denied or read-only; choose a store you may write to (--store or OLMO_STORE)")
+            return StorageError(
+                f"{where}: permission denied or read-only; choose a store you may write to (--store or OLMO_STORE)"
+            )
         if number in (errno.ENOSPC, errno.EDQUOT):
-            return StorageError(f"{where}: no space left; free some room or choose another store, then run again: finished shards are kept")
+            return StorageError(
+                f"{where}: no space left; free some room or choose another store, then run again: finished shards are kept"
+            )
         if isinstance(error, OSError) or code:
             return StorageError(f"{where}: {code or name}: {error}")
         return error

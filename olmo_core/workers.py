@@ -59,7 +59,9 @@ class Workers:
                 self._pool = _process_pool(self.count)
                 return self._pool.submit(function, *args)
 
-    def map(self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str]) -> Iterator[tuple[Any, T]]:
+    def map(
+        self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str]
+    ) -> Iterator[tuple[Any, T]]:
         """Yield `(job, function(job))` as jobs end, in any order; `function` and jobs are picklable.
 
         The first exception of a job stops the rest and is raised. Raises WorkerError naming the job when a worker
@@ -87,7 +89,9 @@ class Workers:
                 future.cancel()
             wait(running)
         if suspects:
-            log.warning("a worker process died; running %d unfinished shards one at a time to find the culprit", len(suspects))
+            log.warning(
+                "a worker process died; running %d unfinished shards one at a time to find the culprit", len(suspects)
+            )
         for job in suspects:
             yield job, self._alone(function, job, name(job))
 

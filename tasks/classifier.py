@@ -27,19 +27,25 @@ from tasks.session import Resources, store_uri
 from tasks.stages import STORAGE_RETRIES
 
 
-def load_classifier_recipe(name_or_path: str, data: str | None = None, folder: Path = RECIPES / "classifiers") -> TrainClassifierRecipe:
+def load_classifier_recipe(
+    name_or_path: str, data: str | None = None, folder: Path = RECIPES / "classifiers"
+) -> TrainClassifierRecipe:
     """Return the recipe of a name or of a YAML file's path, with another file of labelled texts if one is given."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = folder / f"{name_or_path}.yaml"
         if not path.is_file():
             names = sorted(p.stem for p in folder.glob("*.yaml"))
-            raise RecipeError(f"no classifier recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file")
+            raise RecipeError(
+                f"no classifier recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
+            )
     recipe = from_mapping(TrainClassifierRecipe, read_yaml(path), path.name)
     return replace(recipe, data=data) if data else recipe
 
 
-@task(name="training", task_run_name="training/{recipe}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
+@task(
+    name="training", task_run_name="training/{recipe}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES
+)
 def train(recipe: str, data: str | None, resources: Resources) -> ArtifactRef | State[ArtifactRef]:
     """Take the labelled file into an inventory, train on it, and make the model artifact, or find that it is made."""
     loaded = load_classifier_recipe(recipe, data)
@@ -61,7 +67,9 @@ def publish_classifier(model: ArtifactRef, resources: Resources) -> dict[str, st
     store = ArtifactStore(store_uri(resources.store))
     store.tag(model, "latest")
     metrics: dict[str, Any] = json.loads(store.storage.read(store.manifest(model).object(METRICS).path))
-    create_markdown_artifact(page(model.name, metrics), key=key("classifier", model.name), description=f"Held-out figures of {model.name}")
+    create_markdown_artifact(
+        page(model.name, metrics), key=key("classifier", model.name), description=f"Held-out figures of {model.name}"
+    )
     held = metrics["held_out"]
     figures = [held[name]["value"] for name in ("precision", "recall", "f1")]
     get_run_logger().info("%s: held-out precision %.3f, recall %.3f, F1 %.3f", model, *figures)

@@ -68,11 +68,19 @@ def show_report(store: ArtifactStore, built: Built, corpus: str) -> None:
     """Put a corpus's report into the dashboard: the page, and a link to it in the store."""
     text = store.storage.read(built.manifest.object("report.md").path).decode()
     waterfall = text.split("## Waterfall\n", 1)[-1].split("## Mixture", 1)[0]
-    create_markdown_artifact(f"# Waterfall of {corpus}\n\n{waterfall}", key=key("waterfall", corpus), description=f"What each stage kept and dropped of {corpus}")
-    create_markdown_artifact(clipped(text), key=key("report", corpus), description=f"Report of {corpus}: waterfall, mixture, examples, costs")
+    create_markdown_artifact(
+        f"# Waterfall of {corpus}\n\n{waterfall}",
+        key=key("waterfall", corpus),
+        description=f"What each stage kept and dropped of {corpus}",
+    )
+    create_markdown_artifact(
+        clipped(text), key=key("report", corpus), description=f"Report of {corpus}: waterfall, mixture, examples, costs"
+    )
     where = store.storage.url(built.manifest.object("report.md").path)
     if not where.startswith("/"):
-        create_link_artifact(where, key=key("report-file", corpus), link_text="report.md", description="The report in the store")
+        create_link_artifact(
+            where, key=key("report-file", corpus), link_text="report.md", description="The report in the store"
+        )
 
 
 def clipped(text: str) -> str:
@@ -80,4 +88,6 @@ def clipped(text: str) -> str:
     raw = text.encode()
     if len(raw) <= LIMIT:
         return text
-    return raw[:LIMIT].decode("utf-8", "ignore").rsplit("\n", 1)[0] + "\n\n*Cut here; the whole report is in the store.*\n"
+    return (
+        raw[:LIMIT].decode("utf-8", "ignore").rsplit("\n", 1)[0] + "\n\n*Cut here; the whole report is in the store.*\n"
+    )

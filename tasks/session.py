@@ -76,7 +76,9 @@ def open_session(recipe: str, overrides: Overrides | None, resources: Resources 
     stages = {*SOURCE_STAGES, *CORPUS_STAGES}
     for name in resources.rebuild:
         if name.split("/")[0] not in stages:
-            raise RecipeError(f"rebuild: there is no stage {name!r}; the stages are {', '.join((*SOURCE_STAGES, *CORPUS_STAGES))}")
+            raise RecipeError(
+                f"rebuild: there is no stage {name!r}; the stages are {', '.join((*SOURCE_STAGES, *CORPUS_STAGES))}"
+            )
     count = resources.workers if resources.workers is not None else os.cpu_count() or 1
     if count < 1:
         raise RecipeError(f"workers: {count}; at least 1 is needed")

@@ -86,7 +86,9 @@ class Stages:
         self._session = session
         self._started: list[PrefectFuture[ArtifactRef]] = []
 
-    def start(self, stage: str, source: str = "all", after: Sequence[PrefectFuture[ArtifactRef]] = ()) -> PrefectFuture[ArtifactRef]:
+    def start(
+        self, stage: str, source: str = "all", after: Sequence[PrefectFuture[ArtifactRef]] = ()
+    ) -> PrefectFuture[ArtifactRef]:
         """Start one stage of one source once those in `after` are done."""
         task_: Task[Any, Any] = build_stage.with_options(name=f"{stage}/{source}", task_run_name=f"{stage}/{source}")
         future: PrefectFuture[ArtifactRef] = task_.submit(self._session, stage, source, wait_for=list(after))

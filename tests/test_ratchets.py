@@ -61,13 +61,19 @@ def test_nothing_below_the_model_imports_torch() -> None:
 
 def test_files_are_short() -> None:
     """Over 400 lines is a design fault: split by idea."""
-    wrong = {str(p.relative_to(ROOT)): n for p in modules() if (n := len(p.read_text(encoding="utf-8").splitlines())) > MOST_LINES}
+    wrong = {
+        str(p.relative_to(ROOT)): n
+        for p in modules()
+        if (n := len(p.read_text(encoding="utf-8").splitlines())) > MOST_LINES
+    }
     assert not wrong
 
 
 def test_names_say_what_a_module_holds() -> None:
     """No utils, no managers."""
-    wrong = [str(p.relative_to(ROOT)) for p in modules() if p.stem in FORBIDDEN_NAMES or p.parent.name in FORBIDDEN_NAMES]
+    wrong = [
+        str(p.relative_to(ROOT)) for p in modules() if p.stem in FORBIDDEN_NAMES or p.parent.name in FORBIDDEN_NAMES
+    ]
     assert not wrong
 
 

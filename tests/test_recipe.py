@@ -38,7 +38,9 @@ class Home:
 def test_fingerprint_is_pinned() -> None:
     """The digest of a known recipe never changes: artifacts of today must be found tomorrow."""
     home = Home(name="a", pets=(Cat(), Dog(weight=2.5)), sizes={"b": 2, "a": 1})
-    expected = '{"floor":null,"name":"a","pets":[{"kind":"cat","lives":9},{"kind":"dog","weight":2.5}],"sizes":{"a":1,"b":2}}'
+    expected = (
+        '{"floor":null,"name":"a","pets":[{"kind":"cat","lives":9},{"kind":"dog","weight":2.5}],"sizes":{"a":1,"b":2}}'
+    )
     assert canonical_json(home) == expected
     assert fingerprint(home) == "99b816400b7c79a4312815ce44bddbd0b13eaf691ee9da32c9b854cf78985004"
 

@@ -23,22 +23,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch = actions.add_parser("fetch", help="fetch some into the cache")
     fetch.add_argument("name", nargs="+")
     fetch.add_argument("--sha256", help="digest to insist on, for an asset whose digest this project does not know")
-    fetch.add_argument("--trust-first-use", action="store_true", help="accept and record the digest of the first file seen")
+    fetch.add_argument(
+        "--trust-first-use", action="store_true", help="accept and record the digest of the first file seen"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     if arguments.action == "fetch":
         for name in arguments.name:
-            print(assets.fetch(name, sha256=arguments.sha256, trust_first_use=arguments.trust_first_use, progress=print))
+            print(
+                assets.fetch(name, sha256=arguments.sha256, trust_first_use=arguments.trust_first_use, progress=print)
+            )
         return 0
     facts = [
-        {"name": a.name, "size": a.size, "sha256": a.sha256, "licence": a.licence, "what": a.what, "cached": str(assets.cached(a) or "")}
+        {
+            "name": a.name,
+            "size": a.size,
+            "sha256": a.sha256,
+            "licence": a.licence,
+            "what": a.what,
+            "cached": str(assets.cached(a) or ""),
+        }
         for a in ASSETS.values()
     ]
     if arguments.json:
         tables.show_json(facts)
         return 0
-    rows = [(f["name"], size(float(str(f["size"]))) if f["size"] else "?", "yes" if f["cached"] else "", f["licence"], f["what"]) for f in facts]
+    rows = [
+        (
+            f["name"],
+            size(float(str(f["size"]))) if f["size"] else "?",
+            "yes" if f["cached"] else "",
+            f["licence"],
+            f["what"],
+        )
+        for f in facts
+    ]
     tables.show(rows, ("asset", "size", "cached", "licence", "what"), left=5)
     return 0

@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         from flows.build_dolma import build_dolma
         from tasks.session import Resources
 
-        resources = Resources(store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild))
+        resources = Resources(
+            store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild)
+        )
         made: dict[str, str] = build_dolma(recipe=arguments.recipe, overrides=overrides, resources=resources)
     seconds = time.monotonic() - began
     store = ArtifactStore(store_uri(arguments.store))

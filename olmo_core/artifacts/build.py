@@ -75,7 +75,13 @@ def build(
     began = time.monotonic()
     standing = store.find(step.ref)
     if standing is not None and not rebuild:
-        return Built(ref=step.ref, manifest=standing, reused=True, shards_reused=len(standing.shards), seconds=time.monotonic() - began)
+        return Built(
+            ref=step.ref,
+            manifest=standing,
+            reused=True,
+            shards_reused=len(standing.shards),
+            seconds=time.monotonic() - began,
+        )
     inputs = {role: _finished(store, step, role, ref) for role, ref in step.inputs.items()}
     shards = list(step.shards(inputs))
     if len({s.key for s in shards}) != len(shards):
@@ -128,7 +134,14 @@ def build(
     _check(store, step, manifest)
     if rebuild and standing is not None:
         same = _same_bytes(standing, manifest)
-        return Built(ref=step.ref, manifest=standing, reused=False, shards_reused=0, seconds=time.monotonic() - began, same_bytes=same)
+        return Built(
+            ref=step.ref,
+            manifest=standing,
+            reused=False,
+            shards_reused=0,
+            seconds=time.monotonic() - began,
+            same_bytes=same,
+        )
     published, _ = store.publish(manifest)
     log.info("%s: %d shards built, %d reused, %.1f s", step.label, len(todo), reused, time.monotonic() - began)
     return Built(ref=step.ref, manifest=published, reused=False, shards_reused=reused, seconds=time.monotonic() - began)
@@ -254,4 +267,6 @@ def _now() -> str:
 
 def shards_of(manifest: Manifest) -> Sequence[Shard]:
     """Return one shard for each object of an artifact: the work of a tagger over one input."""
-    return [Shard(key=o.key, identity={"input": o.digest}, inputs={"input": o.path}, size=o.size) for o in manifest.objects]
+    return [
+        Shard(key=o.key, identity={"input": o.digest}, inputs={"input": o.path}, size=o.size) for o in manifest.objects
+    ]

@@ -133,4 +133,6 @@ class Manifest:
                 }
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(f"{where}: not a manifest ({type(error).__name__}: {error}); `olmo artifacts verify` looks at the rest") from error
+            raise IntegrityError(
+                f"{where}: not a manifest ({type(error).__name__}: {error}); `olmo artifacts verify` looks at the rest"
+            ) from error

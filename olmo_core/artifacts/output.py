@@ -32,7 +32,13 @@ class Output:
         with self.storage.writer(path) as (handle, written):
             write_parquet(handle, table)
         done = StoredObject(
-            key=key, path=path, size=written.size, sha256=written.sha256, digest=content_digest(table), rows=table.num_rows, meta=dict(meta or {})
+            key=key,
+            path=path,
+            size=written.size,
+            sha256=written.sha256,
+            digest=content_digest(table),
+            rows=table.num_rows,
+            meta=dict(meta or {}),
         )
         self.objects.append(done)
         return done
@@ -45,7 +51,13 @@ class Output:
             yield handle
         self.objects.append(
             StoredObject(
-                key=key + suffix, path=path, size=written.size, sha256=written.sha256, digest=written.sha256, rows=rows, meta=dict(meta or {})
+                key=key + suffix,
+                path=path,
+                size=written.size,
+                sha256=written.sha256,
+                digest=written.sha256,
+                rows=rows,
+                meta=dict(meta or {}),
             )
         )
 
@@ -93,7 +105,12 @@ def _update(digest: Any, array: pa.Array) -> None:
         lengths = array.value_lengths().fill_null(0)
         digest.update(lengths.to_numpy(zero_copy_only=False).astype(np.int64).tobytes())
         return _update(digest, array.flatten())
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    ):
         large = array.cast(pa.large_binary()).fill_null(b"")
         offsets = np.frombuffer(large.buffers()[1], np.int64)[large.offset : large.offset + len(large) + 1]
         digest.update(np.diff(offsets).tobytes())

@@ -47,7 +47,11 @@ def plan(store: ArtifactStore, steps: Sequence[Step]) -> list[Planned]:
         if standing is not None:
             known[step.ref] = standing
             n = len(standing.shards)
-            result.append(Planned(label=step.label, ref=step.ref, action="reuse", shards=n, shards_reused=n, bytes_to_read=0, why=()))
+            result.append(
+                Planned(
+                    label=step.label, ref=step.ref, action="reuse", shards=n, shards_reused=n, bytes_to_read=0, why=()
+                )
+            )
             continue
         inputs = {role: known[ref] if ref in known else store.manifest(ref) for role, ref in step.inputs.items()}
         shards = list(step.shards(inputs))
@@ -69,19 +73,30 @@ def plan(store: ArtifactStore, steps: Sequence[Step]) -> list[Planned]:
     return result
 
 
-def _predicted(step: Step, shards: Sequence[Shard], prints: dict[str, str], found: dict[str, FinishedShard]) -> Manifest:
+def _predicted(
+    step: Step, shards: Sequence[Shard], prints: dict[str, str], found: dict[str, FinishedShard]
+) -> Manifest:
     finished = []
     for shard in shards:
         if prints[shard.key] in found:
             finished.append(found[prints[shard.key]])
             continue
         objects = tuple(
-            StoredObject(key=key, path="", size=shard.size, sha256="", digest=f"unbuilt {step.ref.fingerprint} {key}", rows=0)
+            StoredObject(
+                key=key, path="", size=shard.size, sha256="", digest=f"unbuilt {step.ref.fingerprint} {key}", rows=0
+            )
             for key in step.outputs(shard)
         )
         finished.append(FinishedShard(key=shard.key, fingerprint=prints[shard.key], objects=objects, ledger=Ledger()))
     return Manifest(
-        ref=step.ref, stage=step.stage, version=step.version, recipe={}, inputs=step.inputs, attempt="", shards=tuple(finished), ledger=Ledger()
+        ref=step.ref,
+        stage=step.stage,
+        version=step.version,
+        recipe={},
+        inputs=step.inputs,
+        attempt="",
+        shards=tuple(finished),
+        ledger=Ledger(),
     )
 
 

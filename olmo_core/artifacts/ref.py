@@ -29,7 +29,9 @@ class Kind(StrEnum):
 def check_name(name: str, what: str) -> str:
     """Return `name` when it can be part of an address and of a Prefect artifact key; raise RecipeError otherwise."""
     if not _NAME.match(name):
-        raise RecipeError(f"{what} {name!r}: use lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        raise RecipeError(
+            f"{what} {name!r}: use lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        )
     return name
 
 

@@ -95,4 +95,6 @@ class Step:
     def shard_fingerprint(self, shard: Shard) -> str:
         """Return what identifies one shard's output, independent of the other shards."""
         recipe = canonical(self.recipe, self.label)
-        return fingerprint({"stage": self.stage, "version": self.version, "recipe": recipe, "key": shard.key, "inputs": shard.identity})
+        return fingerprint(
+            {"stage": self.stage, "version": self.version, "recipe": recipe, "key": shard.key, "inputs": shard.identity}
+        )

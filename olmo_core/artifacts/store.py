@@ -78,7 +78,9 @@ class ArtifactStore:
             data = json.loads(self.storage.read(path))
             return {key: data[key] for key in ("kind", "name", "fingerprint")}
         except (ValueError, KeyError) as error:
-            raise IntegrityError(f"{path} is not a tag file: {error}; set the tag again with `olmo artifacts tag`") from error
+            raise IntegrityError(
+                f"{path} is not a tag file: {error}; set the tag again with `olmo artifacts tag`"
+            ) from error
 
     def resolve(self, text: str) -> ArtifactRef:
         """Return the artifact that `text` names: `kind/name` (tag latest), `kind/name@tag`, or `kind/name/fingerprint`.
@@ -88,13 +90,17 @@ class ArtifactStore:
         address, _, tag = text.partition("@")
         parts = address.strip("/").split("/")
         if len(parts) not in (2, 3) or parts[0] not in set(Kind) or (tag and len(parts) == 3):
-            raise RecipeError(f"{text!r} names no artifact; write kind/name, kind/name@tag or kind/name/fingerprint; kinds: {', '.join(Kind)}")
+            raise RecipeError(
+                f"{text!r} names no artifact; write kind/name, kind/name@tag or kind/name/fingerprint; kinds: {', '.join(Kind)}"
+            )
         kind, name = parts[0], parts[1]
         if len(parts) == 2:
             tags = self.tags(kind, name)
             if (tag or "latest") in tags:
                 return tags[tag or "latest"]
-            raise RecipeError(f"{kind}/{name} has no tag {tag or 'latest'!r}; tags: {', '.join(tags) or 'none'}; `olmo artifacts ls` lists all artifacts")
+            raise RecipeError(
+                f"{kind}/{name} has no tag {tag or 'latest'!r}; tags: {', '.join(tags) or 'none'}; `olmo artifacts ls` lists all artifacts"
+            )
         found = [m.ref for m in self.finished(kind, name) if m.ref.fingerprint.startswith(parts[2])]
         if len(found) != 1:
             raise RecipeError(f"{text!r} names {len(found)} artifacts; `olmo artifacts ls {kind}/{name}` lists them")

@@ -80,7 +80,10 @@ class Chain:
         if stage == "mixture":
             return mixture_step(recipe, documents, self.ref("near-duplicates"))
         if stage == "mixing":
-            tags = {source.name: {tag: self.ref(tag, source.name) for tag in ("quality", "content", "pii")} for source in recipe.sources}
+            tags = {
+                source.name: {tag: self.ref(tag, source.name) for tag in ("quality", "content", "pii")}
+                for source in recipe.sources
+            }
             return mixing_step(recipe, documents, tags, self.ref("near-duplicates"), self.ref("mixture"))
         if stage == "tokenization":
             return tokenization_step(recipe, self.ref("mixing"))
@@ -95,5 +98,7 @@ def resolve_models(store: ArtifactStore, recipe: CorpusRecipe) -> tuple[CorpusRe
     Raises RecipeError, listing what there is, for one that is not in the store.
     """
     refs = {name: store.resolve(address) for name, address in artifacts_of(recipe.content).items()}
-    classifiers = tuple(replace(c, model=str(refs[c.name])) if c.name in refs else c for c in recipe.content.classifiers)
+    classifiers = tuple(
+        replace(c, model=str(refs[c.name])) if c.name in refs else c for c in recipe.content.classifiers
+    )
     return replace(recipe, content=replace(recipe.content, classifiers=classifiers)), refs

@@ -122,7 +122,9 @@ class CorpusRecipe:
         if self.mixing.sample < 0.01 or self.mixing.sample > 1:
             raise RecipeError(f"recipe mixing.sample {self.mixing.sample}: give 0.01 to 1")
         if not 0 < self.sample <= 1 or (self.limit is not None and self.limit < 1):
-            raise RecipeError(f"recipe sample {self.sample} and limit {self.limit}: give a fraction above 0 to 1, and at least 1 document")
+            raise RecipeError(
+                f"recipe sample {self.sample} and limit {self.limit}: give a fraction above 0 to 1, and at least 1 document"
+            )
         self._check_shares()
         check_columns(self)
 
@@ -131,7 +133,9 @@ class CorpusRecipe:
         if shares and self.mixing.total_tokens is None:
             raise RecipeError("a source has a share: say how many tokens the corpus shall have in mixing.total_tokens")
         if self.mixing.total_tokens is not None and (len(shares) < len(self.sources) or abs(sum(shares) - 1) > 1e-6):
-            raise RecipeError(f"mixing.total_tokens needs a share for every source, adding up to 1; they add up to {sum(shares):g}")
+            raise RecipeError(
+                f"mixing.total_tokens needs a share for every source, adding up to 1; they add up to {sum(shares):g}"
+            )
         for source in self.sources:
             if source.repeat < 0 or (source.share is not None and not 0 <= source.share <= 1):
                 raise RecipeError(f"source {source.name}: repeat and share cannot be negative, share at most 1")
@@ -184,7 +188,9 @@ def load_recipe(name_or_path: str, overrides: Overrides | None = None, *, folder
         path = folder / f"{name_or_path}.yaml"
         if not path.is_file():
             names = sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
-            raise RecipeError(f"no recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file")
+            raise RecipeError(
+                f"no recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
+            )
     data = read_yaml(path)
     if isinstance(data, dict):
         data = {key: value for key, value in data.items() if not key.startswith("x-")}
@@ -207,14 +213,18 @@ def apply_overrides(recipe: CorpusRecipe, overrides: Overrides) -> CorpusRecipe:
     return replace(recipe, sources=sources, **changes)
 
 
-
 def _with_threshold(sources: tuple[SourceRecipe, ...], value: float) -> tuple[SourceRecipe, ...]:
     """Return the sources with another threshold in their language rules."""
     if not 0 <= value <= 1:
         raise RecipeError(f"language_threshold {value}: give a score between 0 and 1")
     if not any(_is_language_rule(rule) for source in sources for rule in source.rules):
-        raise RecipeError(f"language_threshold: no source of the recipe drops documents by {LANGUAGE_COLUMN}; add such a rule")
-    return tuple(replace(s, rules=tuple(replace(r, value=value) if _is_language_rule(r) else r for r in s.rules)) for s in sources)
+        raise RecipeError(
+            f"language_threshold: no source of the recipe drops documents by {LANGUAGE_COLUMN}; add such a rule"
+        )
+    return tuple(
+        replace(s, rules=tuple(replace(r, value=value) if _is_language_rule(r) else r for r in s.rules))
+        for s in sources
+    )
 
 
 def _capped(sources: tuple[SourceRecipe, ...], most: int) -> tuple[SourceRecipe, ...]:
@@ -225,6 +235,8 @@ def _capped(sources: tuple[SourceRecipe, ...], most: int) -> tuple[SourceRecipe,
         raise RecipeError("max_bytes: every environment source of the recipe needs a max_bytes of its own to be scaled")
     scale = most / sum(caps)
     return tuple(
-        replace(s, read=replace(s.read, max_bytes=int((s.read.max_bytes or 0) * scale))) if isinstance(s.read, EnvironmentSource) else s
+        replace(s, read=replace(s.read, max_bytes=int((s.read.max_bytes or 0) * scale)))
+        if isinstance(s.read, EnvironmentSource)
+        else s
         for s in sources
     )

@@ -14,7 +14,7 @@ from olmo_core.errors import RecipeError
 from olmo_core.kernels.buffers import text_buffers
 from olmo_core.kernels.fasttext_hidden import hidden_vectors, workspace
 from olmo_core.kernels.fasttext_output import flat_output, hierarchical_output
-from olmo_core.kernels.fasttext_view import padded_columns
+from olmo_core.kernels.fasttext_view import LANES
 
 TEXTS_AT_ONCE = 4096
 """Texts between the two kernels: bounds the memory of their hidden vectors (2 MiB at dim 128)."""
@@ -71,7 +71,7 @@ def predict_spans(
     )
     starts, ends = np.array(starts, np.int64), np.array(ends, np.int64)
     columns = model.stored_columns
-    padded = padded_columns(columns)
+    padded = -(-columns // LANES) * LANES
     path, turns = model.tree.path(max(number, 0)) if model.tree else (None, None)
     try:
         space = model.idle.pop()

@@ -14,10 +14,7 @@ from numba.extending import intrinsic
 from olmo_core.kernels.byte_pairs_loads import pointer
 
 LANES = 16
-"""Columns that are summed at once, in registers: a narrower matrix must be padded to this many columns."""
-
-WIDE_LANES = 64
-"""The same for matrices that have as many columns."""
+"""Columns that `add_rows` sums at once, in registers: a narrower matrix must be padded to this many columns."""
 
 WINDOW = 256
 """Bytes of a word whose n-grams are collected at once, so that scratch does not grow with a word's length."""
@@ -122,77 +119,60 @@ def window_bytes(lexicon: Lexicon) -> int:
     return WINDOW + 4 * max(lexicon.longest, 0) + 1
 
 
-def block_adder(lanes: int) -> Any:
-    """Return an intrinsic that adds columns `column` to `column + lanes` of `count` rows to the sum at `at`, in order.
+def _add_block(
+    typing_context: Any, sums: Any, at: Any, matrix: Any, columns: Any, column: Any, rows: Any, first: Any, count: Any
+) -> Any:
+    """Add columns `column` to `column + LANES` of `count` rows to the sum at `at`, in the order of `rows`.
 
     `sums` and `matrix` point to float32, `rows` to uint32, read from element `first` on; rows of the matrix have
-    `columns` columns. The sum stays in vector registers, which numba does not manage for the plain loop (half as
+    `columns` columns. The sum stays in a vector register, which numba does not manage for the plain loop (half as
     fast). Every column is added up in order and in single precision, as the library does: equal to the bit.
     """
 
-    def add_block(
-        context: Any, sums: Any, at: Any, matrix: Any, columns: Any, column: Any, rows: Any, first: Any, count: Any
-    ) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            sums, at, matrix, columns, column, rows, first, count = arguments
-            vector = ir.VectorType(ir.FloatType(), lanes)
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, at, matrix, columns, column, rows, first, count = arguments
+        vector = ir.VectorType(ir.FloatType(), LANES)
 
-            def load(address: Any) -> Any:
-                value = builder.load(builder.bitcast(address, vector.as_pointer()))
-                value.align = 1  # rows that are mapped from a file may begin anywhere
-                return value
+        def load(address: Any) -> Any:
+            value = builder.load(builder.bitcast(address, vector.as_pointer()))
+            value.align = 1  # rows that are mapped from a file may begin anywhere
+            return value
 
-            target = builder.gep(sums, [at])
-            total = cgutils.alloca_once_value(builder, load(target))
-            with cgutils.for_range(builder, count) as loop:
-                row = builder.load(builder.gep(rows, [builder.add(first, loop.index)]))
-                element = builder.add(builder.mul(builder.zext(row, columns.type), columns), column)
-                builder.store(builder.fadd(builder.load(total), load(builder.gep(matrix, [element]))), total)
-            store = builder.store(builder.load(total), builder.bitcast(target, vector.as_pointer()))
-            store.align = 1
-            return context.get_dummy_value()
+        target = builder.gep(sums, [at])
+        total = cgutils.alloca_once_value(builder, load(target))
+        with cgutils.for_range(builder, count) as loop:
+            row = builder.load(builder.gep(rows, [builder.add(first, loop.index)]))
+            element = builder.add(builder.mul(builder.zext(row, columns.type), columns), column)
+            builder.store(builder.fadd(builder.load(total), load(builder.gep(matrix, [element]))), total)
+        store = builder.store(builder.load(total), builder.bitcast(target, vector.as_pointer()))
+        store.align = 1
+        return context.get_dummy_value()
 
-        number = types.int64
-        return types.void(sums, number, matrix, number, number, rows, number, number), emit
-
-    return intrinsic(add_block)
+    number = types.int64
+    return types.void(sums, number, matrix, number, number, rows, number, number), emit
 
 
-add_narrow_block = block_adder(LANES)
-add_wide_block = block_adder(WIDE_LANES)
-
-
-def padded_columns(columns: int) -> int:
-    """Return the room that the sum of rows of `columns` columns needs: whole blocks."""
-    lanes = WIDE_LANES if columns >= WIDE_LANES else LANES
-    return -(-columns // lanes) * lanes
+add_block: Any = intrinsic(_add_block)
 
 
 @njit(nogil=True, cache=True)
 def add_rows(view, at, rows, first, count):
-    """Add `count` rows, listed from element `first` of `rows`, to the sum at `at`, block by block of columns.
+    """Add `count` rows, listed from element `first` of `rows`, to the sum at `at`, block by block of `LANES` columns.
 
-    The last block ends with the last column, so it may repeat columns of the one before; `close_gap` puts them in
-    place.
+    The last block begins at the last column but `LANES`, so it may repeat columns of the one before; `close_gap`
+    puts them in place.
     """
     block = 0
-    if view.columns < WIDE_LANES:
-        while block < view.columns:
-            column = min(block, view.columns - LANES)
-            add_narrow_block(view.sums, at + block, view.matrix, view.columns, column, rows, first, count)
-            block += LANES
-    else:
-        while block < view.columns:
-            column = min(block, view.columns - WIDE_LANES)
-            add_wide_block(view.sums, at + block, view.matrix, view.columns, column, rows, first, count)
-            block += WIDE_LANES
+    while block < view.columns:
+        column = min(block, view.columns - LANES)
+        add_block(view.sums, at + block, view.matrix, view.columns, column, rows, first, count)
+        block += LANES
 
 
 @njit(nogil=True, cache=True)
 def close_gap(view, at):
     """Move the columns of the last block of a finished sum to where they belong."""
-    lanes = WIDE_LANES if view.columns >= WIDE_LANES else LANES
-    last = (view.columns - 1) // lanes * lanes
-    gap = last + lanes - view.columns
+    last = (view.columns - 1) // LANES * LANES
+    gap = last + LANES - view.columns
     for column in range(last, view.columns):
         view.sums[at + column] = view.sums[at + column + gap]

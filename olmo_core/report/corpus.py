@@ -27,7 +27,9 @@ def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: M
         "Bytes are those of the original text. Tokens are estimated from bytes, except in the last line.\n",
     ]
     if report["rules_without_effect"]:
-        parts.append(f"Rules that no document failed (right thresholds?): {', '.join(report['rules_without_effect'])}\n")
+        parts.append(
+            f"Rules that no document failed (right thresholds?): {', '.join(report['rules_without_effect'])}\n"
+        )
     parts += ["## Mixture\n", _mixture(report)]
     if report["masked"]:
         masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(report["masked"].items()))
@@ -35,7 +37,9 @@ def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: M
     parts.append("## Examples\n")
     for title, kind in (("Dropped by rules", "dropped"), ("Dropped as duplicates", "duplicates"), ("Kept", "kept")):
         parts.append(f"### {title}\n")
-        parts += [markdown.example(f"{e.reason}: {e.source}/{e.id}", e.text, e.facts) for e in shown[kind]] or ["None.\n"]
+        parts += [markdown.example(f"{e.reason}: {e.source}/{e.id}", e.text, e.facts) for e in shown[kind]] or [
+            "None.\n"
+        ]
     parts += ["## Stages\n", _stages(report)]
     return "\n".join(parts)
 
@@ -76,6 +80,7 @@ def _stages(report: Mapping[str, Any]) -> str:
 def costs(manifests: Mapping[str, Manifest]) -> str:
     """Return what each stage's artifact took to make, as a table; not on the page, which is the same for every run."""
     rows = [
-        (label, len(m.shards), f"{m.cpu_seconds:.1f}", markdown.size(m.peak_memory_bytes)) for label, m in manifests.items()
+        (label, len(m.shards), f"{m.cpu_seconds:.1f}", markdown.size(m.peak_memory_bytes))
+        for label, m in manifests.items()
     ]
     return markdown.table(("stage", "shards", "CPU seconds", "peak memory"), rows)

@@ -54,7 +54,9 @@ def dropped_by_rules(storage: Storage, source: str, manifests: Mapping[str, Mani
         table = read_shard(storage, documents[one.key].path, ["id", "text"]).take(pa.array([row for row, _ in rows]))
         for (row, name), record in zip(rows, table.to_pylist(), strict=True):
             facts = {rules[name]["column"]: values[rules[name]["column"]][row].as_py()}
-            found.append(Example(reason=name, source=source, id=record["id"], text=record["text"][:_SHOWN], facts=facts))
+            found.append(
+                Example(reason=name, source=source, id=record["id"], text=record["text"][:_SHOWN], facts=facts)
+            )
     order = list(rules)
     return sorted(found, key=lambda e: (order.index(e.reason), e.id))
 
@@ -80,7 +82,9 @@ def duplicates(storage: Storage, manifests: Mapping[str, Manifest], count: int) 
             for record, verdict in zip(records, table.take(pa.array(rows)).to_pylist(), strict=True):
                 facts = {"of": verdict["duplicate_of"], "jaccard": verdict["jaccard"]}
                 reason = f"{verdict['kind']}_duplicate"
-                found.append(Example(reason=reason, source=source, id=record["id"], text=record["text"][:_SHOWN], facts=facts))
+                found.append(
+                    Example(reason=reason, source=source, id=record["id"], text=record["text"][:_SHOWN], facts=facts)
+                )
     return sorted(found, key=lambda e: (e.reason, e.facts["jaccard"], e.id))[:count]
 
 
@@ -94,5 +98,7 @@ def kept(storage: Storage, manifests: Mapping[str, Manifest], each: int) -> list
             record = read_shard(storage, one.path, ["id", "text"]).slice(0, 1).to_pylist()[0]
             left[source] -= 1
             facts = {"characters": len(record["text"])}
-            found.append(Example(reason="kept", source=source, id=record["id"], text=record["text"][:_SHOWN], facts=facts))
+            found.append(
+                Example(reason="kept", source=source, id=record["id"], text=record["text"][:_SHOWN], facts=facts)
+            )
     return found

@@ -40,7 +40,9 @@ def explain(store: ArtifactStore, corpus: str, document: str) -> list[dict[str, 
             if place is not None:
                 found.append(_record(store, manifests, source, *place))
     if not found:
-        raise InputError(f"no document {document!r} in the sources of {corpus} ({', '.join(sources)}); the report's examples show ids")
+        raise InputError(
+            f"no document {document!r} in the sources of {corpus} ({', '.join(sources)}); the report's examples show ids"
+        )
     return found
 
 
@@ -57,7 +59,9 @@ def _row(store: ArtifactStore, manifest: Manifest, key: str, row: int) -> dict[s
     return record
 
 
-def _record(store: ArtifactStore, manifests: Mapping[str, Manifest], source: str, one: StoredObject, row: int) -> dict[str, Any]:
+def _record(
+    store: ArtifactStore, manifests: Mapping[str, Manifest], source: str, one: StoredObject, row: int
+) -> dict[str, Any]:
     document = read_shard(store.storage, one.path).slice(row, 1).to_pylist()[0]
     text = document["text"].encode()
     tags = {stage: _row(store, manifests[f"{stage}/{source}"], one.key, row) for stage in TAG_STAGES}
@@ -99,9 +103,17 @@ def _duplicates_of(store: ArtifactStore, manifests: Mapping[str, Manifest], name
         table = read_shard(store.storage, one.path, ["duplicate_of", "jaccard", "kind"])
         rows = pc.indices_nonzero(pc.fill_null(pc.equal(table.column("duplicate_of"), name), False))
         if len(rows):
-            ids = read_shard(store.storage, manifests[f"documents/{source}"].object(key).path, ["id"]).take(rows).column("id").to_pylist()
+            ids = (
+                read_shard(store.storage, manifests[f"documents/{source}"].object(key).path, ["id"])
+                .take(rows)
+                .column("id")
+                .to_pylist()
+            )
             verdicts = table.take(rows).to_pylist()
-            found += [{"id": f"{source}/{i}", "jaccard": v["jaccard"], "kind": v["kind"]} for i, v in zip(ids, verdicts, strict=True)]
+            found += [
+                {"id": f"{source}/{i}", "jaccard": v["jaccard"], "kind": v["kind"]}
+                for i, v in zip(ids, verdicts, strict=True)
+            ]
     return found
 
 
@@ -120,5 +132,12 @@ def _tokens(store: ArtifactStore, manifests: Mapping[str, Manifest], key: str, i
         mask = pc.and_(pc.equal(index.column("shard"), key), pc.is_in(index.column("row"), pa.array(rows, pa.int64())))
         shard = packed.object(one.key.removesuffix(INDEX) + ".npy")
         for record in index.filter(mask).to_pylist():
-            found.append({"shard": shard.path, "start": record["start"], "length": record["length"], "copy": corpus["copy"][record["row"]].as_py()})
+            found.append(
+                {
+                    "shard": shard.path,
+                    "start": record["start"],
+                    "length": record["length"],
+                    "copy": corpus["copy"][record["row"]].as_py(),
+                }
+            )
     return found

@@ -58,7 +58,15 @@ def waterfall_table(lines: Sequence[Step]) -> str:
         name = f"**{line.stage}/{line.source}**" if line.what == "in" or not whole else ""
         what = f"**{line.what}**" if line.what in ("in", "kept") else line.what
         rows.append(
-            (name, what, f"{sign}{count(line.documents)}", f"{sign}{size(line.bytes)}", f"{sign}{count(line.tokens)}", f"{share:.1%}" if line.what != "in" and whole else "", bar)
+            (
+                name,
+                what,
+                f"{sign}{count(line.documents)}",
+                f"{sign}{size(line.bytes)}",
+                f"{sign}{count(line.tokens)}",
+                f"{share:.1%}" if line.what != "in" and whole else "",
+                bar,
+            )
         )
     return table(("stage", "what", "documents", "text", "tokens", "of in", ""), rows, left=2)
 

@@ -48,23 +48,40 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
             ledger = manifests[f"{stage}/{source}"].ledger
             rate = by_source.get(source, per_byte)
             lost = {**ledger.dropped, **{f"quarantined: {k}": v for k, v in ledger.quarantined.items()}}
-            parts = [("in", ledger.read), ("repeated", ledger.repeated), *_in_order(manifests, stage, source, lost), ("kept", ledger.kept)]
-            lines += [_line(stage, source, what, tally, rate) for what, tally in parts if what in ("in", "kept") or tally.documents]
+            parts = [
+                ("in", ledger.read),
+                ("repeated", ledger.repeated),
+                *_in_order(manifests, stage, source, lost),
+                ("kept", ledger.kept),
+            ]
+            lines += [
+                _line(stage, source, what, tally, rate)
+                for what, tally in parts
+                if what in ("in", "kept") or tally.documents
+            ]
     packed = manifests["packing/all"]
     tokens = int(packed.counts.get("tokens", 0))
     kept = packed.ledger.kept
-    lines.append(Step(stage="packing", source="all", what="kept", documents=kept.documents, bytes=kept.bytes, tokens=tokens))
+    lines.append(
+        Step(stage="packing", source="all", what="kept", documents=kept.documents, bytes=kept.bytes, tokens=tokens)
+    )
     check_joints(manifests, sources)
     return lines
 
 
 def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> None:
     """Raise IntegrityError when what one stage kept is not what the next one read."""
-    joints = [("documents", "selection", True), ("selection", "near-duplicates", False), ("near-duplicates", "mixing", False)]
+    joints = [
+        ("documents", "selection", True),
+        ("selection", "near-duplicates", False),
+        ("near-duplicates", "mixing", False),
+    ]
     joints += [("mixing", "tokenization", False), ("tokenization", "packing", False)]
     for before, after, each in joints:
         for source in sources if each else ["all"]:
-            kept = _sum(manifests, before, sources if not each and f"{before}/all" not in manifests else [source], "kept")
+            kept = _sum(
+                manifests, before, sources if not each and f"{before}/all" not in manifests else [source], "kept"
+            )
             read = _sum(manifests, after, [source], "read")
             same = kept == read if after not in ("tokenization",) else kept.documents == read.documents
             if not same:
@@ -78,7 +95,9 @@ def _sum(manifests: Mapping[str, Manifest], stage: str, sources: Sequence[str], 
     return sum((getattr(manifests[f"{stage}/{s}"].ledger, side) for s in sources), Tally())
 
 
-def _in_order(manifests: Mapping[str, Manifest], stage: str, source: str, lost: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
+def _in_order(
+    manifests: Mapping[str, Manifest], stage: str, source: str, lost: Mapping[str, Tally]
+) -> list[tuple[str, Tally]]:
     """Return the reasons in the order of the rules where there are rules, else the largest first."""
     rules = [r["name"] for r in manifests[f"{stage}/{source}"].recipe.get("rules", [])]
     rest = sorted((k for k in lost if k not in rules), key=lambda k: -lost[k].documents)
@@ -86,4 +105,11 @@ def _in_order(manifests: Mapping[str, Manifest], stage: str, source: str, lost: 
 
 
 def _line(stage: str, source: str, what: str, tally: Tally, per_byte: float) -> Step:
-    return Step(stage=stage, source=source, what=what, documents=tally.documents, bytes=tally.bytes, tokens=round(tally.bytes * per_byte))
+    return Step(
+        stage=stage,
+        source=source,
+        what=what,
+        documents=tally.documents,
+        bytes=tally.bytes,
+        tokens=round(tally.bytes * per_byte),
+    )

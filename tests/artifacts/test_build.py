@@ -202,7 +202,11 @@ def test_content_digest_ignores_chunks_and_slices() -> None:
 
     from olmo_core.artifacts.output import content_digest
 
-    rows = [{"s": "a", "l": [1, 2], "d": {"x": 1.5}}, {"s": None, "l": None, "d": None}, {"s": "", "l": [], "d": {"x": None}}] * 3
+    rows = [
+        {"s": "a", "l": [1, 2], "d": {"x": 1.5}},
+        {"s": None, "l": None, "d": None},
+        {"s": "", "l": [], "d": {"x": None}},
+    ] * 3
     whole = pa.Table.from_pylist(rows)
     sliced = pa.concat_tables([whole.slice(0, 4), whole.slice(4)])
     padded = pa.Table.from_pylist(rows[:1] * 5 + rows).slice(5)

@@ -29,7 +29,9 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 def chain(shards: dict[str, list[int]], factor: int = 1) -> list[Step]:
     """An inventory that changes with every shard, and three steps, each over the shards of the one before."""
-    inventory = toy({"files": [v for values in shards.values() for v in values]}, ToyRecipe(factor=len(shards)), stage="inventory")
+    inventory = toy(
+        {"files": [v for values in shards.values() for v in values]}, ToyRecipe(factor=len(shards)), stage="inventory"
+    )
     first = toy(shards, stage="first", inputs={"inventory": inventory.ref})
     second = toy(shards, ToyRecipe(factor=factor), stage="second", inputs={"first": first.ref})
     third = toy(shards, stage="third", inputs={"second": second.ref})
@@ -39,7 +41,9 @@ def chain(shards: dict[str, list[int]], factor: int = 1) -> list[Step]:
 SHARDS = {"a": [1], "b": [2], "c": [3]}
 
 
-def predicted_and_done(store: ArtifactStore, workers: Workers, steps: list[Step]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+def predicted_and_done(
+    store: ArtifactStore, workers: Workers, steps: list[Step]
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
     said = [(p.action, p.shards_reused) for p in plan(store, steps)]
     built = [build(store, step, workers) for step in steps]
     return said, [("reuse" if b.reused else "build", b.shards_reused) for b in built]
@@ -76,5 +80,10 @@ def test_planning_writes_nothing(store: ArtifactStore) -> None:
 def test_lineage_goes_both_ways(store: ArtifactStore, workers: Workers) -> None:
     inventory, first, second, third = chain(SHARDS)
     predicted_and_done(store, workers, [inventory, first, second, third])
-    assert [(a.manifest.ref, a.depth) for a in lineage.backward(store, third.ref)] == [(third.ref, 0), (second.ref, 1), (first.ref, 2), (inventory.ref, 3)]
+    assert [(a.manifest.ref, a.depth) for a in lineage.backward(store, third.ref)] == [
+        (third.ref, 0),
+        (second.ref, 1),
+        (first.ref, 2),
+        (inventory.ref, 3),
+    ]
     assert [(a.manifest.ref, a.depth) for a in lineage.forward(store, first.ref)] == [(second.ref, 1), (third.ref, 2)]

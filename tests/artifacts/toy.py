@@ -57,7 +57,12 @@ def toy(
     def split(manifests: Mapping[str, Manifest]) -> list[Shard]:
         upstream = {o.key: o.digest for m in manifests.values() for o in m.objects}
         return [
-            Shard(key=k, identity={"values": list(v), "upstream": upstream.get(k)}, inputs={"values": list(v)}, size=8 * len(v))
+            Shard(
+                key=k,
+                identity={"values": list(v), "upstream": upstream.get(k)},
+                inputs={"values": list(v)},
+                size=8 * len(v),
+            )
             for k, v in shards.items()
         ]
 

@@ -72,16 +72,23 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 def parameters(corpus: Corpus, workers: int = 2, **overrides: Any) -> list[str]:
-    values = {"recipe": str(corpus.recipe), "resources": {"store": str(corpus.store), "workers": workers}, "overrides": overrides}
+    values = {
+        "recipe": str(corpus.recipe),
+        "resources": {"store": str(corpus.store), "workers": workers},
+        "overrides": overrides,
+    }
     return [word for name, value in values.items() for word in ("-p", f"{name}={json.dumps(value)}")]
 
 
-def run(services: Services, corpus: Corpus, workers: int = 2, **overrides: Any) -> tuple[str, subprocess.CompletedProcess[str]]:
+def run(
+    services: Services, corpus: Corpus, workers: int = 2, **overrides: Any
+) -> tuple[str, subprocess.CompletedProcess[str]]:
     """Run the deployment to its end by its bare name; return the flow run's id and the command's outcome."""
     words = ("deployment", "run", "build-dolma", "--watch", *parameters(corpus, workers, **overrides))
     process = services.prefect(*words)
     found = re.search(r"UUID: ([0-9a-f-]{36})", process.stdout)
     assert found, process.stdout + process.stderr
+    process.stderr += str(services.run(found.group(1))["state"]["message"])
     return found.group(1), process
 
 
@@ -112,7 +119,20 @@ def test_runs_again_in_seconds_and_rebuilds_only_what_follows(running_services: 
     assert {n: s for n, s in tasks(running_services, second).items() if s != "Reused"} == {"publish/all": "Completed"}
     assert digests(corpus.store) == before
 
-    planned = json.loads(done(running_services.olmo("plan", "--recipe", str(corpus.recipe), "--store", str(corpus.store), "--language-threshold", "0.9", "--json")))
+    planned = json.loads(
+        done(
+            running_services.olmo(
+                "plan",
+                "--recipe",
+                str(corpus.recipe),
+                "--store",
+                str(corpus.store),
+                "--language-threshold",
+                "0.9",
+                "--json",
+            )
+        )
+    )
     said = {p["label"] for p in planned["stages"] if p["action"] == "build"}
     assert said == {"selection/web", *(f"{s}/all" for s in CORPUS_STAGES)}
     third, process = run(running_services, corpus, language_threshold=0.9)
@@ -120,13 +140,15 @@ def test_runs_again_in_seconds_and_rebuilds_only_what_follows(running_services: 
     assert {n for n, s in tasks(running_services, third).items() if s == "Completed"} == said | {"publish/all"}
 
     write_file(corpus.data / "99.jsonl.gz", [{"id": "new", "text": "One more document, a short one. " * 1500}])
-    fourth, process = run(running_services, corpus)
+    _, process = run(running_services, corpus)
     done(process)
     store = ArtifactStore(str(corpus.store))
     for stage in ("quality", "pii", "selection"):
         newest = max(store.finished("attributes", f"web-{stage}"), key=lambda m: m.ended)
         own = [o for o in newest.objects if f"/{newest.attempt}/" in o.path]
-        assert len(newest.objects) >= SHARDS + 1 and len(own) == len(newest.objects) - len(before_keys(before, f"web-{stage}"))
+        assert len(newest.objects) >= SHARDS + 1 and len(own) == len(newest.objects) - len(
+            before_keys(before, f"web-{stage}")
+        )
 
 
 def before_keys(before: dict[str, str], name: str) -> set[str]:
@@ -138,9 +160,10 @@ def flow_process(run_id: str) -> int:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    if b"prefect" in (entry / "cmdline").read_bytes() and b"forkserver" not in (entry / "cmdline").read_bytes():
-                        return int(entry.name)
+                own = f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (entry / "environ").read_bytes().split(b"\0")
+                command = (entry / "cmdline").read_bytes()
+                if own and b"prefect" in command and b"forkserver" not in command:
+                    return int(entry.name)
             except OSError:
                 continue
     raise LookupError(run_id)
@@ -155,7 +178,9 @@ def poll(question: Callable[[], Any], *, seconds: float, pause: float) -> Any:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_run_is_retried_where_it_was(running_services: Services, corpus: Corpus, tmp_path: Path, workers: int) -> None:
+def test_killed_run_is_retried_where_it_was(
+    running_services: Services, corpus: Corpus, tmp_path: Path, workers: int
+) -> None:
     """SIGKILL after some shards of a stage, then `prefect flow-run retry`: those shards stay, the bytes are the same."""
     words = ("deployment", "run", "build-dolma", *parameters(corpus, workers))
     created = done(running_services.prefect(*words))
@@ -172,7 +197,9 @@ def test_killed_run_is_retried_where_it_was(running_services: Services, corpus: 
     assert 3 <= len(finished) < SHARDS
 
     done(running_services.prefect("flow-run", "retry", run_id))
-    poll(lambda: running_services.run(run_id)["state_name"] in ("Completed", "Failed", "Crashed"), seconds=180, pause=0.5)
+    poll(
+        lambda: running_services.run(run_id)["state_name"] in ("Completed", "Failed", "Crashed"), seconds=180, pause=0.5
+    )
     assert running_services.run(run_id)["state_name"] == "Completed"
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     manifest = next(ArtifactStore(str(corpus.store)).finished("attributes", "web-quality"))
@@ -207,9 +234,27 @@ def test_failed_stage_fails_the_run_and_publishes_nothing(running_services: Serv
 
 def test_same_run_twice_at_once_gives_one_of_everything(running_services: Services, corpus: Corpus) -> None:
     """Two processes, one store: both succeed, there is one manifest at each address, and the store verifies."""
-    command = [sys.executable, "-m", "flows.command.main", "run", "build-dolma", "--recipe", str(corpus.recipe), "--store", str(corpus.store), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.command.main",
+        "run",
+        "build-dolma",
+        "--recipe",
+        str(corpus.recipe),
+        "--store",
+        str(corpus.store),
+        "--json",
+    ]
     both = [
-        subprocess.Popen(command, cwd=ROOT, env=running_services.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=running_services.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     outcomes = [process.communicate(timeout=240) for process in both]
