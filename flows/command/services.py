@@ -222,16 +222,24 @@ def crash_abandoned_runs(api: ServerApi, pool: str) -> list[str]:
     its deployment's concurrency slot, so that every later run waits for it. Call it while the pool's worker is not
     running. Returns the names of the runs; `prefect flow-run retry` continues each.
     """
-    runs = api.find(
-        "flow_runs",
-        flow_runs={"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
-        work_pools={"name": {"any_": [pool]}},
-    )
+    under_way = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+    of_pool = {"name": {"any_": [pool]}}
+    runs = api.find("flow_runs", flow_runs=under_way, work_pools=of_pool)
     carried = processes.values_of("PREFECT__FLOW_RUN_ID") if runs else set()
-    crashed = []
-    for run in runs:
-        if run["id"] not in carried:
-            state = {"type": "CRASHED", "name": "Crashed", "message": "Its process is gone (seen by olmo)."}
-            api.request("POST", f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
-            crashed.append(str(run["name"]))
-    return crashed
+    abandoned = [run for run in runs if run["id"] not in carried]
+    for run in abandoned:
+        _crash(api, "flow_runs", run["id"])
+    # Task runs end with their process, too, and nobody tells the server.
+    over = {"state": {"type": {"any_": ["CRASHED", "FAILED", "CANCELLED", "COMPLETED"]}}}
+    tasks = api.find("task_runs", task_runs=under_way, flow_runs=over)
+    parents = {"id": {"any_": sorted({task["flow_run_id"] for task in tasks})}}
+    here = {run["id"] for run in api.find("flow_runs", flow_runs=parents, work_pools=of_pool)} if tasks else set()
+    for task in tasks:
+        if task["flow_run_id"] in here:
+            _crash(api, "task_runs", task["id"])
+    return [str(run["name"]) for run in abandoned]
+
+
+def _crash(api: ServerApi, kind: str, run_id: str) -> None:
+    state = {"type": "CRASHED", "name": "Crashed", "message": "Its process is gone (seen by olmo)."}
+    api.request("POST", f"/{kind}/{run_id}/set_state", {"state": state, "force": True})

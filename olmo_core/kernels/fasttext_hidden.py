@@ -24,7 +24,16 @@ from olmo_core.kernels.fasttext_rows import (
     word_hash,
 )
 from olmo_core.kernels.fasttext_scan import next_word, stripped
-from olmo_core.kernels.fasttext_view import WINDOW, Lexicon, add_rows, close_gap, rows_at_once, view_of, window_bytes
+from olmo_core.kernels.fasttext_view import (
+    PENDING,
+    WINDOW,
+    Lexicon,
+    add_rows,
+    close_gap,
+    rows_at_once,
+    view_of,
+    window_bytes,
+)
 
 NGRAM_FACTOR = np.uint64(116049371)
 
@@ -139,73 +148,76 @@ def cache_slot(cache, low, high):
 
 
 @njit(nogil=True, cache=True)
-def add_word(view, at, start, end):
-    """Add the rows of a word of any length to the sum at `at`; return `(is a word, its hash, number of rows)`.
+def list_word(view, at, pending, start, end):
+    """Append the rows of a word to the `pending` ones of `view.rows`: `(is a word, its hash, rows, pending)`.
 
-    Labels are no words. The rows of a word shorter than `WINDOW` are left in `view.rows`.
+    Labels are no words. A word of `WINDOW` bytes or more is added to the sum at `at` in between.
     """
     code = word_hash(view.text, start, end)
     entry = find_entry(view, start, end, code)
     if entry >= view.words or (entry < 0 and has_label_prefix(view.text, start, end)):
-        return False, code, np.int64(0)
-    view.rows[0] = max(entry, 0)
-    count = np.int64(entry >= 0)
-    total = np.int64(0)
+        return False, code, np.int64(0), pending
+    before = pending
+    if entry >= 0:
+        view.rows[pending] = entry
+        pending += 1
     if view.longest > 0:
         for base in range(0, end - start + 2, WINDOW):
             if base > 0:
-                add_rows(view, at, view.rows, 0, count)
-                total += count
-                count = np.int64(0)
-            first = count
-            count = character_buckets(view, fill_window(view, start, end, base), base, first)
-            buckets_to_rows(view, first, count)
-    add_rows(view, at, view.rows, 0, count)
-    return True, code, total + count
+                add_rows(view, at, pending)
+                before -= pending
+                pending = np.int64(0)
+            first = pending
+            pending = character_buckets(view, fill_window(view, start, end, base), base, first)
+            buckets_to_rows(view, first, pending)
+    return True, code, pending - before, pending
 
 
 @njit(nogil=True, cache=True, forceinline=True)  # a tenth faster over all
-def add_short_word(view, cache, at, start, end):
-    """Do what `add_word` does for a word of at most 15 bytes, with the rows in the cache or so that they get there."""
+def list_short_word(view, cache, at, pending, start, end):
+    """Do what `list_word` does for a word of at most 15 bytes, from the cache or so that it gets there."""
     low, high = cache_key(view.text, start, end - start)
     slot = cache_slot(cache, low, high)
     if cache.keys[slot + 1] != 0:
         entry = cache.keys[slot + 2]
+        first = np.int64(entry & LOW_HALF)
         count = np.int64(entry >> COUNT_SHIFT & COUNT_MASK)
-        add_rows(view, at, cache.kept_rows, np.int64(entry & LOW_HALF), count)
-        return entry >> KIND_SHIFT != 0, np.uint32(cache.keys[slot + 3]), count
-    is_word, code, count = add_word(view, at, start, end)
+        for i in range(count):
+            view.rows[pending + i] = cache.kept_rows[first + i]
+        return entry >> KIND_SHIFT != 0, np.uint32(cache.keys[slot + 3]), count, pending + count
+    is_word, code, count, after = list_word(view, at, pending, start, end)
     first = cache.filled[1]
     if cache.filled[0] < cache.most_words and first <= cache.most_rows:
         for i in range(count):
-            cache.kept_rows[first + i] = view.rows[i]
+            cache.kept_rows[first + i] = view.rows[pending + i]
         cache.keys[slot] = low
         cache.keys[slot + 1] = high
         cache.keys[slot + 2] = np.uint64(first) | np.uint64(count) << COUNT_SHIFT | np.uint64(is_word) << KIND_SHIFT
         cache.keys[slot + 3] = np.uint64(code)
         cache.filled[0] += 1
         cache.filled[1] += count
-    return is_word, code, count
+    return is_word, code, count, after
 
 
 @njit(nogil=True, cache=True)
-def add_ngrams(view, at, hashes, words, width):
-    """Add the rows of all n-grams of 2 to `width` words to the sum at `at`; return how many.
+def add_ngrams(view, at, pending, hashes, words, width):
+    """Add the `pending` rows and those of all n-grams of 2 to `width` words to the sum at `at`; return how many.
 
     `hashes` points to the hashes of `words` words, int32: fastText sign-extends them.
     """
     total = np.int64(0)
-    count = np.int64(0)
     for i in range(words):
         code = np.uint64(np.int64(hashes[i]))
+        first = pending
         for j in range(i + 1, min(i + width, words)):
             code = code * NGRAM_FACTOR + np.uint64(np.int64(hashes[j]))
-            count = append_bucket(view, np.int64(code % np.uint64(view.bucket)), count)
-        if count >= WINDOW or i == words - 1:  # many rows at once, so that the processor fetches several meanwhile
-            buckets_to_rows(view, 0, count)
-            add_rows(view, at, view.rows, 0, count)
-            total += count
-            count = np.int64(0)
+            pending = append_bucket(view, np.int64(code % np.uint64(view.bucket)), pending)
+        buckets_to_rows(view, first, pending)
+        total += pending - first
+        if pending >= PENDING:
+            add_rows(view, at, pending)
+            pending = np.int64(0)
+    add_rows(view, at, pending)
     return total
 
 
@@ -230,28 +242,37 @@ def hidden_vectors(text, starts, ends, matrix, columns, lexicon, width, space, s
         if width > 1 and len(hashes) < (end - start) // 2 + 2:
             hashes = np.empty((end - start) // 2 + 2, np.int32)
         words = 0
+        pending = np.int64(0)
         total = np.int64(0)
         while True:
             start, after = next_word(tables.text, start, end)
             size = after - start
             if size == 0 or (size == 4 and load64(tables.text, start) & LOW_HALF == END_OF_LINE):
                 break
+            if pending >= PENDING:
+                add_rows(tables, at, pending)
+                pending = np.int64(0)
             if size <= LONGEST_CACHED:
-                is_word, code, count = add_short_word(tables, cache, at, start, after)
+                is_word, code, count, pending = list_short_word(tables, cache, at, pending, start, after)
             else:
-                is_word, code, count = add_word(tables, at, start, after)
+                is_word, code, count, pending = list_word(tables, at, pending, start, after)
             total += count
             if width > 1 and is_word:
                 hashes[words] = np.int32(code)
                 words += 1
             start = after
+        if pending >= PENDING:
+            add_rows(tables, at, pending)
+            pending = np.int64(0)
         if lexicon.end_row >= 0:
-            tables.rows[0] = lexicon.end_row
-            add_rows(tables, at, tables.rows, 0, 1)
+            tables.rows[pending] = lexicon.end_row
+            pending += 1
             total += 1
         if width > 1:
             hashes[words] = END_HASH
-            total += add_ngrams(tables, at, pointer(hashes), words + 1, width)
+            total += add_ngrams(tables, at, pending, pointer(hashes), words + 1, width)
+        else:
+            add_rows(tables, at, pending)
         counts[document] = total
         if total > 0:
             scale = np.float32(1.0 / total)

@@ -16,6 +16,9 @@ from olmo_core.kernels.byte_pairs_loads import pointer
 LANES = 16
 """Columns that `add_rows` sums at once, in registers: a narrower matrix must be padded to this many columns."""
 
+PENDING = 256
+"""Rows that are collected, at least, before they are added up: the processor then fetches several at a time."""
+
 WINDOW = 256
 """Bytes of a word whose n-grams are collected at once, so that scratch does not grow with a word's length."""
 
@@ -110,8 +113,8 @@ def view_of(text, lexicon, matrix, columns, sums, rows, window):
 
 
 def rows_at_once(lexicon: Lexicon, width: int) -> int:
-    """Return how many rows can come together: those of a word's window, or of the n-grams of `width` words."""
-    return WINDOW * max(lexicon.longest - lexicon.shortest + 1, 1) + width
+    """Return the room for rows: `PENDING`, and those of a word's window or of the n-grams of `width` words."""
+    return PENDING + WINDOW * max(lexicon.longest - lexicon.shortest + 1, 1) + width
 
 
 def window_bytes(lexicon: Lexicon) -> int:
@@ -120,17 +123,17 @@ def window_bytes(lexicon: Lexicon) -> int:
 
 
 def _add_block(
-    typing_context: Any, sums: Any, at: Any, matrix: Any, columns: Any, column: Any, rows: Any, first: Any, count: Any
+    typing_context: Any, sums: Any, at: Any, matrix: Any, columns: Any, column: Any, rows: Any, count: Any
 ) -> Any:
     """Add columns `column` to `column + LANES` of `count` rows to the sum at `at`, in the order of `rows`.
 
-    `sums` and `matrix` point to float32, `rows` to uint32, read from element `first` on; rows of the matrix have
-    `columns` columns. The sum stays in a vector register, which numba does not manage for the plain loop (half as
-    fast). Every column is added up in order and in single precision, as the library does: equal to the bit.
+    `sums` and `matrix` point to float32, `rows` to uint32; rows of the matrix have `columns` columns. The sum stays
+    in a vector register, which numba does not manage for the plain loop (half as fast). Every column is added up in
+    order and in single precision, as the library does: equal to the bit.
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, at, matrix, columns, column, rows, first, count = arguments
+        sums, at, matrix, columns, column, rows, count = arguments
         vector = ir.VectorType(ir.FloatType(), LANES)
 
         def load(address: Any) -> Any:
@@ -141,7 +144,7 @@ def _add_block(
         target = builder.gep(sums, [at])
         total = cgutils.alloca_once_value(builder, load(target))
         with cgutils.for_range(builder, count) as loop:
-            row = builder.load(builder.gep(rows, [builder.add(first, loop.index)]))
+            row = builder.load(builder.gep(rows, [loop.index]))
             element = builder.add(builder.mul(builder.zext(row, columns.type), columns), column)
             builder.store(builder.fadd(builder.load(total), load(builder.gep(matrix, [element]))), total)
         store = builder.store(builder.load(total), builder.bitcast(target, vector.as_pointer()))
@@ -149,23 +152,23 @@ def _add_block(
         return context.get_dummy_value()
 
     number = types.int64
-    return types.void(sums, number, matrix, number, number, rows, number, number), emit
+    return types.void(sums, number, matrix, number, number, rows, number), emit
 
 
 add_block: Any = intrinsic(_add_block)
 
 
 @njit(nogil=True, cache=True)
-def add_rows(view, at, rows, first, count):
-    """Add `count` rows, listed from element `first` of `rows`, to the sum at `at`, block by block of `LANES` columns.
+def add_rows(view, at, count):
+    """Add the first `count` rows listed in `view.rows` to the sum at `at`, block by block of `LANES` columns.
 
-    The last block begins at the last column but `LANES`, so it may repeat columns of the one before; `close_gap`
-    puts them in place.
+    The last block ends with the last column, so it may repeat columns of the one before; `close_gap` puts them in
+    place.
     """
     block = 0
     while block < view.columns:
         column = min(block, view.columns - LANES)
-        add_block(view.sums, at + block, view.matrix, view.columns, column, rows, first, count)
+        add_block(view.sums, at + block, view.matrix, view.columns, column, view.rows, count)
         block += LANES
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -106,9 +106,28 @@ class Tokenizer:
             raise AssetError(f"cannot read the tokenizer {path}: {error}; give the path of a tokenizer.json") from error
         return _shared(str(path), content, engine, end_of_text)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as path, identity and settings; the process that unpickles reads the file once."""
-        return _reopen, (self.path, self.identity, *self._settings)
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as path, identity and settings."""
+        return {"path": self.path, "identity": self.identity, "_settings": self._settings}
+
+    if not TYPE_CHECKING:  # to a type checker it would make every attribute exist
+
+        def __getattr__(self, name: str) -> Any:
+            """Read the file at the first use of an unpickled tokenizer; raises as `from_file`.
+
+            Not while it is unpickled: an error there breaks a process pool, instead of being the task's. Also raises
+            IntegrityError when the file has changed since it was pickled.
+            """
+            if name.startswith("__") or "_settings" not in self.__dict__ or "engine" in self.__dict__:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            engine, end_of_text = self._settings
+            here = Tokenizer.from_file(self.path, engine=engine, end_of_text=end_of_text)
+            if here.identity != self.identity:
+                raise IntegrityError(
+                    f"{self.path} has sha256 {here.identity}, not {self.identity} as when the work was planned; plan again"
+                )
+            self.__dict__.update(here.__dict__)
+            return getattr(self, name)
 
     def encode(self, texts: Texts) -> tuple[Ids, npt.NDArray[np.int64]]:
         """Return `(ids, offsets)`: row i is `ids[offsets[i]:offsets[i + 1]]`; no end-of-text id is added.
@@ -193,11 +212,3 @@ def _groups(texts: Texts, step: int) -> Iterator[tuple[int, int]]:
 @lru_cache(maxsize=4)
 def _shared(path: str, content: bytes, engine: Engine | None, end_of_text: str) -> Tokenizer:
     return Tokenizer(path, content, engine=engine, end_of_text=end_of_text)
-
-
-def _reopen(path: str, identity: str, engine: Engine | None, end_of_text: str) -> Tokenizer:
-    """Return the tokenizer that was pickled; raises IntegrityError when the file has changed since."""
-    tokenizer = Tokenizer.from_file(path, engine=engine, end_of_text=end_of_text)
-    if tokenizer.identity != identity:
-        raise IntegrityError(f"{path} has sha256 {tokenizer.identity}, not {identity} as when the work was planned")
-    return tokenizer

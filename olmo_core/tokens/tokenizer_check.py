@@ -17,13 +17,15 @@ _LONGEST_RUN = 60
 
 
 def _edges(tables: UnicodeTables) -> str:
-    """Return the first and last code point of each run in either table, between letters, spaces and digits."""
+    """Return the first and last code point of each run in either table, where their kind decides how to split."""
     edges: set[int] = set()
     for table in tables:
         starts = run_lengths(table[:CODE_POINTS])[0].tolist()
         edges.update(starts)
         edges.update(start - 1 for start in starts if start)
-    return "".join(f"a{chr(point)}b {chr(point)}1 " for point in sorted(edges) if not 0xD800 <= point < 0xE000)
+    return "".join(
+        f"a{chr(point)}'s 1{chr(point)}b\n\n{chr(point)}x " for point in sorted(edges) if not 0xD800 <= point < 0xE000
+    )
 
 
 def tricky_texts(added: Sequence[str]) -> list[str]:

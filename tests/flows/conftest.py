@@ -99,6 +99,11 @@ class Services(Place):
         found: dict[str, Any] = self.api.request("GET", f"/flow_runs/{run_id}")
         return found
 
+    def task_states(self, run_id: str) -> set[str]:
+        """The state types of a flow run's task runs."""
+        tasks = self.api.find("task_runs", flow_runs={"id": {"any_": [run_id]}})
+        return {task["state_type"] for task in tasks}
+
 
 def wait_until(question: Callable[[], T], *, seconds: float, what: str) -> T:
     """The first answer that is true; fails when there is none in time."""

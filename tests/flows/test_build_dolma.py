@@ -23,6 +23,7 @@ from tests.flows.conftest import ROOT, Services, done
 from tests.oracles.environment_documents import environment_documents
 
 SHARDS = 12
+pytestmark = pytest.mark.timeout(900)  # several flow runs, each of them with a process of its own
 EXPECTED = {f"{s}/web" for s in SOURCE_STAGES} | {f"{s}/all" for s in (*CORPUS_STAGES, "publish")}
 
 RECIPE = """
