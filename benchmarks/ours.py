@@ -103,10 +103,15 @@ def tokenization_stage(options: argparse.Namespace) -> Bench:
     tokenizer = Tokenizer.from_file(options.tokenizer, engine="compiled")
 
     def rows(result: tuple[Any, Any], documents: list[Row]) -> list[Row]:
-        ids, offsets = result
-        return [token_row(ids[a:b]) for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist())]
+        stripped = tokenizer.encode(pa.array([one["text"].strip() for one in documents], pa.large_string()))
+        pairs = zip(token_rows(*result), token_rows(*stripped), strict=True)
+        return [{**row, **{name + "_stripped": value for name, value in other.items()}} for row, other in pairs]
 
     return Bench("Tokenizer.encode, compiled, ids as a numpy array", as_array, tokenizer.encode, rows)
+
+
+def token_rows(ids: Any, offsets: Any) -> list[Row]:
+    return [token_row(ids[a:b]) for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist())]
 
 
 def reading_stage(suffix: str) -> Callable[[argparse.Namespace], Bench]:

@@ -2,8 +2,8 @@
 
 The same steps as the flow runs, with the artifact store in a scratch folder, all columns written and read back. No rule
 drops anything here, so that every stage sees every document; duplicates are dropped, PII is masked. The content stage
-(no peer here) and the report (for people) are built or left out, but not counted. A first chain over eight documents
-loads code and models and is not counted either.
+(no peer here) and the report (for people) are built or left out, but not counted. A first chain over a few
+documents loads code and models and is not counted either.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import yaml
 
 from benchmarks.ours import PACKAGES
-from benchmarks.peer_protocol import WARM_UP_DOCUMENTS, options_parser, read_jsonl, report, timed, token_row
+from benchmarks.peer_protocol import WARM_UP_DOCUMENTS, Row, options_parser, read_jsonl, report, timed, token_row
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES
 from olmo_core.curation.corpus_recipe import load_recipe
@@ -54,6 +54,12 @@ def session(path: Path, folder: Path) -> Session:
     (folder / "bench.yaml").write_text(yaml.safe_dump(recipe))
     resources = Resources(store=str(folder / "store"), workers=1)
     return Session(load_recipe(str(folder / "bench.yaml")), resources, ArtifactStore(str(folder / "store")), cast(Workers, ThisProcess()))
+
+
+def warm_up(documents: list[Row]) -> list[Row]:
+    """A few documents with near copies that hold an address, so that every stage has something to do."""
+    first = documents[:WARM_UP_DOCUMENTS]
+    return first + [{**one, "id": one["id"] + "-copy", "text": one["text"] + " Ask someone@example.org."} for one in first]
 
 
 def run_chain(one: Session) -> dict[str, dict[str, float]]:
@@ -96,7 +102,7 @@ def main() -> None:
     documents = read_jsonl(options.input)
     scratch = Path(options.scratch)
     first = scratch / "first.jsonl"
-    first.write_text("".join(json.dumps(one) + "\n" for one in documents[:WARM_UP_DOCUMENTS]), "utf-8")
+    first.write_text("".join(json.dumps(one) + "\n" for one in warm_up(documents)), "utf-8")
     _, _, ready = timed(lambda: run_chain(session(first, scratch / "first")))
     measured = session(Path(options.input), scratch / "measured")
     stages = run_chain(measured)

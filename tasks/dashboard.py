@@ -12,6 +12,7 @@ from prefect.artifacts import (
     create_progress_artifact,
     update_progress_artifact,
 )
+from prefect.settings import PREFECT_API_URL
 
 from olmo_core.artifacts.build import Built, Progress
 from olmo_core.artifacts.store import ArtifactStore
@@ -64,23 +65,29 @@ class ProgressArtifact:
             self._show(100.0, f"{self._label}: done, {len(built.manifest.shards)} shards in {built.seconds:.0f} s")
 
 
-def show_report(store: ArtifactStore, built: Built, corpus: str) -> None:
-    """Put a corpus's report into the dashboard: the page, and a link to it in the store."""
+def show_report(store: ArtifactStore, built: Built, corpus: str) -> list[str]:
+    """Put a corpus's waterfall and report into the dashboard. Returns direct links to them, where an address is known."""
     text = store.storage.read(built.manifest.object("report.md").path).decode()
     waterfall = text.split("## Waterfall\n", 1)[-1].split("## Mixture", 1)[0]
-    create_markdown_artifact(
-        f"# Waterfall of {corpus}\n\n{waterfall}",
-        key=key("waterfall", corpus),
-        description=f"What each stage kept and dropped of {corpus}",
-    )
-    create_markdown_artifact(
-        clipped(text), key=key("report", corpus), description=f"Report of {corpus}: waterfall, mixture, examples, costs"
-    )
+    shown = [
+        create_markdown_artifact(
+            f"# Waterfall of {corpus}\n\n{waterfall}",
+            key=key("waterfall", corpus),
+            description=f"What each stage kept and dropped of {corpus}",
+        ),
+        create_markdown_artifact(
+            clipped(text),
+            key=key("report", corpus),
+            description=f"Report of {corpus}: waterfall, mixture, examples, costs",
+        ),
+    ]
     where = store.storage.url(built.manifest.object("report.md").path)
     if not where.startswith("/"):
         create_link_artifact(
             where, key=key("report-file", corpus), link_text="report.md", description="The report in the store"
         )
+    api = PREFECT_API_URL.value()
+    return [f"{api.removesuffix('/api')}/v2/artifacts/artifact/{one}" for one in shown] if api else []
 
 
 def clipped(text: str) -> str:

@@ -19,6 +19,9 @@ def publish_corpus(session: Session, corpus: ArtifactRef, tokens: ArtifactRef, r
     for ref in (corpus, tokens, report):
         for tag in ("latest", today):
             session.store.tag(ref, tag)
-    show_report(session.store, session.built["report/all"], session.recipe.name)
-    get_run_logger().info("tokens: %s", session.store.storage.url(tokens.address))
+    links = show_report(session.store, session.built["report/all"], session.recipe.name)
+    logger = get_run_logger()
+    logger.info("tokens: %s", session.store.storage.url(tokens.address))
+    for what, link in zip(("waterfall", "report"), links, strict=False):
+        logger.info("%s: %s", what, link)
     return {"corpus": str(corpus), "tokens": str(tokens), "report": str(report)}

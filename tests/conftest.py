@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("tests.small_corpus",)
+"""Fixtures `workers` and `small`: the whole chain over a small corpus, built once, only when a test asks for it."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

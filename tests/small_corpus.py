@@ -72,9 +72,14 @@ def write_jsonl(path: Path, records: Sequence[Record], raw: Sequence[bytes] = ()
     return path
 
 
+def _plain_prose() -> list[str]:
+    """Return the dozen passages with the most letters and spaces: no language model doubts that they are English."""
+    return sorted(passages(), key=lambda text: sum(c.isalpha() or c == " " for c in text) / len(text))[-12:]
+
+
 def planted(wiki: Sequence[str]) -> list[Record]:
     """Return the documents that are made to be noticed; their ids say what they are."""
-    base = passages()[-12:]
+    base = _plain_prose()
     near = wiki[1].split(" ")
     near[len(near) // 2] = "CHANGED"
     return [
@@ -93,7 +98,8 @@ def planted(wiki: Sequence[str]) -> list[Record]:
 
 def write_sources(folder: Path) -> None:
     """Write eleven files of the source `web` and three of `wiki` below a folder."""
-    texts = passages()[:-12]
+    aside = set(_plain_prose())
+    texts = [text for text in passages() if text not in aside]
     wiki, web = texts[:42], texts[42:]
     for i in range(3):
         own = wiki[14 * i : 14 * (i + 1)]

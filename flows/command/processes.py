@@ -21,6 +21,9 @@ from flows.command.project import ProcessRecord
 MARK = "OLMO_SERVICES"
 """Environment variable of everything `olmo up` starts; its value is the state folder."""
 
+LOG_LIMIT = 10_000_000
+"""Bytes of a log from which on a restart begins a new one."""
+
 STILL_RUNNING = "still running"
 """What `end` says of a process that even SIGKILL did not remove (stuck in the kernel, another user's)."""
 
@@ -60,8 +63,13 @@ def is_running(record: ProcessRecord | None) -> bool:
 
 
 def start_detached(command: Sequence[str], *, log: Path, directory: Path, environment: Mapping[str, str]) -> int:
-    """Start a command in its own session with its output appended to a log; returns its process number."""
+    """Start a command in its own session with its output appended to a log; returns its process number.
+
+    A log that has grown beyond LOG_LIMIT is first renamed to `NAME.log.1`.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_name(f"{log.name}.1"))
     with open(log, "ab") as output:
         process = subprocess.Popen(
             command,

@@ -57,6 +57,8 @@ class ServerApi:
         except urllib.error.HTTPError as error:
             kind = NotFoundError if error.code == 404 else ServerError
             detail = error.read(500).decode(errors="replace")
+            if error.code == 401:
+                detail = "it wants a password; set PREFECT_API_AUTH_STRING to what PREFECT_SERVER_API_AUTH_STRING was"
             raise kind(f"{method} {self.address}{path} answered {error.code}: {detail}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ServerError(

@@ -102,7 +102,9 @@ def worker_name(pool: str) -> str:
 def start_server(project: Project, port: int) -> ProcessRecord:
     """Start the Prefect server and return at once; `wait_for_server` tells when it answers."""
     check_port(port)
-    project.prefect_home.mkdir(parents=True, exist_ok=True)
+    project.home.mkdir(parents=True, exist_ok=True)
+    # The database holds what runs logged and, encrypted with a key beside it, secrets: for its owner only.
+    project.prefect_home.mkdir(mode=0o700, exist_ok=True)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     # Not in the project's directory: pyproject.toml and .env there hold settings for clients.
     return _start(command, project, port, service="server", directory=project.home)

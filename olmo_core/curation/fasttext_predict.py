@@ -29,7 +29,7 @@ class Predictions(NamedTuple):
     """Number of the most probable label in `model.labels`, -1 for no prediction."""
 
     scores: npt.NDArray[np.float32]
-    """Its probability as the library gives it, up to about 1.00001, NaN for no prediction."""
+    """Its probability as the library gives it, above 1 by up to 1e-5 for each factor, NaN for no prediction."""
 
     target_scores: npt.NDArray[np.float32]
     """Probability of the label that was asked for, whatever its rank, NaN for no prediction or no such question."""

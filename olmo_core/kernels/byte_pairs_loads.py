@@ -1,7 +1,7 @@
 """Pointers, and loads and stores of whole machine words, for the byte-pair kernels.
 
 Numba counts the references of an array (atomically) at each call it is passed to, and tests each index for being
-negative: with arrays in tuples the encoder was ten times slower. So an entry point takes arrays and hands on pointers,
+negative: with arrays in tuples the encoder was several times slower. So an entry point takes arrays and hands on pointers,
 which numba indexes as plain memory. A pointer keeps nothing alive: point only into arrays that the Python caller
 holds, never into one made in compiled code, which numba frees after the last mention of its name.
 

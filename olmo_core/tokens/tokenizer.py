@@ -37,7 +37,7 @@ END_OF_TEXT = "<|endoftext|>"
 _GROUP_BYTES = 1 << 24
 """Bytes of text encoded at a time: scratch is three times this, or the longest document's bytes where it is longer."""
 _LIBRARY_GROUP_BYTES = 1 << 20
-"""The same for the library, whose lists and Encodings take some 100 bytes for each byte of text."""
+"""The same for the library, whose Encodings and lists take many times the bytes of the text."""
 
 
 class Tokenizer:
@@ -133,7 +133,7 @@ class Tokenizer:
         """Return `(ids, offsets)`: row i is `ids[offsets[i]:offsets[i + 1]]`; no end-of-text id is added.
 
         `ids` has `dtype`, `offsets` n + 1 elements. Texts are valid UTF-8 and not null (ValueError). With the compiled
-        engine scratch memory is bounded by the longest text; the library needs some 100 bytes for each of its bytes.
+        engine scratch memory is bounded by the longest text; the library needs many times its bytes.
         """
         if texts.null_count:
             raise ValueError(f"text column has {texts.null_count} null rows; documents never have a null text")

@@ -87,3 +87,14 @@ def test_detached_process_listens_to_interrupts(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert log.read_text(encoding="ascii") == "True\n"
+
+
+def test_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart appends to a small log and renames a large one."""
+    log = tmp_path / "server.log"
+    monkeypatch.setattr(processes, "LOG_LIMIT", 15)
+    for _ in range(3):
+        pid = processes.start_detached(["echo", "123456789"], log=log, directory=tmp_path, environment={})
+        os.waitpid(pid, 0)
+    assert log.read_text(encoding="ascii") == "123456789\n"
+    assert (tmp_path / "server.log.1").read_text(encoding="ascii") == "123456789\n" * 2

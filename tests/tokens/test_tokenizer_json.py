@@ -27,7 +27,7 @@ TEXTS = ["Don't  stop\n\n  e\u0301 <|endoftext|> |||IP_ADDRESS||| x", "", "æ¼¢å­
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json", tokens=600)
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
 
 
 def added_token(content: str, **changes: Any) -> dict[str, Any]:

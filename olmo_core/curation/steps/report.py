@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from olmo_core.artifacts.ledger import Ledger
@@ -16,7 +16,8 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
+from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.recipe import canonical
 from olmo_core.report import examples
 from olmo_core.report.corpus import page
@@ -28,7 +29,7 @@ JSON, MARKDOWN, RECIPE = "report.json", "report.md", "recipe.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRecipe:
-    """The whole resolved recipe, so that it is saved with the artifacts."""
+    """The whole resolved recipe, so that it is saved with the artifacts; without the places where files lay."""
 
     corpus: CorpusRecipe
 
@@ -41,12 +42,23 @@ def report_step(recipe: CorpusRecipe, refs: Mapping[str, ArtifactRef]) -> Step:
         version=VERSION,
         kind=Kind.REPORT,
         name=recipe.name,
-        recipe=ReportRecipe(corpus=recipe),
+        recipe=ReportRecipe(corpus=without_places(recipe)),
         inputs=dict(refs),
         shards=_whole,
         work=_write,
         outputs=lambda shard: [JSON, MARKDOWN, RECIPE],
     )
+
+
+def without_places(recipe: CorpusRecipe) -> CorpusRecipe:
+    """Return the recipe without the paths of its sources, which decide nothing: the inventories say which files were read."""
+
+    def placeless(source: SourceRecipe) -> SourceRecipe:
+        if isinstance(source.read, EnvironmentSource):
+            return source
+        return replace(source, read=replace(source.read, paths=(), root=None))
+
+    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources))
 
 
 def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
