@@ -50,22 +50,29 @@ _PII_OTHER = "no phone numbers; replaces in the text"
 
 CASES = (
     *(Case(stage=stage, system=OURS, worker="ours") for stage in STAGES),
-    Case(stage="quality", system=OURS, worker="ours", input="small"),
-    Case(stage="signatures", system=OURS, worker="ours", input="small"),
+    *(
+        Case(stage=stage, system=OURS, worker="ours", input="small")
+        for stage in ("quality", "signatures", "tokenization")
+    ),
     Case(stage="chain", system=OURS, worker="chain"),
     *(
         Case(stage=stage, system="dolma", worker="dolma", compared="equal")
-        for stage in ("read-jsonl", "language", "quality", "pii-compatible", "tokenization")
+        for stage in ("read-jsonl", "language", "pii-compatible")
+    ),
+    *(
+        Case(stage=stage, system="dolma", worker="dolma", input="small", compared="equal")
+        for stage in ("quality", "tokenization")
     ),
     *(
         Case(stage=stage, system="datatrove", worker="datatrove", compared="equal")
-        for stage in ("read-jsonl", "read-parquet", "language", "tokenization")
+        for stage in ("read-jsonl", "read-parquet", "language")
     ),
+    Case(stage="tokenization", system="datatrove", worker="datatrove", input="small", compared="equal"),
     Case(stage="quality", system="datatrove", worker="datatrove", input="small", note=_GOPHER_ONLY),
     Case(stage="pii", system="datatrove", worker="datatrove", note=_PII_OTHER),
     Case(stage="signatures", system="datatrove", worker="datatrove", input="small", compared="neighbours"),
     Case(stage="language", system="fastText library", worker="libraries", compared="equal"),
-    Case(stage="tokenization", system="tokenizers library", worker="libraries", compared="equal"),
+    Case(stage="tokenization", system="tokenizers library", worker="libraries", input="small", compared="equal"),
     Case(stage="signatures", system="datasketch", worker="libraries", input="small", compared="neighbours"),
     Case(stage="read-parquet", system="pyarrow alone", worker="libraries", compared="equal"),
 )

@@ -7,7 +7,7 @@ reasons by name for what cannot be compared (`*`: the whole row), each a known d
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,16 +30,14 @@ class UnequalOutputs(Exception):
 class Agreement:
     """What was found equal."""
 
-    documents: int
-    """Documents with everything comparable equal."""
-    names: tuple[str, ...]
-    """Names of the values compared."""
-    skipped: dict[str, int] = field(default_factory=dict)
+    equal: str
+    """What, in words."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
     """Values not compared, by reason."""
 
     def __str__(self) -> str:
         skipped = "".join(f"; not compared: {count} x {reason}" for reason, count in sorted(self.skipped.items()))
-        return f"{len(self.names)} values equal in {self.documents} documents{skipped}"
+        return self.equal + skipped
 
 
 def require_equal(pair: str, ours: Sequence[Row], theirs: Sequence[Row]) -> Agreement:
@@ -65,7 +63,9 @@ def require_equal(pair: str, ours: Sequence[Row], theirs: Sequence[Row]) -> Agre
             if name not in mine:
                 raise UnequalOutputs(f"{pair}: document {number}: the peer has {name}, ours has only {', '.join(mine)}")
             if mine[name] != value:
-                raise UnequalOutputs(f"{pair}: document {number}: {name} is {_short(mine[name])} with us, {_short(value)} with the peer")
+                raise UnequalOutputs(
+                    f"{pair}: document {number}: {name} is {_short(mine[name])} with us, {_short(value)} with the peer"
+                )
         for name in mine.keys() - other.keys():
             if has_ngrams and name.startswith(NGRAMS) and mine[name] != 0:
                 raise UnequalOutputs(f"{pair}: document {number}: {name} is {mine[name]} with us, absent with the peer")
@@ -73,7 +73,8 @@ def require_equal(pair: str, ours: Sequence[Row], theirs: Sequence[Row]) -> Agre
         compared += bool(values)
     if compared < FEWEST_COMPARED * len(ours) or not compared:
         raise UnequalOutputs(f"{pair}: only {compared} of {len(ours)} documents can be compared: {dict(skipped)}")
-    return Agreement(documents=compared, names=tuple(names), skipped=dict(skipped))
+    what = " and ".join(names).replace("_", " ") if len(names) <= 2 else f"{len(names)} values"
+    return Agreement(equal=f"{what} equal in {compared:,} documents", skipped=dict(skipped))
 
 
 def require_same_neighbours(pair: str, ours: Sequence[Row], theirs: Sequence[Row]) -> Agreement:
@@ -85,12 +86,16 @@ def require_same_neighbours(pair: str, ours: Sequence[Row], theirs: Sequence[Row
         raise UnequalOutputs(f"{pair}: {len(ours)} signatures came out of ours, {len(theirs)} of the peer")
     sure = [together for together, shared in _shared_bands(ours).items() if shared >= SURE_BANDS]
     if len(sure) < FEWEST_PAIRS:
-        raise UnequalOutputs(f"{pair}: only {len(sure)} pairs of documents are near copies, too few to compare signatures")
+        raise UnequalOutputs(
+            f"{pair}: only {len(sure)} pairs of documents are near copies, too few to compare signatures"
+        )
     met = _shared_bands(theirs)
     for one, other in sure:
         if (one, other) not in met:
-            raise UnequalOutputs(f"{pair}: documents {one} and {other} share {SURE_BANDS} bands or more with us, none with the peer")
-    return Agreement(documents=len({row for together in sure for row in together}), names=(f"{len(sure)} near copies",))
+            raise UnequalOutputs(
+                f"{pair}: documents {one} and {other} share {SURE_BANDS} bands or more with us, none with the peer"
+            )
+    return Agreement(equal=f"all {len(sure):,} pairs of near copies meet in both")
 
 
 def _shared_bands(rows: Sequence[Row]) -> Counter[tuple[int, int]]:

@@ -24,7 +24,9 @@ class Peer:
 
 PEERS = {
     "dolma": Peer(package="dolma", requirements=ROOT / "tests/oracles/dolma-requirements.txt", newest_python=(3, 12)),
-    "datatrove": Peer(package="datatrove", requirements=ROOT / "benchmarks/datatrove-requirements.txt", newest_python=(3, 13)),
+    "datatrove": Peer(
+        package="datatrove", requirements=ROOT / "benchmarks/datatrove-requirements.txt", newest_python=(3, 13)
+    ),
 }
 DEFAULT = ROOT / ".venv-bench"
 
@@ -53,7 +55,9 @@ def interpreter(name: str, folder: Path | None, *, make: bool) -> Path:
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise EnvironmentUnavailable(f"{name}: {' '.join(command)} failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
+            raise EnvironmentUnavailable(
+                f"{name}: {' '.join(command)} failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}"
+            )
     if not _has(python, peer.package):
         raise EnvironmentUnavailable(f"{name}: installed into {folder}, but it cannot be imported there")
     return python
@@ -65,7 +69,9 @@ def _suitable_python(peer: Peer) -> str:
     for minor in range(peer.newest_python[1], 10, -1):
         if found := shutil.which(f"python3.{minor}"):
             return found
-    raise EnvironmentUnavailable(f"{peer.package} needs Python 3.{peer.newest_python[1]} or older, and none is on the path")
+    raise EnvironmentUnavailable(
+        f"{peer.package} needs Python 3.{peer.newest_python[1]} or older, and none is on the path"
+    )
 
 
 def _has(python: Path, package: str) -> bool:

@@ -29,7 +29,7 @@ class Input:
     name: str
     """`full`, or `small` for its first part."""
     path: Path
-    """JSON lines; the same rows lie beside it as `.parquet`."""
+    """JSON lines; the same rows lie beside it as `.parquet`, and nothing else: readers take folders."""
     documents: int
     text_bytes: int
     sha256: str
@@ -40,7 +40,10 @@ def write_inputs(folder: Path, full_bytes: int, small_bytes: int) -> dict[str, I
     """Write `full` (half prose, half code, as far as there is so much) and `small`; return them by name."""
     rows = []
     for part in ("prose", "code"):
-        rows += _documents(EnvironmentSource(name=part, part="prose" if part == "prose" else "code", max_bytes=2 * full_bytes), full_bytes // 2)
+        rows += _documents(
+            EnvironmentSource(name=part, part="prose" if part == "prose" else "code", max_bytes=2 * full_bytes),
+            full_bytes // 2,
+        )
     rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
     small = []
     for row in rows:
@@ -60,7 +63,9 @@ def _documents(source: EnvironmentSource, most: int) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     total = 0
     for batch in read_documents(source, files):
-        for row, size in zip(batch.documents.select(["id", "text", "source"]).to_pylist(), text_sizes(batch.documents).tolist()):
+        for row, size in zip(
+            batch.documents.select(["id", "text", "source"]).to_pylist(), text_sizes(batch.documents).tolist()
+        ):
             if size <= LONGEST and total + size <= most:
                 rows.append({**row, "id": f"{source.name}/{row['id']}"})
                 total += size
@@ -68,9 +73,12 @@ def _documents(source: EnvironmentSource, most: int) -> list[dict[str, str]]:
 
 
 def _write(folder: Path, name: str, rows: list[dict[str, str]]) -> Input:
-    path = folder / f"{name}.jsonl"
+    path = folder / name / "documents.jsonl"
+    path.parent.mkdir(parents=True)
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     path.write_bytes(data)
     schema = pa.schema([("id", pa.string()), ("text", pa.large_string()), ("source", pa.string())])
     pq.write_table(pa.Table.from_pylist(rows, schema), path.with_suffix(".parquet"), compression="zstd")
-    return Input(name=name, path=path, documents=len(rows), text_bytes=sum_bytes(rows), sha256=hashlib.sha256(data).hexdigest())
+    return Input(
+        name=name, path=path, documents=len(rows), text_bytes=sum_bytes(rows), sha256=hashlib.sha256(data).hexdigest()
+    )

@@ -56,7 +56,11 @@ class Machine:
         else:
             command = [sys.executable, "-m", "benchmarks.ours_chain" if case.worker == "chain" else "benchmarks.ours"]
         command += ["--stage", case.stage, "--input", str(given.path), "--scratch", scratch]
-        for option, asset in (("language-model", "lid.176.ftz"), ("tokenizer", "olmo-tokenizer"), ("naughty-words", "naughty-words-en")):
+        for option, asset in (
+            ("language-model", "lid.176.ftz"),
+            ("tokenizer", "olmo-tokenizer"),
+            ("naughty-words", "naughty-words-en"),
+        ):
             command += [f"--{option}", str(assets.fetch(asset))]
         return command + (["--outputs", str(outputs)] if outputs else [])
 
@@ -73,7 +77,13 @@ class Machine:
         load = os.getloadavg()[0]
         try:
             done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT, preexec_fn=self._pin
+                command,
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                preexec_fn=self._pin,
             )
         except subprocess.TimeoutExpired as error:
             raise MeasurementFailed(f"{case.key}: no result after {TIMEOUT:.0f} s") from error
@@ -81,7 +91,9 @@ class Machine:
             shutil.rmtree(scratch, ignore_errors=True)
         lines = done.stdout.strip().splitlines()
         if done.returncode or not lines:
-            raise MeasurementFailed(f"{case.key}: ended with {done.returncode}: {' / '.join(done.stderr.strip().splitlines()[-4:])}")
+            raise MeasurementFailed(
+                f"{case.key}: ended with {done.returncode}: {' / '.join(done.stderr.strip().splitlines()[-4:])}"
+            )
         result: dict[str, Any] = json.loads(lines[-1])
         return {**result, "load_average": load, "command": [part.replace(scratch, "SCRATCH") for part in command]}
 
@@ -100,7 +112,9 @@ def describe_machine() -> dict[str, Any]:
     facts: dict[str, Any] = {"platform": sys.platform, "cores": os.cpu_count(), "load_average": os.getloadavg()}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         facts["cpu"] = models[0] if models else "unknown"
     if hasattr(os, "sysconf"):
         facts["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

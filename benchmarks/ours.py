@@ -1,4 +1,4 @@
-"""This project's stages, measured as the peers are: `python -m benchmarks.ours --stage quality --input ...`.
+"""The stages of this project, measured as the peers are: `python -m benchmarks.ours --stage quality --input ...`.
 
 Texts are an Arrow array, as the stages get them from a shard; results are Arrow columns. `--stage compile` instead warms
 every stage up and reports the seconds: with an empty NUMBA_CACHE_DIR that is the compilation a new installation does once.
@@ -50,10 +50,19 @@ def language_stage(options: argparse.Namespace) -> Bench:
     def rows(result: pa.RecordBatch, documents: list[Row]) -> list[Row]:
         as_is = language.tag(as_array(documents), language.LanguageRecipe(lower_case=False), model)
         names = ("language", "score", "target"), ("language_as_is", "score_as_is", "target_as_is")
-        columns = {key: column.to_pylist() for keys, batch in zip(names, (result, as_is)) for key, column in zip(keys, batch.columns)}
+        columns = {
+            key: column.to_pylist()
+            for keys, batch in zip(names, (result, as_is))
+            for key, column in zip(keys, batch.columns)
+        }
         return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
-    return Bench("language.tag: fastText lid.176.ftz, lower case", as_array, lambda t: language.tag(t, language.LanguageRecipe(), model), rows)
+    return Bench(
+        "language.tag: fastText lid.176.ftz, lower case",
+        as_array,
+        lambda t: language.tag(t, language.LanguageRecipe(), model),
+        rows,
+    )
 
 
 def quality_stage(options: argparse.Namespace) -> Bench:
@@ -75,7 +84,10 @@ def pii_stage(definition: Any) -> Callable[[argparse.Namespace], Bench]:
 
         def rows(result: pa.RecordBatch, documents: list[Row]) -> list[Row]:
             found = zip(result.column("pii_spans").to_pylist(), documents, strict=True)
-            kinds = ([[*place, span["kind"]] for place, span in zip(code_points(one["text"], spans), spans)] for spans, one in found)
+            kinds = (
+                [[*place, span["kind"]] for place, span in zip(code_points(one["text"], spans), spans)]
+                for spans, one in found
+            )
             return [{"spans": sorted(spans)} for spans in kinds]
 
         return Bench(f"pii.tag, definition {definition}", as_array, lambda texts: pii.tag(texts, recipe), rows)
@@ -86,7 +98,12 @@ def pii_stage(definition: Any) -> Callable[[argparse.Namespace], Bench]:
 def lexicon_stage(options: argparse.Namespace) -> Bench:
     recipe = content.ContentRecipe(kind="lexicon")
     loaded = content.load(recipe)
-    return Bench("content.tag, word list", as_array, lambda texts: content.tag(texts, recipe, loaded), lambda result, documents: result.to_pylist())
+    return Bench(
+        "content.tag, word list",
+        as_array,
+        lambda texts: content.tag(texts, recipe, loaded),
+        lambda result, documents: result.to_pylist(),
+    )
 
 
 def signatures_stage(options: argparse.Namespace) -> Bench:
@@ -96,7 +113,9 @@ def signatures_stage(options: argparse.Namespace) -> Bench:
         kept = zip(result.column("bands").to_pylist(), result.column("shingle_count").to_pylist())
         return [{"bands": [str(key) for key in bands] if count else []} for bands, count in kept]
 
-    return Bench("signatures.tag, 20 x 6, word 5-grams, text hash", as_array, lambda texts: signatures.tag(texts, recipe), rows)
+    return Bench(
+        "signatures.tag, 20 x 6, word 5-grams, text hash", as_array, lambda texts: signatures.tag(texts, recipe), rows
+    )
 
 
 def tokenization_stage(options: argparse.Namespace) -> Bench:
@@ -117,7 +136,11 @@ def token_rows(ids: Any, offsets: Any) -> list[Row]:
 def reading_stage(suffix: str) -> Callable[[argparse.Namespace], Bench]:
     def make(options: argparse.Namespace) -> Bench:
         path = str(Path(options.input).with_suffix(suffix))
-        source = DolmaJsonlSource(name="all", paths=(path,)) if suffix == ".jsonl" else ParquetSource(name="all", paths=(path,))
+        source = (
+            DolmaJsonlSource(name="all", paths=(path,))
+            if suffix == ".jsonl"
+            else ParquetSource(name="all", paths=(path,))
+        )
 
         def work(_: object) -> list[pa.Table]:
             return [batch.documents for batch in read_documents(source, scan(source))]

@@ -36,7 +36,9 @@ class ThisProcess:
 
     count = 1
 
-    def map(self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str]) -> Iterator[tuple[Any, T]]:
+    def map(
+        self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str]
+    ) -> Iterator[tuple[Any, T]]:
         """Yield jobs with their results."""
         for job in jobs:
             yield job, function(job)
@@ -53,13 +55,20 @@ def session(path: Path, folder: Path) -> Session:
     }
     (folder / "bench.yaml").write_text(yaml.safe_dump(recipe))
     resources = Resources(store=str(folder / "store"), workers=1)
-    return Session(load_recipe(str(folder / "bench.yaml")), resources, ArtifactStore(str(folder / "store")), cast(Workers, ThisProcess()))
+    return Session(
+        load_recipe(str(folder / "bench.yaml")),
+        resources,
+        ArtifactStore(str(folder / "store")),
+        cast(Workers, ThisProcess()),
+    )
 
 
 def warm_up(documents: list[Row]) -> list[Row]:
     """A few documents with near copies that hold an address, so that every stage has something to do."""
     first = documents[:WARM_UP_DOCUMENTS]
-    return first + [{**one, "id": one["id"] + "-copy", "text": one["text"] + " Ask someone@example.org."} for one in first]
+    return first + [
+        {**one, "id": one["id"] + "-copy", "text": one["text"] + " Ask someone@example.org."} for one in first
+    ]
 
 
 def run_chain(one: Session) -> dict[str, dict[str, float]]:

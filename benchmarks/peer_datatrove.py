@@ -40,7 +40,9 @@ def language(options: argparse.Namespace) -> Bench:
         found = [one.metadata for one in results]
         return [{"language_as_is": one["language"], "score_as_is": one["language_score"]} for one in found]
 
-    return Bench("LanguageFilter(label_only=True) with lid.176.ftz", as_documents, lambda docs: list(block.run(docs)), rows)
+    return Bench(
+        "LanguageFilter(label_only=True) with lid.176.ftz", as_documents, lambda docs: list(block.run(docs)), rows
+    )
 
 
 def quality(options: argparse.Namespace) -> Bench:

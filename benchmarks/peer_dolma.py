@@ -39,7 +39,9 @@ def language(options: argparse.Namespace) -> Bench:
         scores = [next(span.score for span in result.spans if span.type == "en") for result in results]
         return [{"target": score} if score else {"_skip": {"*": "score below 1e-5 is withheld"}} for score in scores]
 
-    return Bench("ft_lang_id_en_doc_v2 with lid.176.ftz", as_documents, lambda docs: [tagger.predict(d) for d in docs], rows)
+    return Bench(
+        "ft_lang_id_en_doc_v2 with lid.176.ftz", as_documents, lambda docs: [tagger.predict(d) for d in docs], rows
+    )
 
 
 def quality(options: argparse.Namespace) -> Bench:
@@ -48,7 +50,9 @@ def quality(options: argparse.Namespace) -> Bench:
     def rows(results: list[Any], documents: list[Row]) -> list[Row]:
         return [{**gopher_row(g.spans), **c4_row(c.spans, one["text"])} for (g, c), one in zip(results, documents)]
 
-    return Bench("gopher_v1 and c4_v2", as_documents, lambda docs: [(gopher.predict(d), c4.predict(d)) for d in docs], rows)
+    return Bench(
+        "gopher_v1 and c4_v2", as_documents, lambda docs: [(gopher.predict(d), c4.predict(d)) for d in docs], rows
+    )
 
 
 def gopher_row(spans: list[Any]) -> Row:
@@ -110,7 +114,13 @@ def read_jsonl(options: argparse.Namespace) -> Bench:
     return Bench("smart_open and msgspec, as its commands read", lambda _: options.input, work, rows)
 
 
-MAKERS = {"language": language, "quality": quality, "pii-compatible": pii, "tokenization": tokenization, "read-jsonl": read_jsonl}
+MAKERS = {
+    "language": language,
+    "quality": quality,
+    "pii-compatible": pii,
+    "tokenization": tokenization,
+    "read-jsonl": read_jsonl,
+}
 
 if __name__ == "__main__":
     main(MAKERS, ("dolma", "fasttext-wheel", "tokenizers", "numpy", "msgspec", "smart-open"))

@@ -97,7 +97,12 @@ def read_parquet(options: argparse.Namespace) -> Bench:
     def rows(table: Any, documents: list[Row]) -> list[Row]:
         return [{"id": one["id"], "text": digest(one["text"].encode())} for one in table.to_pylist()]
 
-    return Bench("pyarrow read_table of id and text, nothing checked", lambda _: path, lambda p: pq.read_table(p, columns=["id", "text"]), rows)
+    return Bench(
+        "pyarrow read_table of id and text, nothing checked",
+        lambda _: path,
+        lambda p: pq.read_table(p, columns=["id", "text"]),
+        rows,
+    )
 
 
 MAKERS = {"language": language, "tokenization": tokenization, "signatures": signatures, "read-parquet": read_parquet}

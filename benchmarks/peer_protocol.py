@@ -12,7 +12,6 @@ import gc
 import hashlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -52,7 +51,7 @@ def token_row(ids: Any) -> Row:
     import numpy as np
 
     array = np.asarray(ids, "<u2")
-    return {"count": len(array), "sha256": digest(array.tobytes())}
+    return {"token_count": len(array), "token_ids": digest(array.tobytes())}
 
 
 def read_jsonl(path: str) -> list[Row]:
@@ -73,7 +72,9 @@ def options_parser() -> argparse.ArgumentParser:
     """The options of every measured process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--stage", required=True)
-    parser.add_argument("--input", required=True, help="JSON lines with id, text and source; input.parquet lies beside it")
+    parser.add_argument(
+        "--input", required=True, help="JSON lines with id, text and source; input.parquet lies beside it"
+    )
     parser.add_argument("--scratch", required=True, help="an empty folder for what is written")
     parser.add_argument("--outputs", help="where to write the comparable rows")
     parser.add_argument("--language-model", required=True)
@@ -100,7 +101,16 @@ def main(makers: Mapping[str, Maker], packages: tuple[str, ...]) -> None:
     report(options, packages, bench.what, documents, cpu=cpu, wall=wall, ready=ready)
 
 
-def report(options: argparse.Namespace, packages: tuple[str, ...], what: str, documents: list[Row], **seconds: Any) -> None:
+def peak_memory() -> int | None:
+    """Largest resident size of this program in bytes; None where /proc does not tell (getrusage counts the parent's too)."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
+def report(
+    options: argparse.Namespace, packages: tuple[str, ...], what: str, documents: list[Row], **seconds: Any
+) -> None:
     """Print the result as one line of JSON."""
     result = {
         "stage": options.stage,
@@ -108,7 +118,7 @@ def report(options: argparse.Namespace, packages: tuple[str, ...], what: str, do
         "documents": len(documents),
         "bytes": sum(len(one["text"].encode()) for one in documents),
         **seconds,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "peak_memory_bytes": peak_memory(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
     }

@@ -79,13 +79,18 @@ def chain_sums(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         total = {"cpu": 0.0, "wall": 0.0}
         for stage, row in parts.items():
-            share = fed["documents" if stage == "read-jsonl" else stage.removesuffix("-compatible")]["bytes"] / row["bytes"]
+            share = (
+                fed["documents" if stage == "read-jsonl" else stage.removesuffix("-compatible")]["bytes"] / row["bytes"]
+            )
             for kind in total:
                 total[kind] += row[f"{kind}_seconds"] * share
         sums.append(
             {
                 "name": name,
-                "stages": {stage: f"{row['system']} ({row['stage']})" if row["stage"] != stage else row["system"] for stage, row in parts.items()},
+                "stages": {
+                    stage: f"{row['system']} ({row['stage']})" if row["stage"] != stage else row["system"]
+                    for stage, row in parts.items()
+                },
                 **{f"{kind}_seconds": value for kind, value in total.items()},
                 **{f"{kind}_mb_per_s": chain["bytes"] / 1e6 / value for kind, value in total.items()},
                 **{f"{kind}_ratio": value / chain[f"{kind}_seconds"] for kind, value in total.items()},

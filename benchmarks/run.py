@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,17 +34,34 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, help="fresh processes for each figure (default 3, with --quick 1)")
-    parser.add_argument("--quick", action="store_true", help="less text, one run, only peers that are installed: under 2 minutes")
-    parser.add_argument("--bytes", type=int, help="text in bytes, half prose, half code (default 10 million, with --quick 3)")
-    parser.add_argument("--small-bytes", type=int, help="text for the slowest peers and what they are compared with (default 2 million)")
-    parser.add_argument("--dolma-env", type=Path, help="environment with dolma (default .venv-bench/dolma, made when missing)")
-    parser.add_argument("--datatrove-env", type=Path, help="environment with datatrove (default .venv-bench/datatrove, made when missing)")
+    parser.add_argument(
+        "--quick", action="store_true", help="less text, one run, only peers that are installed: under 2 minutes"
+    )
+    parser.add_argument(
+        "--bytes", type=int, help="text in bytes, half prose, half code (default 10 million, with --quick 2)"
+    )
+    parser.add_argument(
+        "--small-bytes", type=int, help="text for the slowest peers and what they are compared with (default 2 million)"
+    )
+    parser.add_argument(
+        "--dolma-env", type=Path, help="environment with dolma (default .venv-bench/dolma, made when missing)"
+    )
+    parser.add_argument(
+        "--datatrove-env",
+        type=Path,
+        help="environment with datatrove (default .venv-bench/datatrove, made when missing)",
+    )
     parser.add_argument("--stages", nargs="+", help="only these stages, e.g. quality tokenization chain")
+    parser.add_argument(
+        "--compile", action="store_true", help="first compile all kernels into an empty cache, and say how long it took"
+    )
     parser.add_argument("--core", type=int, default=last_core(), help="core to pin every process to (default the last)")
-    parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for bench.json, bench.md and bench.png")
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench-results"), help="folder for bench.json, bench.md and bench.png"
+    )
     options = parser.parse_args(arguments)
     options.runs = options.runs or (1 if options.quick else 3)
-    options.bytes = options.bytes or (3_000_000 if options.quick else 10_000_000)
+    options.bytes = options.bytes or (2_000_000 if options.quick else 10_000_000)
     options.small_bytes = min(options.bytes, options.small_bytes or (1_000_000 if options.quick else 2_000_000))
     return options
 
@@ -63,7 +79,7 @@ class Bench:
                 pythons[name] = interpreter(name, getattr(options, f"{name}_env"), make=not options.quick)
             except EnvironmentUnavailable as error:
                 self.missing.append(str(error))
-        cache = None if options.quick else work / "numba"
+        cache = work / "numba" if options.compile else None
         self.machine = Machine(work=work, pythons=pythons, core=options.core, numba_cache=cache)
         self.inputs = write_inputs(work, options.bytes, options.small_bytes)
         available = {"ours", "chain", "libraries", *pythons}
@@ -73,21 +89,20 @@ class Bench:
 
     def compile(self) -> dict[str, Any]:
         """Compile all kernels into an empty cache, as a new installation does once; return the seconds by stage."""
-        case = Case(stage="compile", system=OURS, worker="ours")
-        command = self.machine.command(case, self.inputs["small"], str(self.machine.work), None)
-        import os
-
-        environment = {**os.environ, **ONE_THREAD, "NUMBA_CACHE_DIR": str(self.machine.numba_cache)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"the kernels do not compile:\n{done.stderr[-2000:]}")
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
+        found: dict[str, Any] = self.machine.measure(
+            Case(stage="compile", system=OURS, worker="ours"), self.inputs["small"]
+        )["seconds"]
         return found
 
     def round(self, number: int) -> None:
         """Run every case once, in turn, so that a slow spell of the machine meets all of them; the first time compare."""
         for position, case in enumerate(self.cases):
-            print(f"\rrun {number + 1} of {self.options.runs}: {position + 1}/{len(self.cases)} {case.key:<50}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\rrun {number + 1} of {self.options.runs}: {position + 1}/{len(self.cases)} {case.key:<50}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
             if number and case not in self.runs:
                 continue
             outputs = None if number else self.outputs(case)
@@ -137,8 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = describe_machine()
     with tempfile.TemporaryDirectory(prefix="olmo-bench-") as folder:
         bench = Bench(options, Path(folder))
-        print(f"input: {bench.inputs['full'].documents} documents, {bench.inputs['full'].text_bytes / 1e6:.1f} MB", file=sys.stderr)
-        compiled = None if options.quick else bench.compile()
+        print(
+            f"input: {bench.inputs['full'].documents} documents, {bench.inputs['full'].text_bytes / 1e6:.1f} MB",
+            file=sys.stderr,
+        )
+        compiled = bench.compile() if options.compile else None
         for number in range(options.runs):
             bench.round(number)
     rows = summarise(bench.runs, bench.agreements)
@@ -148,7 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "command": [sys.executable, "-m", "benchmarks.run", *(arguments if arguments is not None else sys.argv[1:])],
         "machine": {"before": before, "after": describe_machine(), "core": options.core, "threads": ONE_THREAD},
         "settings": {"runs": options.runs, "quick": options.quick},
-        "inputs": {n: {"documents": i.documents, "text_bytes": i.text_bytes, "sha256": i.sha256} for n, i in bench.inputs.items()},
+        "inputs": {
+            n: {"documents": i.documents, "text_bytes": i.text_bytes, "sha256": i.sha256}
+            for n, i in bench.inputs.items()
+        },
         "compile_seconds": compiled,
         "stages": rows,
         "chain_sums": sums,
@@ -160,10 +181,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (options.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     (options.out / "bench.md").write_text(markdown(rows, sums), "utf-8")
     if rows:
-        draw(rows, sums, options.out / "bench.png", f"{before.get('cpu', sys.platform)}, median of {options.runs}, {result['when'][:10]}")
+        draw(
+            rows,
+            sums,
+            options.out / "bench.png",
+            f"{before.get('cpu', sys.platform)}, median of {options.runs}, {result['when'][:10]}",
+        )
     print(table(rows, sums))
     if compiled:
-        print(f"\ncompilation, once for an installation: {sum(compiled.values()):.0f} s ({', '.join(f'{k} {v:.0f}' for k, v in compiled.items())})")
+        print(
+            f"\ncompilation, once for an installation: {sum(compiled.values()):.0f} s ({', '.join(f'{k} {v:.0f}' for k, v in compiled.items())})"
+        )
     print(f"{options.out}/bench.json, bench.md, bench.png; {result['seconds']} s")
     for problem in bench.problems + bench.missing:
         print(f"PROBLEM: {problem}", file=sys.stderr)

@@ -46,7 +46,10 @@ def table(rows: Sequence[Row], sums: Sequence[Row]) -> str:
     lines = [HEADERS, *cells(rows, sums)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADERS))]
     right = range(2, 7)
-    return "\n".join("  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip()
+        for line in lines
+    )
 
 
 def markdown(rows: Sequence[Row], sums: Sequence[Row]) -> str:
@@ -65,7 +68,11 @@ def draw(rows: Sequence[Row], sums: Sequence[Row], path: Path, subtitle: str) ->
         name = STAGES.get(stage, "Whole chain")
         group = [row for row in rows if row["stage"] == stage]
         group = [row for row in group if row["system"] != OURS or row["input"] == "full"]
-        bars += [(name, r["system"], r["cpu_mb_per_s"], colours.get(r["system"], "#8d99ae")) for r in group if r["system"] == OURS or "cpu_ratio" in r]
+        bars += [
+            (name, r["system"], r["cpu_mb_per_s"], colours.get(r["system"], "#8d99ae"))
+            for r in group
+            if r["system"] == OURS or "cpu_ratio" in r
+        ]
     bars += [("Whole chain", f"sum: {s['name']}", s["cpu_mb_per_s"], "#5c677d") for s in sums]
     figure_ = Figure(figsize=(9, 0.27 * len(bars) + 0.22 * len(STAGES) + 1.3), layout="constrained")
     axes = figure_.subplots()

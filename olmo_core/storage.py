@@ -29,32 +29,21 @@ import fsspec
 
 from olmo_core.errors import OlmoError, StorageError, TransientStorageError
 
-_TRANSIENT_CODES = {
-    "SlowDown",
-    "InternalError",
-    "ServiceUnavailable",
-    "RequestTimeout",
-    "503",
-    "500",
-    "502",
-    "504",
-    "429",
-}
-_REFUSED_CODES = {
-    "AccessDenied",
-    "403",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "401",
-    "ExpiredToken",
-    "Forbidden",
-}
-_TRANSIENT_NAMES = {
+# Codes of S3 answers, and names of exception classes of botocore, aiobotocore, aiohttp and urllib3.
+_TRANSIENT = {
+    "429", "500", "502", "503", "504", "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling",
     "ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError", "ResponseStreamingError",
-    "IncompleteReadError", "ProtocolError", "ServerDisconnectedError", "ClientPayloadError", "FSTimeoutError",
-    "ServerTimeoutError", "ClientConnectorError", "ClientOSError",
+    "IncompleteReadError", "IncompleteRead", "ProtocolError", "ServerDisconnectedError", "ClientPayloadError",
+    "FSTimeoutError", "ServerTimeoutError", "ClientConnectorError", "ClientOSError", "HTTPClientError",
 }  # fmt: skip
-_REFUSED_NAMES = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}
+_REFUSED = {
+    "401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
+}  # fmt: skip
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+_S3_OPTIONS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 5, "mode": "standard"}}
+"""Seconds, and attempts in all: a store that is down is given up after some seconds, one that hangs after some minutes."""
+_S3_BUFFER = 1 << 20
 _memory_lock = threading.Lock()
 
 
@@ -114,15 +103,20 @@ class Storage:
         """Return the bytes of an object, or `length` bytes from `start`. Raises StorageError when it is not there."""
         with self._errors("read", path):
             end = None if length is None else start + length
-            data: bytes = self._fs.cat_file(self._full(path), start=start or None, end=end)
+            try:
+                data: bytes = self._fs.cat_file(self._full(path), start=start or None, end=end)
+            except OSError as error:
+                if "InvalidRange" in _signs(error):  # S3 refuses a range that begins at the end or behind it
+                    return b""
+                raise
             return data
 
     def open(self, path: str) -> IO[bytes]:
         """Return a seekable file object for reading."""
         with self._errors("open", path):
-            handle: IO[bytes] = self._fs.open(
-                self._full(path), "rb", **({"cache_type": "readahead"} if self.protocol == "s3" else {})
-            )
+            if self.protocol == "s3":
+                return io.BufferedReader(_RangeReader(self, path), _S3_BUFFER)
+            handle: IO[bytes] = self._fs.open(self._full(path), "rb")
             return handle
 
     def exists(self, path: str) -> bool:
@@ -134,7 +128,8 @@ class Storage:
         with self._errors("look for", path):
             try:
                 info = self._fs.info(self._full(path))
-            except (FileNotFoundError, NotADirectoryError):
+            except _ABSENT as error:
+                _raise_without_bucket(error)
                 return None
             return int(info["size"]) if info["type"] == "file" else None
 
@@ -143,7 +138,8 @@ class Storage:
         with self._errors("list", prefix):
             try:
                 found = self._fs.find(self._full(prefix), detail=True)
-            except (FileNotFoundError, NotADirectoryError):
+            except _ABSENT as error:
+                _raise_without_bucket(error)
                 found = {}
         cut = len(self._root) + 1
         for full, info in sorted(found.items()):
@@ -156,7 +152,8 @@ class Storage:
         with self._errors("list", prefix):
             try:
                 entries = self._fs.ls(self._full(prefix), detail=True)
-            except (FileNotFoundError, NotADirectoryError):
+            except _ABSENT as error:
+                _raise_without_bucket(error)
                 return []
             return sorted(Path(e["name"]).name for e in entries if e["type"] == "directory")
 
@@ -220,12 +217,9 @@ class Storage:
             try:
                 client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
             except client.exceptions.ClientError as error:
-                if error.response["Error"]["Code"] in (
-                    "PreconditionFailed",
-                    "412",
-                    "ConditionalRequestConflict",
-                    "409",
-                ):
+                signs = _signs(error)
+                # 409: another request for this key was under way, and may have been one that put nothing.
+                if "412" in signs or ("409" in signs and self.exists(path)):
                     return False
                 raise
             return True
@@ -246,26 +240,27 @@ class Storage:
         except OlmoError:
             raise
         except Exception as error:
-            raise self._translated(error, action, path) from error
+            translated = self._translated(error, action, path)
+            if translated is None:
+                raise
+            raise translated from error
 
-    def _translated(self, error: Exception, action: str, path: str) -> Exception:
+    def _translated(self, error: Exception, action: str, path: str) -> StorageError | None:
         where = f"cannot {action} {self.url(path)}"
-        response = getattr(error, "response", None)
-        code = str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-        name = type(error).__name__
+        signs, name = _signs(error), type(error).__name__
         number = getattr(error, "errno", None)
-        if code in _REFUSED_CODES or name in _REFUSED_NAMES:
-            reason = code or name
+        if refused := signs & _REFUSED:
+            reason = ", ".join(sorted(refused))
             return StorageError(
                 f"{where}: the store refuses the credentials ({reason}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
             )
-        if code in ("NoSuchBucket",):
+        if "NoSuchBucket" in signs:
             return StorageError(f"{where}: the bucket does not exist; create it or correct the store's address")
-        if code in _TRANSIENT_CODES or name in _TRANSIENT_NAMES or isinstance(error, ConnectionError | TimeoutError):
+        if (failed := signs & _TRANSIENT) or isinstance(error, ConnectionError | TimeoutError):
             return TransientStorageError(
-                f"{where}: {name} {code}: the store did not answer; trying again may help".replace("  ", " ")
+                f"{where}: {', '.join(sorted(failed)) or name}: the store did not answer; trying again may help"
             )
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) or "NoSuchKey" in signs:
             return StorageError(f"{where}: it is not there; `olmo artifacts verify` tells what is missing")
         if isinstance(error, PermissionError) or number == errno.EROFS:
             return StorageError(
@@ -275,9 +270,41 @@ class Storage:
             return StorageError(
                 f"{where}: no space left; free some room or choose another store, then run again: finished shards are kept"
             )
-        if isinstance(error, OSError) or code:
-            return StorageError(f"{where}: {code or name}: {error}")
-        return error
+        if isinstance(error, ImportError) and self.protocol == "s3":
+            return StorageError(f"{where}: {error}; `pip install olmo-flows[s3]` adds what S3 needs")
+        if isinstance(error, OSError) or hasattr(error, "response"):
+            return StorageError(f"{where}: {name}: {error}")
+        return None
+
+
+class _RangeReader(io.RawIOBase):
+    """An S3 object as a file: every read is one request, with the store's own errors."""
+
+    def __init__(self, storage: Storage, path: str) -> None:
+        size = storage.size(path)
+        if size is None:
+            raise FileNotFoundError(path)
+        self._storage, self._path, self._size, self._position = storage, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        length = max(0, min(len(buffer), self._size - self._position))
+        data = self._storage.read(self._path, start=self._position, length=length) if length else b""
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 class _HashingWriter(io.RawIOBase):
@@ -324,15 +351,37 @@ def _modified(info: dict[str, Any]) -> float:
     return float(value.timestamp() if hasattr(value, "timestamp") else value)
 
 
+def _signs(error: BaseException | None) -> set[str]:
+    """Return class names, and codes of S3 answers, of an error and its causes: s3fs wraps what the store has answered."""
+    signs: set[str] = set()
+    while error is not None:
+        signs.add(type(error).__name__)
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            signs.add(str(response.get("Error", {}).get("Code", "")))
+            signs.add(str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")))
+        error = error.__cause__
+    return signs - {""}
+
+
+def _raise_without_bucket(error: Exception) -> None:
+    """Let "not found" pass as an answer, unless it is the whole bucket that is missing."""
+    if "NoSuchBucket" in _signs(error):
+        raise error
+
+
 @cache
 def _filesystem(protocol: str) -> Any:
-    if protocol == "s3":
-        return fsspec.filesystem("s3", use_listings_cache=False, default_cache_type="readahead")
-    return fsspec.filesystem(protocol)
+    if protocol != "s3":
+        return fsspec.filesystem(protocol)
+    made = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True, config_kwargs=_S3_OPTIONS)
+    made.retries = 2  # of its own, for bodies cut half way; requests are retried below it
+    return made
 
 
 @cache
 def _s3_client() -> Any:
     import boto3  # here: the local store needs no AWS package
+    from botocore.config import Config  # type: ignore[import-untyped]
 
-    return boto3.session.Session().client("s3")
+    return boto3.session.Session().client("s3", config=Config(**_S3_OPTIONS))

@@ -60,22 +60,25 @@ class Workers:
                 return self._pool.submit(function, *args)
 
     def map(
-        self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str]
+        self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str], *, first_alone: bool = False
     ) -> Iterator[tuple[Any, T]]:
         """Yield `(job, function(job))` as jobs end, in any order; `function` and jobs are picklable.
 
-        The first exception of a job stops the rest and is raised. Raises WorkerError naming the job when a worker
-        process dies of it twice: once among others, once alone.
+        With `first_alone` the others start when the first job is done: what it compiles is in the cache then, and not
+        compiled by every worker at once. The first exception of a job stops the rest and is raised. Raises WorkerError
+        naming the job when a worker process dies of it twice: once among others, once alone.
         """
+        most = 1 if first_alone else 2 * self.count
         waiting = list(reversed(jobs))
         running: dict[Future[T], Any] = {}
         suspects: list[Any] = []
         try:
             while waiting or running:
-                while waiting and len(running) < 2 * self.count:
+                while waiting and len(running) < most:
                     job = waiting.pop()
                     running[self._submit(function, job)] = job
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
+                most = 2 * self.count
                 for future in done:
                     job = running.pop(future)
                     try:

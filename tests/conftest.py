@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("tests.small_corpus",)
-"""Fixtures `workers` and `small`: the whole chain over a small corpus, built once, only when a test asks for it."""
+pytest_plugins = ("tests.small_corpus", "tests.s3_server")
+"""Fixtures `workers` and `small`: the whole chain over a small corpus, built once, only when a test asks for it.
+Fixtures `s3` and `bucket`: a real S3 server, started once, only when a test asks for it."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,4 +1,4 @@
-"""The storage contract, the same for every kind of store; S3 is covered by tests/test_storage_s3.py with these functions."""
+"""The storage contract, the same for every kind of store; what only S3 can do wrong is in tests/test_storage_s3.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from olmo_core.errors import StorageError
 from olmo_core.storage import Storage
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "s3":
+        return Storage(f"s3://{request.getfixturevalue('bucket')}/some/store")
     return Storage(str(tmp_path / "store") if request.param == "file" else f"memory://{uuid4()}")
 
 

@@ -65,6 +65,8 @@ class Step:
     """Does one shard: reads its inputs, writes to the output, returns ledger and counts. Top-level, picklable."""
     settings: Any = None
     """What the work needs but does not decide the output, such as where a source's files lie."""
+    compiled: bool = False
+    """Its work runs compiled loops: the first shard runs alone, so that they are compiled once and not by every worker."""
     quarantine_limit: float | None = None
     """Largest fraction of records that may be quarantined; None where the stage reads no outside records."""
     check: Callable[[ArtifactStore, Sequence[FinishedShard]], None] | None = None

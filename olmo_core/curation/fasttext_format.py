@@ -32,7 +32,7 @@ UNPRUNED = -1
 """Stands for the number of kept n-grams when all were kept."""
 
 LONGEST_NGRAM = 1000
-MOST_BUCKETS = 1 << 28
+MOST_BUCKETS = 1 << 26
 MOST_COUNTED = 10**15
 """Bounds on minn, maxn and wordNgrams, on buckets, and on how often a word was seen: above is damage, not a model."""
 

@@ -1,9 +1,9 @@
 """Pointers, and loads and stores of whole machine words, for the byte-pair kernels.
 
 Numba counts the references of an array (atomically) at each call it is passed to, and tests each index for being
-negative: with arrays in tuples the encoder was several times slower. So an entry point takes arrays and hands on pointers,
-which numba indexes as plain memory. A pointer keeps nothing alive: point only into arrays that the Python caller
-holds, never into one made in compiled code, which numba frees after the last mention of its name.
+negative: with arrays in tuples the encoder was several times slower. So an entry point takes arrays and hands on
+pointers, which numba indexes as plain memory. A pointer keeps nothing alive: point only into arrays that the Python
+caller holds, never into one made in compiled code, which numba frees after the last mention of its name.
 
 Callers keep `buffers.PADDING` bytes behind a text and a few elements behind ids. A little-endian machine is assumed,
 as all are for which numba is built.

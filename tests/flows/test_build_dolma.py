@@ -86,7 +86,7 @@ def run(
 ) -> tuple[str, subprocess.CompletedProcess[str]]:
     """Run the deployment to its end by its bare name; return the flow run's id and the command's outcome."""
     words = ("deployment", "run", "build-dolma", "--watch", *parameters(corpus, workers, **overrides))
-    process = services.prefect(*words)
+    process = services.prefect(*words, timeout=600)
     found = re.search(r"UUID: ([0-9a-f-]{36})", process.stdout)
     assert found, process.stdout + process.stderr
     process.stderr += str(services.run(found.group(1))["state"]["message"])

@@ -42,6 +42,9 @@ VECTORS = "vectors.bin"
 ENDLESS = "endless.bin"
 """A classifier with labels a and b that does not have the word `</s>`, because minCount is above its count."""
 
+TIES = "ties.bin"
+"""A classifier by hierarchical softmax that learned nothing: its eight labels are equally probable."""
+
 
 def real_texts(limit: int) -> list[str]:
     """Return about `limit` bytes of text of this installation: package descriptions (prose) and modules (code)."""
@@ -87,6 +90,10 @@ def train_all(folder: Path) -> None:
         str(source), minCount=10, dim=10, wordNgrams=2, bucket=1000, thread=1, verbose=0
     )
     endless.save_model(str(folder / ENDLESS))
+    source = folder / f"{TIES}.txt"
+    source.write_text("".join(f"__label__{label} word\n" for label in "abcdefgh"), encoding="utf-8")
+    ties = fasttext.train_supervised(str(source), loss="hs", dim=16, lr=1e-12, epoch=1, thread=1, verbose=0)
+    ties.save_model(str(folder / TIES))
 
 
 def trained(folders: pytest.TempPathFactory) -> Path:

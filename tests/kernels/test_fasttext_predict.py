@@ -17,7 +17,7 @@ from olmo_core.curation.fasttext_model import FastTextModel, load
 from olmo_core.curation.fasttext_predict import Predictions, predict, predict_spans
 from olmo_core.errors import RecipeError
 from olmo_core.kernels.fasttext_hidden import workspace
-from tests.kernels.fasttext_models import MODELS, real_texts, trained
+from tests.kernels.fasttext_models import MODELS, TIES, real_texts, trained
 
 NAMES = [*MODELS, "lid.176.ftz"]
 
@@ -159,6 +159,16 @@ def test_more_texts_than_fit_at_once(model_paths: Path) -> None:
     many = predict(model, pa.array(some * 2500), target="__label__toxic")
     for column, repeated in zip(few, many, strict=True):
         np.testing.assert_array_equal(np.tile(column, 2500), repeated)
+
+
+def test_equally_probable_labels(model_paths: Path) -> None:
+    """The library's heap keeps the last of them."""
+    model, library = load(model_paths / TIES), fasttext.load_model(str(model_paths / TIES))
+    _, scores = library.predict("word", k=-1)
+    assert len(scores) == 8 and len(set(scores)) == 1
+    assert_equal(
+        model, library, ["word", ""], "__label__c", predict(model, pa.array(["word", ""]), target="__label__c")
+    )
 
 
 def test_unknown_target(model_paths: Path) -> None:

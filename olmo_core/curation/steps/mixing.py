@@ -63,6 +63,7 @@ def mixing_step(
         inputs=inputs,
         shards=lambda manifests: _shards(manifests, names, _stages(own)),
         work=_mix,
+        compiled=True,
         outputs=lambda shard: [shard.key],
     )
 

@@ -79,6 +79,7 @@ def tag_step(
         inputs=inputs,
         shards=_aligned,
         work=_WORK[stage],
+        compiled=True,
     )
 
 

@@ -62,6 +62,7 @@ def tokenization_step(recipe: CorpusRecipe, corpus: ArtifactRef) -> Step:
         inputs={"corpus": corpus},
         shards=_corpus_shards,
         work=_encode,
+        compiled=True,
         outputs=lambda shard: [shard.key, shard.key + IDS],
     )
 

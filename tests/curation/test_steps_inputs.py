@@ -1,0 +1,207 @@
+"""Inventory and documents: bad input of every kind is named and publishes nothing, or is set aside and counted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from olmo_core.artifacts.build import Built, build
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.content import ContentRecipe
+from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
+from olmo_core.curation.steps.inputs import Inventory, document_objects, documents_step, take_inventory
+from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
+from olmo_core.documents.parquet import ParquetSource
+from olmo_core.documents.reader import Source
+from olmo_core.documents.shards import read_shard
+from olmo_core.errors import InputError, QuarantineError
+from olmo_core.workers import Workers
+from tests.small_corpus import passages, record, write_jsonl
+
+GOOD = [record(f"g{i}", text) for i, text in enumerate(passages(300)[:40])]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(str(tmp_path / "store"))
+
+
+def recipe_of(source: Source, **fields: Any) -> CorpusRecipe:
+    return CorpusRecipe(name="x", sources=(SourceRecipe(read=source),), content=ContentRecipe(kind="lexicon"), **fields)
+
+
+def read_in(store: ArtifactStore, workers: Workers, source: Source, **fields: Any) -> Built:
+    """Build inventory and documents of a source."""
+    inventory = take_inventory(store, source)
+    build(store, inventory.step, workers)
+    return build(store, documents_step(recipe_of(source, **fields), source, inventory), workers)
+
+
+def rows(store: ArtifactStore, built: Built) -> list[dict[str, Any]]:
+    objects = document_objects(built.manifest)
+    return pa.concat_tables([read_shard(store.storage, o.path) for o in objects]).to_pylist()  # type: ignore[no-any-return]
+
+
+def quarantine(store: ArtifactStore, built: Built) -> list[dict[str, Any]]:
+    objects = [o for o in built.manifest.objects if o.meta.get("role") == "quarantine"]
+    return [row for o in objects for row in read_shard(store.storage, o.path).to_pylist()]
+
+
+def assert_nothing_published(store: ArtifactStore) -> None:
+    """No documents manifest, no sidecar, and every file complete inside an attempt's folder."""
+    assert list(store.finished("documents")) == []
+    for path in Path(store.uri, "documents").rglob("*"):
+        if path.is_file():
+            assert any(part.startswith("attempt-") for part in path.parts), path
+            assert not path.name.startswith(".tmp-") and not path.name.endswith(".done.json"), path
+
+
+def parquet_bytes(records: list[dict[str, Any]]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": [r["id"] for r in records], "text": [r["text"] for r in records]}), sink)
+    return bytes(sink.getvalue())
+
+
+def lines(records: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(r).encode() + b"\n" for r in records)
+
+
+DAMAGED = {
+    "cut.jsonl.gz": gzip.compress(lines(GOOD))[:-200],
+    "cut.jsonl.zst": zstandard.ZstdCompressor().compress(lines(GOOD))[:-200],
+    "cut.parquet": parquet_bytes(GOOD)[:-200],
+    "flipped.jsonl.gz": bytes(b ^ (i == 900) for i, b in enumerate(gzip.compress(lines(GOOD)))),
+    "plain.jsonl.gz": lines(GOOD),
+    "nothing.jsonl.zst": b"",
+}
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGED))
+def test_a_damaged_file_is_named_and_nothing_is_published(store: ArtifactStore, workers: Workers, tmp_path: Path, name: str) -> None:
+    """A healthy file of the same shard was read and written before: its object may not be visible."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(DAMAGED[name])
+    if name.endswith(".parquet"):
+        (tmp_path / "in" / "a.parquet").write_bytes(parquet_bytes(GOOD))
+        source: Source = ParquetSource(name="s", paths=(f"{tmp_path}/in/*",))
+    else:
+        write_jsonl(tmp_path / "in" / "a.jsonl", GOOD)
+        source = DolmaJsonlSource(name="s", paths=(f"{tmp_path}/in/*",))
+    with pytest.raises(InputError, match=f"{name}.*[Gg]et (the file|it) again|correct its name"):
+        read_in(store, workers, source, shard_bytes=1 << 20)
+    assert_nothing_published(store)
+
+
+def test_parts_written_before_the_damage_stay_invisible(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    """Documents are gathered 32 MB at a time: here the first batch is in the store when the file turns out to be cut."""
+    big = [record(f"big-{i}", passages()[i] * 4000) for i in range(6)]
+    path = write_jsonl(tmp_path / "in" / "cut.jsonl.zst", big)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match="cut.jsonl.zst: zstd data is truncated"):
+        read_in(store, workers, DolmaJsonlSource(name="s", paths=(str(path),)), shard_bytes=1 << 20)
+    assert any(f.path.endswith(".000.parquet") for f in store.storage.walk("documents")), "the case is what it should be"
+    assert_nothing_published(store)
+
+
+BROKEN = {
+    "broken_json": [b'{"id": "cut", "text": "no end', b'{"id": "raw NUL", "text": "a\0b"}'],
+    "not_an_object": [b'["a list"]'],
+    "wrong_type": [b'{"id": 17, "text": "an integer id"}', b'{"id": "n", "text": 5}'],
+    "missing_text": [b'{"id": "no text"}', b'{"id": "null", "text": null}'],
+    "empty_text": [b'{"id": "empty", "text": ""}', b'{"id": "white", "text": " \\n\\t "}'],
+    "invalid_utf8": [b'{"id": "latin-1", "text": "caf\xe9"}', b'{"id": "half", "text": "\\ud800"}'],
+    "duplicate_id": [lines(GOOD[:1]).strip()],
+}
+
+
+def test_malformed_records_are_set_aside_below_the_limit_only(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    bad = [line for group in BROKEN.values() for line in group]
+    path = write_jsonl(tmp_path / "in" / "mixed.jsonl", GOOD, bad)
+    source = DolmaJsonlSource(name="s", paths=(str(path),))
+    with pytest.raises(QuarantineError, match=f"documents/s: {len(bad)} of {40 + len(bad)} records were quarantined .broken_json 2, duplicate_id 1, .*raise"):
+        read_in(store, workers, source, quarantine_limit=len(bad) / (40 + len(bad)) - 1e-6)
+    assert list(store.finished("documents")) == []
+    built = read_in(store, workers, source, quarantine_limit=len(bad) / (40 + len(bad)))
+    assert built.shards_reused == 1, "the limit decides nothing about the rows: the finished shard is taken over"
+    ledger = built.manifest.ledger
+    assert {k: v.documents for k, v in ledger.quarantined.items()} == {k: len(v) for k, v in BROKEN.items()}
+    assert {k: v.bytes for k, v in ledger.quarantined.items()} == {k: sum(map(len, v)) for k, v in BROKEN.items()}
+    assert (ledger.read.documents, ledger.kept.documents) == (40 + len(bad), 40)
+    assert [r["id"] for r in rows(store, built)] == [r["id"] for r in GOOD]
+    found = quarantine(store, built)
+    assert [r["raw"] for r in found] == bad and [r["position"] for r in found] == list(range(41, 41 + len(bad)))
+    assert {r["file"] for r in found} == {"mixed.jsonl"} and all(r["detail"] for r in found)
+    assert Counter(r["reason"] for r in found) == {k: len(v) for k, v in BROKEN.items()}
+    data = path.read_bytes()
+    assert all(data[r["byte_offset"] :].startswith(r["raw"]) for r in found)
+
+
+def test_nul_bytes_and_odd_text_are_kept(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    odd = [record("nul", "a\0b\0"), record("bom", "\ufeffa"), record("separators", "a\u2028b\x85c\r\n"), record("long", "x" * 100_000)]
+    path = write_jsonl(tmp_path / "in" / "odd.jsonl", odd)
+    built = read_in(store, workers, DolmaJsonlSource(name="s", paths=(str(path),)), shard_bytes=50_000)
+    assert [(r["id"], r["text"]) for r in rows(store, built)] == [(r["id"], r["text"]) for r in odd]
+    assert [o.rows for o in document_objects(built.manifest)] == [3, 1], "a document over the shard size is a shard of its own"
+
+
+def test_an_empty_file_is_a_shard_without_rows(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "in" / "empty.jsonl", [])
+    built = read_in(store, workers, DolmaJsonlSource(name="s", paths=(str(path),)))
+    assert [o.rows for o in built.manifest.objects] == [0] and built.manifest.ledger.read.documents == 0
+
+
+def test_a_glob_without_a_match_is_an_error(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in" / "a.jsonl", GOOD)
+    with pytest.raises(InputError, match=r"in/\*.gz matches no file; .* holds a.jsonl"):
+        read_in(store, workers, DolmaJsonlSource(name="s", paths=(f"{tmp_path}/in/*.gz",)))
+    assert list(store.storage.walk("")) == []
+
+
+def test_an_id_in_two_shards_is_an_error(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in" / "a.jsonl", GOOD)
+    write_jsonl(tmp_path / "in" / "b.jsonl", [record("other", "text"), GOOD[7]])
+    source = DolmaJsonlSource(name="s", paths=(f"{tmp_path}/in/*",))
+    with pytest.raises(InputError, match="ids occur in more than one file: 'g7' .*make them two sources"):
+        read_in(store, workers, source, shard_bytes=1)
+    assert list(store.finished("documents")) == []
+    built = read_in(store, workers, source, shard_bytes=1 << 20, quarantine_limit=0.05)
+    assert {k: v.documents for k, v in built.manifest.ledger.quarantined.items()} == {"duplicate_id": 1}
+
+
+def test_a_file_that_changed_since_the_inventory_is_an_error(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "in" / "a.jsonl", GOOD)
+    source = DolmaJsonlSource(name="s", paths=(str(path),))
+    inventory = take_inventory(store, source)
+    build(store, inventory.step, workers)
+    path.write_text(path.read_text().replace("the", "THE", 1))
+    with pytest.raises(InputError, match=r"a\.jsonl changed: the inventory says"):
+        build(store, documents_step(recipe_of(source), source, inventory), workers)
+    assert_nothing_published(store)
+
+
+def test_an_inventory_reads_only_what_it_does_not_know(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", [record(name, "text")])
+    source = DolmaJsonlSource(name="s", paths=(f"{tmp_path}/in/*",))
+
+    def taken(**options: Any) -> Inventory:
+        inventory = take_inventory(store, source, **options)
+        build(store, inventory.step, workers)
+        return inventory
+
+    assert [taken().hashed, taken().hashed, taken(rehash=True).hashed] == [2, 0, 2]
+    first = taken()
+    status = (tmp_path / "in" / "a.jsonl").stat()
+    (tmp_path / "in" / "a.jsonl").write_text((tmp_path / "in" / "a.jsonl").read_text().replace("text", "TEXT"))
+    os.utime(tmp_path / "in" / "a.jsonl", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert taken().step.ref == first.step.ref, "same size and time: not looked at"
+    assert taken(rehash=True).step.ref != first.step.ref
