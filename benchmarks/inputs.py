@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,11 +46,8 @@ def write_inputs(folder: Path, full_bytes: int, small_bytes: int) -> dict[str, I
             full_bytes // 2,
         )
     rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
-    small = []
-    for row in rows:
-        if sum_bytes(small) >= small_bytes:
-            break
-        small.append(row)
+    ends = accumulate(len(row["text"].encode()) for row in rows)
+    small = rows[: 1 + sum(end < small_bytes for end in ends)]
     return {name: _write(folder, name, some) for name, some in (("full", rows), ("small", small))}
 
 

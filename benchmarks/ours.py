@@ -69,7 +69,7 @@ def quality_stage(options: argparse.Namespace) -> Bench:
     words = tuple(w.strip() for w in Path(options.naughty_words).read_text("utf-8").split("\n") if w.strip())
 
     def rows(result: pa.RecordBatch, documents: list[Row]) -> list[Row]:
-        found = result.to_pylist()
+        found: list[Row] = result.to_pylist()
         for row, one in zip(found, documents, strict=True):
             row.update({name: [list(span) for span in code_points(one["text"], row[name])] for name in SPAN_COLUMNS})
         return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import yaml
@@ -31,13 +31,16 @@ NOT_COUNTED = ("content", "report")
 STAGES = [(stage, SOURCE) for stage in SOURCE_STAGES] + [(stage, "all") for stage in CORPUS_STAGES if stage != "report"]
 
 
-class ThisProcess:
+class ThisProcess(Workers):
     """Stands in for the pool of workers: does every shard here, so that its CPU time is this process's."""
 
-    count = 1
-
     def map(
-        self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str]
+        self,
+        function: Callable[[Any], T],
+        jobs: Sequence[Any],
+        name: Callable[[Any], str],
+        *,
+        first_alone: bool = False,
     ) -> Iterator[tuple[Any, T]]:
         """Yield jobs with their results."""
         for job in jobs:
@@ -59,7 +62,7 @@ def session(path: Path, folder: Path) -> Session:
         load_recipe(str(folder / "bench.yaml")),
         resources,
         ArtifactStore(str(folder / "store")),
-        cast(Workers, ThisProcess()),
+        ThisProcess(1),
     )
 
 

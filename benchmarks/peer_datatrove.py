@@ -21,7 +21,7 @@ from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilt
 from datatrove.pipeline.formatters import PIIFormatter
 from datatrove.pipeline.readers import JsonlReader, ParquetReader
 from datatrove.pipeline.tokens import DocumentTokenizer
-from peer_protocol import Bench, Row, digest, main, token_row
+from peer_protocol import Bench, Row, digest, main, token_row  # type: ignore[import-not-found]
 
 END_OF_TEXT = "<|endoftext|>"
 

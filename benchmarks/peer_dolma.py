@@ -11,13 +11,13 @@ import re
 from typing import Any
 
 import dolma.taggers  # type: ignore[import-not-found]  # noqa: F401  registers the taggers
-import msgspec
+import msgspec  # type: ignore[import-not-found]
 import smart_open
 from dolma.core.data_types import Document, InputSpec  # type: ignore[import-not-found]
 from dolma.core.registry import TaggerRegistry  # type: ignore[import-not-found]
 from dolma.taggers.language import FastTextEnglishLanguageDocumentTagger  # type: ignore[import-not-found]
 from dolma.tokenizer.tokenizer import make_tokenizer  # type: ignore[import-not-found]
-from peer_protocol import Bench, Row, digest, main, token_row
+from peer_protocol import Bench, Row, digest, main, token_row  # type: ignore[import-not-found]
 
 KINDS = {"EMAIL_ADDRESS": "email", "PHONE_NUMBER": "phone", "IP_ADDRESS": "ip"}
 FLAGS = ("has_curly_brace", "has_lorem_ipsum", "has_javascript", "has_naughty_word")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from peer_protocol import Bench, Row, digest, main, token_row
+from peer_protocol import Bench, Row, digest, main, token_row  # type: ignore[import-not-found]
 
 GROUP_BYTES = 1 << 20
 """Texts go to the tokenizer in groups of about this size: an Encoding takes some 100 bytes for each byte of text."""

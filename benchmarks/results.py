@@ -23,7 +23,7 @@ def summarise(runs: Mapping[Case, Sequence[Run]], agreements: Mapping[Case, str]
 
     A peer whose outputs were to be compared and have no agreement gets no ratio.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     order = [*STAGES, "chain"]
     for case in sorted(runs, key=lambda c: (order.index(c.stage), c.input, c.system != OURS)):
         seconds = {kind: [run[kind] for run in runs[case]] for kind in ("cpu", "wall")}
@@ -62,10 +62,11 @@ def chain_sums(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what the peers' stages take together for the bytes that went through ours, and the ratios.
 
     A stage's seconds are its seconds for a byte times the bytes that our chain put into the stage (tokenization: the
-    corpus without duplicates). A sum is left out when one of its stages was not measured, or was not as ours.
+    corpus without duplicates). A sum is left out when one of its stages was not measured or gave other results than
+    ours, and all of them when our own chain's tokens were not found to be right.
     """
     chain = next((row for row in rows if row["stage"] == "chain"), None)
-    if chain is None:
+    if chain is None or chain["agreement"] is None:
         return []
     fed = chain["runs"][0]["stages"]
     sums = []

@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, OURS, Case
+from benchmarks.cases import CASES, OURS, STAGES, Case
 from benchmarks.compare import UnequalOutputs, require_equal, require_same_neighbours
 from benchmarks.environments import PEERS, EnvironmentUnavailable, interpreter
 from benchmarks.inputs import Input, write_inputs
 from benchmarks.measuring import ONE_THREAD, Machine, MeasurementFailed, describe_machine, last_core
 from benchmarks.results import chain_sums, summarise
 from benchmarks.show import draw, markdown, table
+from olmo_core import provenance
 
 LIBRARY_CHECK = Case(stage="tokenization", system="tokenizers library", worker="libraries", compared="equal")
 
@@ -51,7 +52,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="environment with datatrove (default .venv-bench/datatrove, made when missing)",
     )
-    parser.add_argument("--stages", nargs="+", help="only these stages, e.g. quality tokenization chain")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        choices=[*STAGES, "chain"],
+        metavar="STAGE",
+        help="only these stages, e.g. quality tokenization chain",
+    )
     parser.add_argument(
         "--compile", action="store_true", help="first compile all kernels into an empty cache, and say how long it took"
     )
@@ -145,6 +152,23 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
+def describe(bench: Bench, before: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything that bench.json holds, but for the seconds that the compilation and the whole took."""
+    inputs = bench.inputs.items()
+    return {
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.orig_argv,
+        "code": provenance.code_digest(),
+        "machine": {"before": before, "after": describe_machine(), "core": bench.options.core, "threads": ONE_THREAD},
+        "settings": {"runs": bench.options.runs, "quick": bench.options.quick},
+        "inputs": {n: {"documents": i.documents, "text_bytes": i.text_bytes, "sha256": i.sha256} for n, i in inputs},
+        "stages": rows,
+        "chain_sums": chain_sums(rows),
+        "problems": bench.problems,
+        "missing": bench.missing,
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, compare, show; return the exit code."""
     options = parse(arguments)
@@ -152,49 +176,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = describe_machine()
     with tempfile.TemporaryDirectory(prefix="olmo-bench-") as folder:
         bench = Bench(options, Path(folder))
-        print(
-            f"input: {bench.inputs['full'].documents} documents, {bench.inputs['full'].text_bytes / 1e6:.1f} MB",
-            file=sys.stderr,
-        )
+        full = bench.inputs["full"]
+        print(f"input: {full.documents} documents, {full.text_bytes / 1e6:.1f} MB", file=sys.stderr)
         compiled = bench.compile() if options.compile else None
         for number in range(options.runs):
             bench.round(number)
     rows = summarise(bench.runs, bench.agreements)
-    sums = chain_sums(rows)
-    result = {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": [sys.executable, "-m", "benchmarks.run", *(arguments if arguments is not None else sys.argv[1:])],
-        "machine": {"before": before, "after": describe_machine(), "core": options.core, "threads": ONE_THREAD},
-        "settings": {"runs": options.runs, "quick": options.quick},
-        "inputs": {
-            n: {"documents": i.documents, "text_bytes": i.text_bytes, "sha256": i.sha256}
-            for n, i in bench.inputs.items()
-        },
-        "compile_seconds": compiled,
-        "stages": rows,
-        "chain_sums": sums,
-        "problems": bench.problems,
-        "missing": bench.missing,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+    result = describe(bench, before, rows)
+    result |= {"compile_seconds": compiled, "seconds": round(time.monotonic() - began, 1)}
+    sums = result["chain_sums"]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     (options.out / "bench.md").write_text(markdown(rows, sums), "utf-8")
     if rows:
-        draw(
-            rows,
-            sums,
-            options.out / "bench.png",
-            f"{before.get('cpu', sys.platform)}, median of {options.runs}, {result['when'][:10]}",
-        )
+        title = f"{before.get('cpu', sys.platform)}, median of {options.runs}, {result['when'][:10]}"
+        draw(rows, sums, options.out / "bench.png", title)
     print(table(rows, sums))
     if compiled:
-        print(
-            f"\ncompilation, once for an installation: {sum(compiled.values()):.0f} s ({', '.join(f'{k} {v:.0f}' for k, v in compiled.items())})"
-        )
+        parts = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in compiled.items())
+        print(f"\ncompilation, once for an installation: {sum(compiled.values()):.0f} s ({parts})")
     print(f"{options.out}/bench.json, bench.md, bench.png; {result['seconds']} s")
-    for problem in bench.problems + bench.missing:
+    for problem in bench.problems:
         print(f"PROBLEM: {problem}", file=sys.stderr)
+    for peer in bench.missing:
+        print(f"NOT MEASURED: {peer}", file=sys.stderr)
     return 1 if bench.problems or (bench.missing and not options.quick) else 0
 
 

@@ -35,10 +35,10 @@ def cells(rows: Sequence[Row], sums: Sequence[Row]) -> list[tuple[str, ...]]:
 def outputs(row: Row) -> str:
     """How far the outputs were compared."""
     if row["system"] == OURS:
-        return (row["agreement"] or "").partition(";")[0]
+        return str(row["agreement"] or "").partition(";")[0]
     if row["compared"] == "no":
         return "not the same: " + row["note"]
-    return (row["agreement"] or "DIFFER: times do not count").partition(";")[0]
+    return str(row["agreement"] or "DIFFER: times do not count").partition(";")[0]
 
 
 def table(rows: Sequence[Row], sums: Sequence[Row]) -> str:

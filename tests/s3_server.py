@@ -153,7 +153,11 @@ class S3Server:
             return False
 
     def _command(self, *command: str) -> None:
-        code = self._run(*command).wait(120)
+        process = self._run(*command)
+        try:
+            code = process.wait(120)
+        finally:
+            process.kill()
         if code:
             raise RuntimeError(f"{' '.join(command)} gave {code}: {self._end_of_log(command[0])}")
 

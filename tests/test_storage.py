@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from olmo_core.errors import StorageError
@@ -29,6 +33,67 @@ def test_what_is_put_is_read_back(storage: Storage) -> None:
     assert storage.read("a/b.bin") == b"new"
 
 
+def test_a_range_is_what_a_slice_would_be(storage: Storage) -> None:
+    storage.put("digits", b"0123456789")
+    storage.put("empty", b"")
+    for start, length in [(0, 3), (3, None), (8, 5), (9, 1), (10, 1), (10, None), (12, 3), (4, 0)]:
+        end = None if length is None else start + length
+        assert storage.read("digits", start=start, length=length) == b"0123456789"[start:end], (start, length)
+        assert storage.read("empty", start=start, length=length) == b""
+    assert (storage.read("empty"), storage.size("empty")) == (b"", 0)
+
+
+def test_a_large_object_is_written_and_read_in_pieces(storage: Storage) -> None:
+    """20 MB is more than one part of an upload."""
+    data = os.urandom(20_000_003)
+    with storage.writer("deep/large") as (handle, written):
+        for start in range(0, len(data), 3_000_000):
+            handle.write(data[start : start + 3_000_000])
+        assert not storage.exists("deep/large"), "nothing is visible before the end"
+    assert (written.size, written.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    with storage.open("deep/large") as reading:
+        assert reading.read(5) == data[:5]
+        assert reading.seek(-10, os.SEEK_END) == len(data) - 10
+        assert reading.read() == data[-10:]
+        assert reading.read(1) == b""
+        reading.seek(7_000_000)
+        assert reading.read(9_000_000) == data[7_000_000:16_000_000]
+        assert reading.tell() == 16_000_000
+        reading.seek(0)
+        pieces = iter(lambda: reading.read(1 << 22), b"")
+        assert hashlib.sha256(b"".join(pieces)).hexdigest() == written.sha256
+
+
+def test_parquet_is_read_by_columns(storage: Storage) -> None:
+    """pyarrow jumps about in a file, from several threads."""
+    table = pa.table({"n": np.arange(50_000), "text": [f"row {n}" for n in range(50_000)]})
+    with storage.writer("a.parquet") as (handle, _):
+        pq.write_table(table, handle, row_group_size=4096)
+    with storage.open("a.parquet") as reading:
+        assert pq.read_table(reading, columns=["text"]).equals(table.select(["text"]))
+
+
+def test_names_may_have_any_characters(storage: Storage) -> None:
+    names = ["n/a b.txt", "n/100%+1&x=y#z", "n/naïve-日本", "n/q?versionId=1", "n/star*[x]"]
+    for name in names:
+        storage.put(name, name.encode())
+        assert storage.read(name) == name.encode() and storage.size(name) == len(name.encode())
+        assert not storage.put_if_absent(name, b"")
+    assert [one.path for one in storage.walk("n")] == sorted(names)
+    for name in names:
+        storage.delete(name)
+    assert list(storage.walk("n")) == []
+
+
+def test_a_folder_is_no_object(storage: Storage) -> None:
+    storage.put("a/b/c", b"1")
+    assert storage.size("a/b") is None and not storage.exists("a")
+    assert storage.size("a/b/c/d") is None
+    assert list(storage.walk("a/b/c/d")) == [] and storage.folders("a/b") == []
+    with pytest.raises(StorageError):
+        storage.read("a/b")
+
+
 def test_listing_is_sorted_and_relative(storage: Storage) -> None:
     for name in ("x/2", "x/1", "x/deep/3", "y/4"):
         storage.put(name, b"1")
@@ -38,6 +103,18 @@ def test_listing_is_sorted_and_relative(storage: Storage) -> None:
     storage.delete("x/1")
     storage.delete("x/1")
     assert not storage.exists("x/1")
+
+
+def test_a_listing_sees_what_another_has_just_done(storage: Storage) -> None:
+    """No cache of listings: many processes write to a store, and one of them decides by what it sees."""
+    other = Storage(storage.uri)
+    for n in range(5):
+        assert not storage.exists(f"x/{n}") and len(list(storage.walk("x"))) == n and len(storage.folders("y")) == n
+        other.put(f"x/{n}", b"1")
+        other.put(f"y/{n}/z", b"1")
+        assert storage.exists(f"x/{n}") and len(list(storage.walk("x"))) == n + 1 and len(storage.folders("y")) == n + 1
+    other.put("x/0", b"longer")
+    assert storage.size("x/0") == 6 and storage.read("x/0") == b"longer"
 
 
 def test_one_of_many_writers_wins(storage: Storage) -> None:
@@ -68,8 +145,9 @@ def test_a_failed_writer_leaves_nothing(storage: Storage) -> None:
 
 
 def test_a_missing_object_is_a_clear_error(storage: Storage) -> None:
-    with pytest.raises(StorageError, match="not there"):
-        storage.read("no/such")
+    for look in (storage.read, storage.open):
+        with pytest.raises(StorageError, match="no/such: it is not there"):
+            look("no/such")
 
 
 def test_a_readonly_store_is_a_clear_error(tmp_path: Path) -> None:

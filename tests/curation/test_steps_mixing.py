@@ -181,7 +181,6 @@ def test_shares_of_tokens_are_met(folder: Path, store: ArtifactStore, workers: W
     planned = done["mixture/all"].manifest.counts["sources"]
     realised = done["tokenization/all"].manifest.counts["tokens_by_source"]
     for name, share in shares.items():
-        print(name, share, planned[name], realised[name])
         assert planned[name]["planned_tokens"] == pytest.approx(share * total, abs=1)
         assert realised[name] == pytest.approx(share * total, abs=0.03 * total), name
     assert planned["half"]["rate"] > 1 > planned["more"]["rate"], "one is repeated, one is sampled"
