@@ -29,6 +29,8 @@ PEERS = {
     ),
 }
 DEFAULT = ROOT / ".venv-bench"
+READY = "READY"
+"""Written last, so that an installation that was cut short is made again."""
 
 
 class EnvironmentUnavailable(Exception):
@@ -41,9 +43,9 @@ def interpreter(name: str, folder: Path | None, *, make: bool) -> Path:
     Raises EnvironmentUnavailable when it is missing and `make` is off, or pip fails.
     """
     peer = PEERS[name]
-    folder = folder or DEFAULT / name
+    given, folder = folder, folder or DEFAULT / name
     python = folder / "bin" / "python"
-    if python.exists() and _has(python, peer.package):
+    if (folder / READY).exists() or (given and python.exists() and _has(python, peer.package)):
         return python
     if not make:
         raise EnvironmentUnavailable(f"{name} is not installed in {folder}; without --quick it is installed there")
@@ -59,7 +61,8 @@ def interpreter(name: str, folder: Path | None, *, make: bool) -> Path:
                 f"{name}: {' '.join(command)} failed: {' / '.join(done.stderr.strip().splitlines()[-3:])}"
             )
     if not _has(python, peer.package):
-        raise EnvironmentUnavailable(f"{name}: installed into {folder}, but it cannot be imported there")
+        raise EnvironmentUnavailable(f"{name}: installed into {folder}, but it is not there")
+    (folder / READY).touch()
     return python
 
 

@@ -37,7 +37,7 @@ def outputs(row: Row) -> str:
     if row["system"] == OURS:
         return str(row["agreement"] or "").partition(";")[0]
     if row["compared"] == "no":
-        return "not the same: " + row["note"]
+        return f"not the same: {row['note']}"
     return str(row["agreement"] or "DIFFER: times do not count").partition(";")[0]
 
 

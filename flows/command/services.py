@@ -110,10 +110,19 @@ def start_server(project: Project, port: int) -> ProcessRecord:
     return _start(command, project, port, service="server", directory=project.home)
 
 
-def start_worker(project: Project, port: int, pool: str, *, limit: int) -> ProcessRecord:
-    """Start a worker of a pool that runs at most `limit` flow runs at once; flow runs use this interpreter too."""
+def limit_pool(api: ServerApi, pool: str, limit: int) -> None:
+    """Let at most `limit` flow runs of a pool run at once.
+
+    Not by the worker's own `--limit`: a run that is retried before the worker has given its slot back ends the worker
+    (prefect 3.8.8: "this borrower is already holding one of this CapacityLimiter's tokens").
+    """
+    api.request("PATCH", f"/work_pools/{pool}", {"concurrency_limit": limit})
+
+
+def start_worker(project: Project, port: int, pool: str) -> ProcessRecord:
+    """Start a worker of a pool; flow runs use this interpreter too."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
-    command += ["--name", worker_name(pool), "--limit", str(limit), "--no-create-pool-if-not-found"]
+    command += ["--name", worker_name(pool), "--no-create-pool-if-not-found"]
     return _start(command, project, port, service=f"worker-{pool}", directory=project.directory)
 
 

@@ -38,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         api = ServerApi(state.port)
         template = project.directory / "deployments" / "pools" / "process.json"
         services.create_pools(api, json.loads(template.read_text(encoding="utf-8")))
+        services.limit_pool(api, "cpu", arguments.limit)
         services.deploy(project, state.port)
-        _start_worker(project, state, arguments.limit, arguments.wait)
+        _start_worker(project, state, arguments.wait)
     _make_profile(state.port)
     _say_what_to_do(project, state, api)
     return 0
@@ -73,7 +74,7 @@ def _start_server(project: Project, state: State, patience: float) -> None:
     services.wait_for_server(project, state.port, state.server, deadline=patience)
 
 
-def _start_worker(project: Project, state: State, limit: int, patience: float) -> None:
+def _start_worker(project: Project, state: State, patience: float) -> None:
     pool = "cpu"
     if processes.is_running(record := state.workers.get(pool)):
         assert record is not None
@@ -84,7 +85,7 @@ def _start_worker(project: Project, state: State, limit: int, patience: float) -
     api = ServerApi(state.port)
     for name in services.crash_abandoned_runs(api, pool):
         print(f"run         {name} was left without a process: now Crashed; continue it with `prefect flow-run retry`")
-    record = services.start_worker(project, state.port, pool, limit=limit)
+    record = services.start_worker(project, state.port, pool)
     state.workers[pool] = record
     project.write_state(state)
     print(f"worker      starting (process {record.pid})", flush=True)

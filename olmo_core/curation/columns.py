@@ -42,11 +42,10 @@ def _quality(name: str) -> Holds:
 def check_columns(recipe: CorpusRecipe) -> None:
     """Raise RecipeError for a rule, or an entry of `mixing.remove`, that names no column or one of another type."""
     stages = declared(recipe)
-    every: dict[str, Holds] = {}
-    for stage, columns in stages.items():
-        for name in columns.keys() & every.keys():
-            raise RecipeError(f"{stage} would write a column {name!r}, which another stage has too; rename the classifier")
-        every |= columns
+    for stage in stages.keys() - {"content"}:
+        for name in sorted(stages["content"].keys() & stages[stage].keys()):
+            raise RecipeError(f"content would write a column {name!r}, which {stage} has too; give the classifier another name")
+    every = {name: holds for columns in stages.values() for name, holds in columns.items()}
     for source in recipe.sources:
         try:
             rules.check(source.rules, every)
