@@ -40,6 +40,14 @@ _REFUSED = {
     "401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
 }  # fmt: skip
+_CUT = {
+    "ClientPayloadError",
+    "IncompleteReadError",
+    "IncompleteRead",
+    "ResponseStreamingError",
+    "ConnectionClosedError",
+}
+"""The connection broke in the middle of a body: below us only whole requests are repeated."""
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _S3_OPTIONS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 5, "mode": "standard"}}
 """Seconds, and attempts in all: a store that is down is given up after some seconds, one that hangs after some minutes."""
@@ -105,10 +113,13 @@ class Storage:
             end = None if length is None else start + length
             try:
                 data: bytes = self._fs.cat_file(self._full(path), start=start or None, end=end)
-            except OSError as error:
-                if "InvalidRange" in _signs(error):  # S3 refuses a range that begins at the end or behind it
+            except Exception as error:
+                signs = _signs(error)
+                if "InvalidRange" in signs:  # S3 refuses a range that begins at the end or behind it
                     return b""
-                raise
+                if not signs & _CUT:
+                    raise
+                data = self._fs.cat_file(self._full(path), start=start or None, end=end)
             return data
 
     def open(self, path: str) -> IO[bytes]:
@@ -300,11 +311,18 @@ class _RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        length = max(0, min(len(buffer), self._size - self._position))
-        data = self._storage.read(self._path, start=self._position, length=length) if length else b""
+        data = self._next(len(buffer))
         buffer[: len(data)] = data
-        self._position += len(data)
         return len(data)
+
+    def readall(self) -> bytes:
+        return self._next(self._size)
+
+    def _next(self, most: int) -> bytes:
+        length = max(0, min(most, self._size - self._position))
+        data = self._storage.read(self._path, start=self._position, length=length) if length else b""
+        self._position += len(data)
+        return data
 
 
 class _HashingWriter(io.RawIOBase):
@@ -374,8 +392,10 @@ def _raise_without_bucket(error: Exception) -> None:
 def _filesystem(protocol: str) -> Any:
     if protocol != "s3":
         return fsspec.filesystem(protocol)
-    made = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True, config_kwargs=_S3_OPTIONS)
-    made.retries = 2  # of its own, for bodies cut half way; requests are retried below it
+    # max_concurrency: an object is read by one request, not by one for its size and others for its parts.
+    options = {"use_listings_cache": False, "skip_instance_cache": True, "max_concurrency": 1}
+    made = fsspec.filesystem("s3", config_kwargs=_S3_OPTIONS, **options)
+    made.retries = 1  # its own, around those of _S3_OPTIONS: they would multiply
     return made
 
 
