@@ -84,18 +84,19 @@ def require_same_neighbours(pair: str, ours: Sequence[Row], theirs: Sequence[Row
     """
     if len(ours) != len(theirs):
         raise UnequalOutputs(f"{pair}: {len(ours)} signatures came out of ours, {len(theirs)} of the peer")
-    sure = [together for together, shared in _shared_bands(ours).items() if shared >= SURE_BANDS]
+    alike = [together for together, shared in _shared_bands(ours).items() if shared >= SURE_BANDS]
+    sure = [(one, other) for one, other in alike if theirs[one]["bands"] and theirs[other]["bands"]]
     if len(sure) < FEWEST_PAIRS:
-        raise UnequalOutputs(
-            f"{pair}: only {len(sure)} pairs of documents are near copies, too few to compare signatures"
-        )
+        raise UnequalOutputs(f"{pair}: only {len(sure)} pairs of near copies, too few to compare signatures")
     met = _shared_bands(theirs)
     for one, other in sure:
         if (one, other) not in met:
             raise UnequalOutputs(
                 f"{pair}: documents {one} and {other} share {SURE_BANDS} bands or more with us, none with the peer"
             )
-    return Agreement(equal=f"all {len(sure):,} pairs of near copies meet in both")
+    unsigned = {"pairs of fewer than five words, which the peer does not sign": len(alike) - len(sure)}
+    skipped = {reason: count for reason, count in unsigned.items() if count}
+    return Agreement(equal=f"all {len(sure):,} pairs of near copies meet in both", skipped=skipped)
 
 
 def _shared_bands(rows: Sequence[Row]) -> Counter[tuple[int, int]]:

@@ -23,6 +23,7 @@ _LIBRARIES = (
     "tokenizers",
     "fasttext-numpy2-wheel",
     "zstandard",
+    "orjson",
     "torch",
     "prefect",
 )
@@ -58,9 +59,10 @@ def library_versions() -> Mapping[str, str]:
 def code_digest() -> str:
     """Return a sha256 over the source files of `olmo_core` and the versions of the libraries that decide bytes."""
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
+    for path in sorted([*_PACKAGE.rglob("*.py"), *_PACKAGE.rglob("*.npz")]):
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update(repr(sorted(library_versions().items())).encode())
+    machine = (sys.version_info[:2], platform.machine())
+    digest.update(repr((sorted(library_versions().items()), machine)).encode())
     return digest.hexdigest()
 
 

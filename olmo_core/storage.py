@@ -12,7 +12,6 @@ Credentials and endpoints come from the environment only (AWS_ACCESS_KEY_ID, AWS
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import os
@@ -27,27 +26,9 @@ from typing import IO, Any
 
 import fsspec
 
-from olmo_core.errors import OlmoError, StorageError, TransientStorageError
+from olmo_core.errors import OlmoError, StorageError
+from olmo_core.storage_errors import CUT, signs_of, storage_error
 
-# Codes of S3 answers, and names of exception classes of botocore, aiobotocore, aiohttp and urllib3.
-_TRANSIENT = {
-    "429", "500", "502", "503", "504", "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling",
-    "ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError", "ResponseStreamingError",
-    "IncompleteReadError", "IncompleteRead", "ProtocolError", "ServerDisconnectedError", "ClientPayloadError",
-    "FSTimeoutError", "ServerTimeoutError", "ClientConnectorError", "ClientOSError", "HTTPClientError",
-}  # fmt: skip
-_REFUSED = {
-    "401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
-    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
-}  # fmt: skip
-_CUT = {
-    "ClientPayloadError",
-    "IncompleteReadError",
-    "IncompleteRead",
-    "ResponseStreamingError",
-    "ConnectionClosedError",
-}
-"""The connection broke in the middle of a body: below us only whole requests are repeated."""
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _S3_OPTIONS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 5, "mode": "standard"}}
 """Seconds, and attempts in all: a store that is down is given up after some seconds, one that hangs after some minutes."""
@@ -109,15 +90,17 @@ class Storage:
     # reading
     def read(self, path: str, *, start: int = 0, length: int | None = None) -> bytes:
         """Return the bytes of an object, or `length` bytes from `start`. Raises StorageError when it is not there."""
+        if length == 0:
+            return b""  # a range of no bytes cannot be asked for: S3 would send the whole object
         with self._errors("read", path):
             end = None if length is None else start + length
             try:
                 data: bytes = self._fs.cat_file(self._full(path), start=start or None, end=end)
             except Exception as error:
-                signs = _signs(error)
+                signs = signs_of(error)
                 if "InvalidRange" in signs:  # S3 refuses a range that begins at the end or behind it
                     return b""
-                if not signs & _CUT:
+                if not signs & CUT:
                     raise
                 data = self._fs.cat_file(self._full(path), start=start or None, end=end)
             return data
@@ -228,7 +211,7 @@ class Storage:
             try:
                 client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
             except client.exceptions.ClientError as error:
-                signs = _signs(error)
+                signs = signs_of(error)
                 # 409: another request for this key was under way, and may have been one that put nothing.
                 if "412" in signs or ("409" in signs and self.exists(path)):
                     return False
@@ -251,41 +234,10 @@ class Storage:
         except OlmoError:
             raise
         except Exception as error:
-            translated = self._translated(error, action, path)
-            if translated is None:
+            made = storage_error(error, f"cannot {action} {self.url(path)}")
+            if made is None:
                 raise
-            raise translated from error
-
-    def _translated(self, error: Exception, action: str, path: str) -> StorageError | None:
-        where = f"cannot {action} {self.url(path)}"
-        signs, name = _signs(error), type(error).__name__
-        number = getattr(error, "errno", None)
-        if refused := signs & _REFUSED:
-            reason = ", ".join(sorted(refused))
-            return StorageError(
-                f"{where}: the store refuses the credentials ({reason}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
-            )
-        if "NoSuchBucket" in signs:
-            return StorageError(f"{where}: the bucket does not exist; create it or correct the store's address")
-        if (failed := signs & _TRANSIENT) or isinstance(error, ConnectionError | TimeoutError):
-            return TransientStorageError(
-                f"{where}: {', '.join(sorted(failed)) or name}: the store did not answer; trying again may help"
-            )
-        if isinstance(error, FileNotFoundError) or "NoSuchKey" in signs:
-            return StorageError(f"{where}: it is not there; `olmo artifacts verify` tells what is missing")
-        if isinstance(error, PermissionError) or number == errno.EROFS:
-            return StorageError(
-                f"{where}: permission denied or read-only; choose a store you may write to (--store or OLMO_STORE)"
-            )
-        if number in (errno.ENOSPC, errno.EDQUOT):
-            return StorageError(
-                f"{where}: no space left; free some room or choose another store, then run again: finished shards are kept"
-            )
-        if isinstance(error, ImportError) and self.protocol == "s3":
-            return StorageError(f"{where}: {error}; `pip install olmo-flows[s3]` adds what S3 needs")
-        if isinstance(error, OSError) or hasattr(error, "response"):
-            return StorageError(f"{where}: {name}: {error}")
-        return None
+            raise made from error
 
 
 class _RangeReader(io.RawIOBase):
@@ -369,22 +321,9 @@ def _modified(info: dict[str, Any]) -> float:
     return float(value.timestamp() if hasattr(value, "timestamp") else value)
 
 
-def _signs(error: BaseException | None) -> set[str]:
-    """Return class names, and codes of S3 answers, of an error and its causes: s3fs wraps what the store has answered."""
-    signs: set[str] = set()
-    while error is not None:
-        signs.add(type(error).__name__)
-        response = getattr(error, "response", None)
-        if isinstance(response, dict):
-            signs.add(str(response.get("Error", {}).get("Code", "")))
-            signs.add(str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")))
-        error = error.__cause__
-    return signs - {""}
-
-
 def _raise_without_bucket(error: Exception) -> None:
     """Let "not found" pass as an answer, unless it is the whole bucket that is missing."""
-    if "NoSuchBucket" in _signs(error):
+    if "NoSuchBucket" in signs_of(error):
         raise error
 
 

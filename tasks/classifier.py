@@ -17,6 +17,7 @@ from olmo_core.artifacts.build import build
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import RECIPES
+from olmo_core.curation.steps.inputs import remember
 from olmo_core.curation.steps.training import METRICS, TrainClassifierRecipe, labelled_inventory, training_step
 from olmo_core.errors import RecipeError
 from olmo_core.recipe import from_mapping, read_yaml
@@ -54,6 +55,7 @@ def train(recipe: str, data: str | None, resources: Resources) -> ArtifactRef | 
     with Workers(1) as workers:
         inventory = labelled_inventory(store, loaded, rehash=resources.rehash)
         build(store, inventory.step, workers)
+        remember(store, inventory)
         built = build(store, training_step(loaded, inventory, background), workers)
     if built.reused:
         return Completed(name="Reused", message=f"{built.ref} was there already", data=built.ref)
@@ -61,7 +63,7 @@ def train(recipe: str, data: str | None, resources: Resources) -> ArtifactRef | 
     return built.ref
 
 
-@task(name="publish", task_run_name="publish/{model.name}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="publish", task_run_name="publish/{model.name}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
 def publish_classifier(model: ArtifactRef, resources: Resources) -> dict[str, str]:
     """Tag the model as latest and show its held-out figures. Returns its address."""
     store = ArtifactStore(store_uri(resources.store))

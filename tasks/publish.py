@@ -10,9 +10,10 @@ from prefect.cache_policies import NO_CACHE
 from olmo_core.artifacts.ref import ArtifactRef
 from tasks.dashboard import show_report
 from tasks.session import Session
+from tasks.stages import STORAGE_RETRIES
 
 
-@task(name="publish/all", task_run_name="publish/all", cache_policy=NO_CACHE, persist_result=False)
+@task(name="publish/all", task_run_name="publish/all", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
 def publish_corpus(session: Session, corpus: ArtifactRef, tokens: ArtifactRef, report: ArtifactRef) -> dict[str, str]:
     """Tag corpus, tokens and report as `latest` and with the day's date; show the report. Returns the three addresses."""
     today = datetime.datetime.now(datetime.UTC).strftime("%Y.%m.%d")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from olmo_core import provenance
+from olmo_core import assets, provenance
 from olmo_core.artifacts.build import Built, Progress, build
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain, resolve_models
+from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain, assets_of, resolve_models
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
-from olmo_core.curation.steps.inputs import Inventory, take_inventory
+from olmo_core.curation.steps.inputs import Inventory, remember, take_inventory
 from olmo_core.errors import RecipeError
 from olmo_core.workers import Workers
 
@@ -60,6 +60,8 @@ class Session:
             self._inventories[source] = take_inventory(self.store, read, rehash=self._resources.rehash)
         rebuild = stage in self._resources.rebuild or f"{stage}/{source}" in self._resources.rebuild
         built = build(self.store, self.chain.step(stage, source), self._workers, rebuild=rebuild, progress=progress)
+        if stage == "inventory":
+            remember(self.store, self._inventories[source])
         self.built[f"{stage}/{source}"] = built
         return built
 
@@ -79,9 +81,14 @@ def open_session(recipe: str, overrides: Overrides | None, resources: Resources 
             raise RecipeError(
                 f"rebuild: there is no stage {name!r}; the stages are {', '.join((*SOURCE_STAGES, *CORPUS_STAGES))}"
             )
-    count = resources.workers if resources.workers is not None else os.cpu_count() or 1
+    for name in resources.rebuild:
+        if "/" in name and name.split("/")[1] not in {"all", *(source.name for source in loaded.sources)}:
+            raise RecipeError(f"rebuild: {name!r} names no source; they are {', '.join(s.name for s in loaded.sources)}, or all")
+    count = resources.workers if resources.workers is not None else len(os.sched_getaffinity(0))
     if count < 1:
         raise RecipeError(f"workers: {count}; at least 1 is needed")
     store = ArtifactStore(store_uri(resources.store))
+    for asset in assets_of(loaded):
+        assets.fetch(asset)
     with Workers(count) as workers:
         yield Session(loaded, resources, store, workers)

@@ -61,9 +61,20 @@ WEB = [
     ("train", _TRAIN),
     ("train-copy", _TRAIN),
     ("moon-edited", _MOON.replace("dusty", "grey")),
-    ("mail", f"Questions go to ada.lovelace@example.com or (555) 867-5309; the server is 198.51.100.23 today. {_BREAD}"),
-    ("many-mails", " ".join(f"person{i}@example.org" for i in range(8)) + " are the people that you should have with you. " + _TRAIN),
-    ("german", "Der Mond hat kein eigenes Licht. Was wir sehen, ist das Licht der Sonne, das sein Staub zurückwirft. " * 3),
+    (
+        "mail",
+        f"Questions go to ada.lovelace@example.com or (555) 867-5309; the server is 198.51.100.23 today. {_BREAD}",
+    ),
+    (
+        "many-mails",
+        " ".join(f"person{i}@example.org" for i in range(8))
+        + " are the people that you should have with you. "
+        + _TRAIN,
+    ),
+    (
+        "german",
+        "Der Mond hat kein eigenes Licht. Was wir sehen, ist das Licht der Sonne, das sein Staub zurückwirft. " * 3,
+    ),
     ("japanese", "月は自ら光を放たない。私たちが見ているのは、太陽の光である。" * 6),
     ("short", "This is a short text."),
     ("bullets", "\n".join(f"- item {i} of the list that has no end" for i in range(12))),
@@ -85,7 +96,7 @@ RULES = [
     {"name": "symbols", "column": "gopher_symbol_to_word_ratio", "drop_if": ">", "value": 0.1},
     {"name": "personal_data", "column": "pii_count", "drop_if": ">", "value": 5},
 ]
-SOURCES = [
+SOURCES: list[dict[str, Any]] = [
     {"read": {"kind": "dolma-jsonl", "name": "web"}, "rules": RULES},
     {"read": {"kind": "dolma-jsonl", "name": "books", "priority": 1}, "repeat": 1.5},
 ]
@@ -102,8 +113,19 @@ def build_stages(folder: Path, workers: Workers) -> dict[str, Manifest]:
     for name, documents in (("web", WEB), ("books", BOOKS)):
         path = write_jsonl(folder / name / f"{name}.jsonl", [record(i, text) for i, text in documents])
         os.utime(path, ns=(10**18, 10**18))  # the inventory records the time
-    recipe = load(folder, RECIPE | {"sources": [one | {"read": one["read"] | {"paths": [f"{folder}/{one['read']['name']}/*"]}} for one in SOURCES]})
-    return {label: built.manifest for label, built in build_all(ArtifactStore(str(folder / "store")), recipe, workers).items()}
+    recipe = load(
+        folder,
+        RECIPE
+        | {
+            "sources": [
+                one | {"read": one["read"] | {"paths": [f"{folder}/{one['read']['name']}/*"]}} for one in SOURCES
+            ]
+        },
+    )
+    return {
+        label: built.manifest
+        for label, built in build_all(ArtifactStore(str(folder / "store")), recipe, workers).items()
+    }
 
 
 def digests(manifests: dict[str, Manifest]) -> dict[str, dict[str, Any]]:
@@ -111,7 +133,9 @@ def digests(manifests: dict[str, Manifest]) -> dict[str, dict[str, Any]]:
     return {
         label: {
             "version": manifest.version,
-            "digest": hashlib.sha256(json.dumps([[o.key, o.rows, o.digest] for o in manifest.objects]).encode()).hexdigest(),
+            "digest": hashlib.sha256(
+                json.dumps([[o.key, o.rows, o.digest] for o in manifest.objects]).encode()
+            ).hexdigest(),
         }
         for label, manifest in manifests.items()
     }

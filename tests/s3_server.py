@@ -125,7 +125,10 @@ class S3Server:
             time.sleep(0.1)
 
     def stop_gateway(self) -> None:
-        """Kill the gateway: connections are refused from now on, the objects stay."""
+        """End the gateway: connections are refused from now on, the objects stay."""
+        # Politely: for 30 s the cluster would wait for answers of one that was killed.
+        self._daemons["radosgw"].terminate()
+        self._daemons["radosgw"].wait(60)
         self._end("radosgw")
 
     def freeze_gateway(self) -> None:

@@ -38,7 +38,9 @@ WEB_RULES = [
     {"name": "symbols", "column": "gopher_symbol_to_word_ratio", "drop_if": ">", "value": 0.1},
     {"name": "personal_data", "column": "pii_count", "drop_if": ">", "value": 5},
 ]
-GERMAN = "Die Würde des Menschen ist unantastbar. Sie zu achten und zu schützen ist Verpflichtung aller staatlichen Gewalt. "
+GERMAN = (
+    "Die Würde des Menschen ist unantastbar. Sie zu achten und zu schützen ist Verpflichtung aller staatlichen Gewalt. "
+)
 PERSONAL = "Write to jane.doe@example.org or call (555) 123-4567, or try the machine at 192.0.2.17 before noon.\n\n"
 
 
@@ -57,13 +59,20 @@ def passages(size: int = 1500) -> list[str]:
 
 def record(identifier: str, text: str) -> Record:
     """Return a Dolma record; its metadata makes a file larger than its text, so that a file is a shard of its own."""
-    return {"id": identifier, "text": text, "added": "2026-11-21", "metadata": {"url": f"https://example.org/{identifier}", "pad": "x" * 300}}
+    return {
+        "id": identifier,
+        "text": text,
+        "added": "2026-11-21",
+        "metadata": {"url": f"https://example.org/{identifier}", "pad": "x" * 300},
+    }
 
 
 def write_jsonl(path: Path, records: Sequence[Record], raw: Sequence[bytes] = ()) -> Path:
     """Write records, then raw lines, compressed as the suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = b"".join(json.dumps(r, ensure_ascii=False).encode() + b"\n" for r in records) + b"".join(line + b"\n" for line in raw)
+    data = b"".join(json.dumps(r, ensure_ascii=False).encode() + b"\n" for r in records) + b"".join(
+        line + b"\n" for line in raw
+    )
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     elif path.suffix == ".zst":
@@ -123,7 +132,10 @@ def small_recipe(folder: Path, **changes: Any) -> dict[str, Any]:
         "tokens": {"shard_tokens": 30000},
         "sources": [
             {"read": {"kind": "dolma-jsonl", "name": "web", "paths": [f"{folder}/web/*"]}, "rules": WEB_RULES},
-            {"read": {"kind": "dolma-jsonl", "name": "wiki", "paths": [f"{folder}/wiki/*"], "priority": 1}, "repeat": 1.5},
+            {
+                "read": {"kind": "dolma-jsonl", "name": "wiki", "paths": [f"{folder}/wiki/*"], "priority": 1},
+                "repeat": 1.5,
+            },
         ],
         **changes,
     }
@@ -139,7 +151,9 @@ def load(folder: Path, data: Mapping[str, Any]) -> CorpusRecipe:
 def chain_of(store: ArtifactStore, recipe: CorpusRecipe) -> Chain:
     """Return the chain of a recipe over the files as they are now."""
     resolved, models = resolve_models(store, recipe)
-    return Chain(recipe=resolved, inventories={s.name: take_inventory(store, s.read) for s in resolved.sources}, models=models)
+    return Chain(
+        recipe=resolved, inventories={s.name: take_inventory(store, s.read) for s in resolved.sources}, models=models
+    )
 
 
 def planned(store: ArtifactStore, recipe: CorpusRecipe) -> dict[str, Planned]:
@@ -147,7 +161,9 @@ def planned(store: ArtifactStore, recipe: CorpusRecipe) -> dict[str, Planned]:
     return {p.label: p for p in plan(store, chain_of(store, recipe).steps())}
 
 
-def build_all(store: ArtifactStore, recipe: CorpusRecipe, workers: Workers, until: str | None = None) -> dict[str, Built]:
+def build_all(
+    store: ArtifactStore, recipe: CorpusRecipe, workers: Workers, until: str | None = None
+) -> dict[str, Built]:
     """Build all stages, or those before the corpus stage `until`; returns what became of them, by `stage/source`."""
     return {step.label: build(store, step, workers) for step in chain_of(store, recipe).steps(until)}
 
@@ -182,6 +198,14 @@ class Run:
             if identifier in ids:
                 return self.rows(label, prefix + one.key)[ids.index(identifier)]
         raise KeyError(identifier)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that look at the small corpus run in one process, so that it is built once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if "small" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group("small-corpus"))
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,8 @@ def test_signatures_must_find_the_same_near_copies() -> None:
 
     ours = copies(0, 0, 0, 1, 1, 2)
     assert "all 4 pairs" in str(require_same_neighbours("pair", ours, copies(7, 7, 7, 8, 8, 8)))
+    unsigned = str(require_same_neighbours("pair", ours, [*copies(7, 7, 7), {"bands": []}, *copies(8, 8)]))
+    assert "all 3 pairs" in unsigned and "1 x pairs of fewer than five words" in unsigned
     with pytest.raises(UnequalOutputs, match="documents 3 and 4"):
         require_same_neighbours("pair", ours, copies(7, 7, 7, 8, 9, 9))
     with pytest.raises(UnequalOutputs, match="too few"):

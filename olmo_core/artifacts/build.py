@@ -55,7 +55,9 @@ class Built:
     """Shards taken from an earlier artifact or an earlier attempt."""
     seconds: float
     same_bytes: bool | None = None
-    """After a forced rebuild: whether every object came out with the same sha256."""
+    """After a forced rebuild: whether every object came out with the sha256 that the standing manifest states."""
+    repaired: int = 0
+    """Objects of the standing artifact that were missing or damaged and were put back by the rebuild."""
 
 
 def build(
@@ -75,6 +77,9 @@ def build(
     began = time.monotonic()
     standing = store.find(step.ref)
     if standing is not None and not rebuild:
+        if step.quarantine_limit is not None:
+            # The limit may be stricter than that of the run that made it.
+            standing.ledger.check_quarantine(step.quarantine_limit, f"{step.label} ({step.ref}, built earlier)")
         return Built(
             ref=step.ref,
             manifest=standing,
@@ -90,7 +95,11 @@ def build(
     finished: dict[str, FinishedShard] = {}
     if not rebuild:
         found = {**reusable(store, step), **adoptable(store, step)}
-        finished = {key: replace(found[print_], key=key) for key, print_ in wanted.items() if print_ in found}
+        finished = {
+            key: replace(found[print_], key=key)
+            for key, print_ in wanted.items()
+            if print_ in found and _still_there(store, found[print_])
+        }
     reused = len(finished)
     attempt = f"attempt-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     started = _now()
@@ -133,9 +142,10 @@ def build(
         report()
     ordered = tuple(finished[key] for key in sorted(finished))
     manifest = _manifest(step, attempt, started, ordered)
-    _check(store, step, manifest)
+    _check(store, step, manifest, inputs)
     if rebuild and standing is not None:
         same = _same_bytes(standing, manifest)
+        repaired = _repair(store, standing, manifest) if same else 0
         return Built(
             ref=step.ref,
             manifest=standing,
@@ -143,6 +153,7 @@ def build(
             shards_reused=0,
             seconds=time.monotonic() - began,
             same_bytes=same,
+            repaired=repaired,
         )
     published, _ = store.publish(manifest)
     log.info("%s: %d shards built, %d reused, %.1f s", step.label, len(todo), reused, time.monotonic() - began)
@@ -178,6 +189,11 @@ def reusable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
         if manifest.stage == step.stage and manifest.version == step.version:
             found.update({shard.fingerprint: shard for shard in manifest.shards})
     return found
+
+
+def _still_there(store: ArtifactStore, shard: FinishedShard) -> bool:
+    """Say whether a shard of an earlier artifact has all its objects, by size; `verify` compares contents."""
+    return all(store.storage.size(one.path) == one.size for one in shard.objects)
 
 
 def adoptable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
@@ -230,8 +246,13 @@ def _manifest(step: Step, attempt: str, started: str, shards: tuple[FinishedShar
     )
 
 
-def _check(store: ArtifactStore, step: Step, manifest: Manifest) -> None:
+def _check(store: ArtifactStore, step: Step, manifest: Manifest, inputs: Mapping[str, Manifest]) -> None:
     manifest.ledger.balance(step.label)
+    if step.reads is not None and (expected := step.reads(inputs)) != manifest.ledger.read:
+        raise IntegrityError(
+            f"{step.label}: the stages before it kept {expected.to_json()}, but {manifest.ledger.read.to_json()} were read: "
+            f"documents were lost or doubled between two stages; nothing was published. This is a bug: please report it"
+        )
     if step.quarantine_limit is not None:
         manifest.ledger.check_quarantine(step.quarantine_limit, step.label)
     if step.check is not None:
@@ -255,6 +276,16 @@ def total_counts(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def _same_bytes(standing: Manifest, manifest: Manifest) -> bool:
     before = {o.key: o.sha256 for o in standing.objects}
     return before == {o.key: o.sha256 for o in manifest.objects}
+
+
+def _repair(store: ArtifactStore, standing: Manifest, fresh: Manifest) -> int:
+    """Put back objects of a finished artifact that are missing or damaged, from a rebuild with the same digests."""
+    repaired = 0
+    for one in standing.objects:
+        if store.storage.size(one.path) != one.size or store.sha256(one.path) != one.sha256:
+            store.storage.put(one.path, store.storage.read(fresh.object(one.key).path))
+            repaired += 1
+    return repaired
 
 
 def _peak_memory() -> int:

@@ -72,6 +72,7 @@ def write_parquet(handle: IO[bytes], table: pa.Table) -> None:
         compression_level=3,
         use_dictionary=False,
         write_statistics=False,
+        write_page_checksum=True,
         store_schema=True,
         version="2.6",
         data_page_version="1.0",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.ledger import Ledger, Tally
 from olmo_core.artifacts.manifest import FinishedShard, Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
@@ -63,6 +63,8 @@ class Step:
     """Splits the work, given the manifests of the inputs by role."""
     work: Callable[[Job, Output], tuple[Ledger, Mapping[str, Any]]]
     """Does one shard: reads its inputs, writes to the output, returns ledger and counts. Top-level, picklable."""
+    reads: Callable[[Mapping[str, Manifest]], Tally] | None = None
+    """What the inputs kept and this stage must therefore have read; None for a stage that reads from outside."""
     settings: Any = None
     """What the work needs but does not decide the output, such as where a source's files lie."""
     compiled: bool = False

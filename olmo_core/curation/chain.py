@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from olmo_core import assets
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.step import Step
 from olmo_core.artifacts.store import ArtifactStore
@@ -16,7 +17,7 @@ from olmo_core.curation.steps.mixing import mixing_step
 from olmo_core.curation.steps.mixture import mixture_step
 from olmo_core.curation.steps.report import report_step
 from olmo_core.curation.steps.selection import selection_step
-from olmo_core.curation.steps.tags import TAG_STAGES, tag_step
+from olmo_core.curation.steps.tags import TAG_STAGES, assets_of_stage, tag_step
 from olmo_core.curation.steps.tokens import packing_step, tokenization_step
 
 SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")
@@ -102,3 +103,16 @@ def resolve_models(store: ArtifactStore, recipe: CorpusRecipe) -> tuple[CorpusRe
         replace(c, model=str(refs[c.name])) if c.name in refs else c for c in recipe.content.classifiers
     )
     return replace(recipe, content=replace(recipe.content, classifiers=classifiers)), refs
+
+
+def assets_of(recipe: CorpusRecipe) -> list[str]:
+    """Return the names of all outside files that a recipe's stages use, so that they can be had before anything starts.
+
+    Raises RecipeError for a name that is no asset, AssetError for one whose digest nobody knows.
+    """
+    own = {stage: getattr(recipe, stage, None) for stage in TAG_STAGES}
+    names = [name for stage in TAG_STAGES for name in assets_of_stage(stage, own[stage])]
+    names.append(recipe.tokens.tokenizer)
+    for name in names:
+        assets.identity(name)
+    return names

@@ -44,7 +44,9 @@ def check_columns(recipe: CorpusRecipe) -> None:
     stages = declared(recipe)
     for stage in stages.keys() - {"content"}:
         for name in sorted(stages["content"].keys() & stages[stage].keys()):
-            raise RecipeError(f"content would write a column {name!r}, which {stage} has too; give the classifier another name")
+            raise RecipeError(
+                f"content would write a column {name!r}, which {stage} has too; give the classifier another name"
+            )
     every = {name: holds for columns in stages.values() for name, holds in columns.items()}
     for source in recipe.sources:
         try:
@@ -70,7 +72,9 @@ def _check_removal(recipe: CorpusRecipe, columns: Mapping[str, Holds]) -> None:
         if one.at_least is None:
             continue
         if holds != "scored spans":
-            raise RecipeError(f"mixing.remove: spans of {one.column!r} have no score; leave out at_least, or use a classifier")
+            raise RecipeError(
+                f"mixing.remove: spans of {one.column!r} have no score; leave out at_least, or use a classifier"
+            )
         if one.at_least < recipe.content.record_from:
             raise RecipeError(
                 f"mixing.remove: {one.column!r} at_least {one.at_least:g} is below content.record_from "

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from olmo_core.errors import IntegrityError, StorageError
+from olmo_core.errors import IntegrityError
 from olmo_core.storage import Storage
 
 
@@ -18,10 +18,9 @@ def read_shard(storage: Storage, path: str, columns: Sequence[str] | None = None
     """Return a shard's rows, or some of its columns. Raises IntegrityError when the object is no whole Parquet file."""
     try:
         with storage.open(path) as handle:
-            return pq.read_table(handle, columns=list(columns) if columns is not None else None)
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        if isinstance(error, StorageError):
-            raise
+            wanted = list(columns) if columns is not None else None
+            return pq.read_table(handle, columns=wanted, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
         raise IntegrityError(
             f"{storage.url(path)} is damaged: {error}; `olmo artifacts verify` checks all of its artifact"
         ) from error

@@ -9,13 +9,24 @@ from typing import Any
 
 import pytest
 
-from olmo_core.artifacts.build import Built
+from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES
 from olmo_core.curation.columns import declared
 from olmo_core.documents.shards import read_shard
 from olmo_core.workers import Workers
-from tests.small_corpus import Run, build_all, load, passages, planned, record, small_recipe, write_jsonl, write_sources
+from tests.small_corpus import (
+    Run,
+    build_all,
+    chain_of,
+    load,
+    passages,
+    planned,
+    record,
+    small_recipe,
+    write_jsonl,
+    write_sources,
+)
 
 AFTER_SELECTION = {f"{stage}/all" for stage in CORPUS_STAGES}
 
@@ -36,7 +47,9 @@ def with_rule(folder: Path, name: str, value: float) -> dict[str, Any]:
     return data  # type: ignore[no-any-return]
 
 
-def plan_and_build(folder: Path, store: ArtifactStore, data: dict[str, Any], workers: Workers) -> tuple[dict[str, Any], dict[str, Built]]:
+def plan_and_build(
+    folder: Path, store: ArtifactStore, data: dict[str, Any], workers: Workers
+) -> tuple[dict[str, Any], dict[str, Built]]:
     """Plan, build, and check that both agree: the same stages built, at least as many shards reused as was said."""
     recipe = load(folder, data)
     said = planned(store, recipe)
@@ -79,7 +92,11 @@ def test_every_ledger_balances_and_says_what_the_rows_say(small: Run) -> None:
         documents = small.rows(f"documents/{source}")
         kept = small.manifest(f"documents/{source}").ledger.kept
         assert (kept.documents, kept.bytes) == (len(documents), sum(len(d["text"].encode()) for d in documents))
-        chosen = [len(d["text"].encode()) for d, s in zip(documents, small.rows(f"selection/{source}"), strict=True) if s["keep"]]
+        chosen = [
+            len(d["text"].encode())
+            for d, s in zip(documents, small.rows(f"selection/{source}"), strict=True)
+            if s["keep"]
+        ]
         kept = small.manifest(f"selection/{source}").ledger.kept
         assert (kept.documents, kept.bytes) == (len(chosen), sum(chosen))
     verdicts = small.rows("near-duplicates/all")
@@ -98,7 +115,12 @@ def test_columns_are_those_that_rules_are_checked_against(small: Run) -> None:
         assert list(columns) == schema.names
         for name, holds in columns.items():
             kind = str(schema.field(name).type)
-            fits = {"number": ("int", "float", "double"), "boolean": ("bool",), "text": ("string",), "spans": ("list<",)}
+            fits = {
+                "number": ("int", "float", "double"),
+                "boolean": ("bool",),
+                "text": ("string",),
+                "spans": ("list<",),
+            }
             assert kind.startswith(fits[holds]), (name, kind, holds)
 
 
@@ -132,10 +154,14 @@ def test_a_threshold_rebuilds_selection_and_what_follows(copied: tuple[Path, Art
     assert said["selection/web"].why == ("recipe rules[1].value: 20.0 -> 250.0",)
     assert said["near-duplicates/all"].why[0].startswith("input web-selection: ")
     assert done["selection/web"].manifest.ledger.dropped["too_few_words"].documents > 10
-    assert all(files(store)[path] == modified for path, modified in before.items()), "nothing that stood was written again"
+    assert all(files(store)[path] == modified for path, modified in before.items()), (
+        "nothing that stood was written again"
+    )
 
 
-def test_a_language_threshold_rebuilds_tags_only_below_the_floor(copied: tuple[Path, ArtifactStore], small: Run, workers: Workers) -> None:
+def test_a_language_threshold_rebuilds_tags_only_below_the_floor(
+    copied: tuple[Path, ArtifactStore], small: Run, workers: Workers
+) -> None:
     folder, store = copied
     above = planned(store, load(folder, with_rule(folder, "language", 0.25)))
     assert {label for label, p in above.items() if p.action == "build"} == {"selection/web"} | AFTER_SELECTION
@@ -150,7 +176,10 @@ def test_a_language_threshold_rebuilds_tags_only_below_the_floor(copied: tuple[P
 
 def test_one_more_file_rebuilds_its_shard_only(copied: tuple[Path, ArtifactStore], workers: Workers) -> None:
     folder, store = copied
-    write_jsonl(folder / "web" / "more.jsonl", [record(f"new-{i}", text + "One more.") for i, text in enumerate(passages(2500)[:11])])
+    write_jsonl(
+        folder / "web" / "more.jsonl",
+        [record(f"new-{i}", text + "One more.") for i, text in enumerate(passages(2500)[:11])],
+    )
     said, done = plan_and_build(folder, store, small_recipe(folder), workers)
     assert built_stages(done) == {f"{stage}/web" for stage in SOURCE_STAGES} | AFTER_SELECTION
     for stage in SOURCE_STAGES[1:]:
@@ -170,6 +199,34 @@ def test_a_changed_file_rebuilds_its_shard_only(copied: tuple[Path, ArtifactStor
     said, done = plan_and_build(folder, store, small_recipe(folder), workers)
     for stage in SOURCE_STAGES[1:]:
         assert (said[f"{stage}/web"].shards_reused, done[f"{stage}/web"].shards_reused) == (10, 10)
+
+
+def test_a_source_without_documents_goes_through(
+    copied: tuple[Path, ArtifactStore], small: Run, workers: Workers
+) -> None:
+    """Empty shards, no tokens to estimate by, nothing to show: the other sources come out as they would alone."""
+    folder, store = copied
+    write_jsonl(folder / "hollow" / "empty.jsonl", [])
+    data = small_recipe(folder)
+    data["sources"].append({"read": {"kind": "dolma-jsonl", "name": "hollow", "paths": [f"{folder}/hollow/*"]}})
+    data["sources"][-1]["rules"] = data["sources"][0]["rules"]
+    _, done = plan_and_build(folder, store, data, workers)
+    assert done["mixture/all"].manifest.counts["sources"]["hollow"]["planned_tokens"] == 0
+    before = {o.key: o.digest for o in small.manifest("mixing/all").objects}
+    after = {o.key: o.digest for o in done["mixing/all"].manifest.objects}
+    assert {key: digest for key, digest in after.items() if not key.startswith("hollow/")} == before
+    assert done["packing/all"].manifest.counts == small.manifest("packing/all").counts
+    page = store.storage.read(done["report/all"].manifest.object("report.md").path).decode()
+    assert "hollow: language" in page, "its rules did nothing"
+
+
+def test_a_forced_rebuild_of_any_stage_gives_the_same_bytes(
+    copied: tuple[Path, ArtifactStore], workers: Workers
+) -> None:
+    folder, store = copied
+    for step in chain_of(store, load(folder, small_recipe(folder))).steps():
+        if step.source != "web":
+            assert build(store, step, workers, rebuild=True).same_bytes is True, step.label
 
 
 def test_planning_leaves_the_store_as_it_is(tmp_path: Path) -> None:

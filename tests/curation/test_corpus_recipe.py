@@ -16,7 +16,8 @@ from olmo_core.curation.corpus_recipe import RECIPES, CorpusRecipe, Overrides, l
 from olmo_core.errors import RecipeError
 from tests.small_corpus import load, planned, small_recipe
 
-CLASSIFIER = {"kind": "classifier", "classifiers": [{"name": "toxic", "model": "jigsaw-toxic", "label": "toxic", "sha256": "0" * 64}]}
+TOXIC = {"name": "toxic", "model": "jigsaw-toxic", "label": "toxic", "sha256": "0" * 64}
+CLASSIFIER = {"kind": "classifier", "classifiers": [TOXIC]}
 
 
 def changed(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -37,19 +38,39 @@ def rule(column: str, drop_if: str = ">", value: Any = 1) -> dict[str, Any]:
 RULE, READ = "sources.0.rules.0", "sources.0.read"
 WRONG = [
     # unknown columns
-    (RULE, rule("gopher_word_cuont"), "source web: rule 'r': there is no column 'gopher_word_cuont'; did you mean gopher_word_count"),
+    (
+        RULE,
+        rule("gopher_word_cuont"),
+        "source web: rule 'r': there is no column 'gopher_word_cuont'; did you mean gopher_word_count",
+    ),
     (RULE, rule("toxic_max"), "source web: rule 'r': there is no column 'toxic_max'; there are: c4_has_curly_brace"),
     (RULE, rule("shingle_count"), "there is no column 'shingle_count'"),
     ("quality", {"gopher": False}, "there is no column 'gopher_word_count'"),
-    ("content", CLASSIFIER | {"classifiers": [CLASSIFIER["classifiers"][0] | {"name": "pii"}]}, "content would write a column 'pii_spans', which pii has too"),
+    (
+        "content",
+        CLASSIFIER | {"classifiers": [TOXIC | {"name": "pii"}]},
+        "content would write a column 'pii_spans', which pii has too",
+    ),
     # columns of another type
-    (RULE, rule("pii_spans"), "rule 'r': '>' needs a number, but column 'pii_spans' holds spans; there are: c4_line_count"),
+    (
+        RULE,
+        rule("pii_spans"),
+        "rule 'r': '>' needs a number, but column 'pii_spans' holds spans; there are: c4_line_count",
+    ),
     (RULE, rule("c4_has_javascript"), "'>' needs a number, but column 'c4_has_javascript' holds boolean"),
-    (RULE, rule("pii_count", "is", True), "'is' needs a boolean, but column 'pii_count' holds number; there are: c4_has_curly_brace"),
+    (
+        RULE,
+        rule("pii_count", "is", True),
+        "'is' needs a boolean, but column 'pii_count' holds number; there are: c4_has_curly_brace",
+    ),
     (RULE, rule("language"), "column 'language' holds text"),
     ("sources.0.rules.1", rule("pii_count") | {"name": "language"}, "two rules are named 'language'"),
     # spans to cut
-    ("mixing.remove", [{"column": "toxic_spans"}], "mixing.remove: column 'toxic_spans' is in neither quality nor content; there are: c4_lines"),
+    (
+        "mixing.remove",
+        [{"column": "toxic_spans"}],
+        "mixing.remove: column 'toxic_spans' is in neither quality nor content; there are: c4_lines",
+    ),
     ("mixing.remove", [{"column": "pii_spans"}], "mixing.remove: column 'pii_spans' is in neither quality nor content"),
     ("mixing.remove", [{"column": "gopher_word_count"}], "mixing.remove: column 'gopher_word_count' is no span column"),
     ("mixing.remove", [{"column": "lexicon_spans", "at_least": 0.4}], "spans of 'lexicon_spans' have no score"),
@@ -57,7 +78,11 @@ WRONG = [
     ("florr", 0.1, "recipe.yaml: unknown field 'florr'; did you mean 'floor'"),
     ("mixing.mask", True, "recipe.yaml.mixing: unknown field 'mask'; did you mean 'mask_pii'"),
     (f"{READ}.path", "x", r"recipe.yaml.sources\[0\].read: unknown field 'path'; did you mean 'paths'"),
-    (f"{READ}.kind", "jsonl", r"recipe.yaml.sources\[0\].read.kind: 'jsonl' is not one of 'environment', 'dolma-jsonl', 'parquet'"),
+    (
+        f"{READ}.kind",
+        "jsonl",
+        r"recipe.yaml.sources\[0\].read.kind: 'jsonl' is not one of 'environment', 'dolma-jsonl', 'parquet'",
+    ),
     (f"{RULE}.value", "0.5", r"recipe.yaml.sources\[0\].rules\[0\].value"),
     (f"{RULE}.drop_if", "=", r"rules\[0\].drop_if: '=' is not one of"),
     ("seed", 1.5, "recipe.yaml.seed: expected int, found 1.5"),
@@ -99,7 +124,9 @@ def test_a_score_below_what_is_recorded_is_refused(tmp_path: Path) -> None:
 def test_declared_columns_of_content_are_its_own() -> None:
     for recipe in (
         ContentRecipe(kind="lexicon"),
-        ContentRecipe(kind="classifier", documents=True, classifiers=(Classifier(name="a", model="model/x/1", label="l"),)),
+        ContentRecipe(
+            kind="classifier", documents=True, classifiers=(Classifier(name="a", model="model/x/1", label="l"),)
+        ),
     ):
         small = CorpusRecipe(name="x", sources=load_recipe("quickstart").sources[1:], content=recipe)
         assert list(declared(small)["content"]) == list(columns(recipe))
@@ -143,7 +170,11 @@ def test_overrides_change_what_they_say(tmp_path: Path) -> None:
         return load_recipe(str(tmp_path / "r.yaml"), Overrides(**fields))
 
     assert loaded() == loaded(name="small")
-    assert (loaded(sample=0.5).name, loaded(limit=3).name, loaded(limit=3, name="n").name) == ("small-trial", "small-trial", "n")
+    assert (loaded(sample=0.5).name, loaded(limit=3).name, loaded(limit=3, name="n").name) == (
+        "small-trial",
+        "small-trial",
+        "n",
+    )
     assert loaded(seed=1).seed == 1 and loaded(near_duplicate_jaccard=0.7).near_duplicates.threshold == 0.7
     lower = loaded(language_threshold=0.1)
     assert [r.value for r in lower.sources[0].rules] == [0.1, 20, 0.1, 5] and lower.floor_of(lower.sources[0]) == 0.1

@@ -28,7 +28,9 @@ def test_output_changes_only_with_the_version(manifests: dict[str, Manifest]) ->
         stage = label.split("/")[0]
         if now["version"] == golden[label]["version"]:
             pytest.fail(f"output of stage {stage} changed without a version bump: raise {MODULES[stage]} and {UPDATE}")
-        pytest.fail(f"stage {stage} has version {now['version']}, the golden file knows {golden[label]['version']}: {UPDATE}")
+        pytest.fail(
+            f"stage {stage} has version {now['version']}, the golden file knows {golden[label]['version']}: {UPDATE}"
+        )
 
 
 def test_the_fixed_documents_reach_every_branch(manifests: dict[str, Manifest]) -> None:

@@ -23,7 +23,9 @@ def verdicts(store: ArtifactStore, manifests: dict[str, Manifest]) -> dict[str, 
     for source in ("web", "wiki"):
         for one in document_objects(manifests[f"documents/{source}"]):
             rows = read_shard(store.storage, one.path).to_pylist()
-            verdict = read_shard(store.storage, manifests["near-duplicates/all"].object(f"{source}/{one.key}").path).to_pylist()
+            verdict = read_shard(
+                store.storage, manifests["near-duplicates/all"].object(f"{source}/{one.key}").path
+            ).to_pylist()
             assert len(rows) == len(verdict)
             found.update({f"{source}/{r['id']}": {**r, **v} for r, v in zip(rows, verdict, strict=True)})
     return found
@@ -62,12 +64,18 @@ def test_every_dropped_document_repeats_a_kept_one(documents: dict[str, Record])
 def test_no_two_kept_documents_are_near_duplicates(documents: dict[str, Record]) -> None:
     kept = [d for d in documents.values() if d["keep"]]
     pairs, similarities = all_pairs([shingles(d["text"]) for d in kept])
-    missed = [(kept[i]["id"], kept[j]["id"]) for (i, j), s in zip(pairs.tolist(), similarities.tolist(), strict=True) if s >= 0.8]
+    missed = [
+        (kept[i]["id"], kept[j]["id"])
+        for (i, j), s in zip(pairs.tolist(), similarities.tolist(), strict=True)
+        if s >= 0.8
+    ]
     assert len(pairs) > 100 and missed == []
 
 
 def test_documents_that_selection_dropped_have_no_verdict(small: Run, documents: dict[str, Record]) -> None:
-    selected = dict(zip((f"web/{d['id']}" for d in small.rows("documents/web")), small.rows("selection/web"), strict=True))
+    selected = dict(
+        zip((f"web/{d['id']}" for d in small.rows("documents/web")), small.rows("selection/web"), strict=True)
+    )
     for name, row in selected.items():
         assert (documents[name]["keep"] is None) == (not row["keep"]), name
     assert documents["web/german"]["keep"] is None
@@ -91,7 +99,9 @@ def test_the_other_priority_keeps_the_other_copy(small: Run, workers: Workers, t
     assert found["web/copy-of-wiki"]["keep"] and found["web/nearly-wiki"]["keep"]
 
 
-def test_a_lower_threshold_drops_more(small: Run, documents: dict[str, Record], workers: Workers, tmp_path: Path) -> None:
+def test_a_lower_threshold_drops_more(
+    small: Run, documents: dict[str, Record], workers: Workers, tmp_path: Path
+) -> None:
     """The threshold is no part of the signatures: they are reused."""
     shutil.copytree(small.folder, tmp_path / "copy")
     store = ArtifactStore(str(tmp_path / "copy" / "store"))
@@ -99,5 +109,9 @@ def test_a_lower_threshold_drops_more(small: Run, documents: dict[str, Record], 
     done = build_all(store, load(tmp_path / "copy", data), workers, until="mixture")
     assert {label for label, b in done.items() if not b.reused} == {"near-duplicates/all"}
     before = {name for name, d in documents.items() if d["keep"] is False}
-    after = {name for name, d in verdicts(store, {label: b.manifest for label, b in done.items()}).items() if d["keep"] is False}
+    after = {
+        name
+        for name, d in verdicts(store, {label: b.manifest for label, b in done.items()}).items()
+        if d["keep"] is False
+    }
     assert len(after) > len(before)

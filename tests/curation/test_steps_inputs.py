@@ -86,7 +86,9 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", sorted(DAMAGED))
-def test_a_damaged_file_is_named_and_nothing_is_published(store: ArtifactStore, workers: Workers, tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_named_and_nothing_is_published(
+    store: ArtifactStore, workers: Workers, tmp_path: Path, name: str
+) -> None:
     """A healthy file of the same shard was read and written before: its object may not be visible."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(DAMAGED[name])
@@ -108,7 +110,9 @@ def test_parts_written_before_the_damage_stay_invisible(store: ArtifactStore, wo
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match="cut.jsonl.zst: zstd data is truncated"):
         read_in(store, workers, DolmaJsonlSource(name="s", paths=(str(path),)), shard_bytes=1 << 20)
-    assert any(f.path.endswith(".000.parquet") for f in store.storage.walk("documents")), "the case is what it should be"
+    assert any(f.path.endswith(".000.parquet") for f in store.storage.walk("documents")), (
+        "the case is what it should be"
+    )
     assert_nothing_published(store)
 
 
@@ -123,11 +127,16 @@ BROKEN = {
 }
 
 
-def test_malformed_records_are_set_aside_below_the_limit_only(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+def test_malformed_records_are_set_aside_below_the_limit_only(
+    store: ArtifactStore, workers: Workers, tmp_path: Path
+) -> None:
     bad = [line for group in BROKEN.values() for line in group]
     path = write_jsonl(tmp_path / "in" / "mixed.jsonl", GOOD, bad)
     source = DolmaJsonlSource(name="s", paths=(str(path),))
-    with pytest.raises(QuarantineError, match=f"documents/s: {len(bad)} of {40 + len(bad)} records were quarantined .broken_json 2, duplicate_id 1, .*raise"):
+    with pytest.raises(
+        QuarantineError,
+        match=f"documents/s: {len(bad)} of {40 + len(bad)} records were quarantined .broken_json 2, duplicate_id 1, .*raise",
+    ):
         read_in(store, workers, source, quarantine_limit=len(bad) / (40 + len(bad)) - 1e-6)
     assert list(store.finished("documents")) == []
     built = read_in(store, workers, source, quarantine_limit=len(bad) / (40 + len(bad)))
@@ -146,11 +155,18 @@ def test_malformed_records_are_set_aside_below_the_limit_only(store: ArtifactSto
 
 
 def test_nul_bytes_and_odd_text_are_kept(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
-    odd = [record("nul", "a\0b\0"), record("bom", "\ufeffa"), record("separators", "a\u2028b\x85c\r\n"), record("long", "x" * 100_000)]
+    odd = [
+        record("nul", "a\0b\0"),
+        record("bom", "\ufeffa"),
+        record("separators", "a\u2028b\x85c\r\n"),
+        record("long", "x" * 100_000),
+    ]
     path = write_jsonl(tmp_path / "in" / "odd.jsonl", odd)
     built = read_in(store, workers, DolmaJsonlSource(name="s", paths=(str(path),)), shard_bytes=50_000)
     assert [(r["id"], r["text"]) for r in rows(store, built)] == [(r["id"], r["text"]) for r in odd]
-    assert [o.rows for o in document_objects(built.manifest)] == [3, 1], "a document over the shard size is a shard of its own"
+    assert [o.rows for o in document_objects(built.manifest)] == [3, 1], (
+        "a document over the shard size is a shard of its own"
+    )
 
 
 def test_an_empty_file_is_a_shard_without_rows(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
@@ -177,7 +193,9 @@ def test_an_id_in_two_shards_is_an_error(store: ArtifactStore, workers: Workers,
     assert {k: v.documents for k, v in built.manifest.ledger.quarantined.items()} == {"duplicate_id": 1}
 
 
-def test_a_file_that_changed_since_the_inventory_is_an_error(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+def test_a_file_that_changed_since_the_inventory_is_an_error(
+    store: ArtifactStore, workers: Workers, tmp_path: Path
+) -> None:
     path = write_jsonl(tmp_path / "in" / "a.jsonl", GOOD)
     source = DolmaJsonlSource(name="s", paths=(str(path),))
     inventory = take_inventory(store, source)

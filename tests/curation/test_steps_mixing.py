@@ -27,7 +27,10 @@ MASKS = {"email": "|||EMAIL_ADDRESS|||", "phone": "|||PHONE_NUMBER|||", "ip": "|
 RATES = {"half": 0.5, "twice": 2.0, "more": 2.5}
 LONG = "This line is long enough to stay, and says so in plain words. "
 PLANTED = [
-    record("cut-and-mask", f"{LONG}\njane@example.org\n{LONG}Ask joe@example.org, über\u00adall, at 192.0.2.1 or 555-123-4567.\nü b\n{LONG * 6}"),
+    record(
+        "cut-and-mask",
+        f"{LONG}\njane@example.org\n{LONG}Ask joe@example.org, über\u00adall, at 192.0.2.1 or 555-123-4567.\nü b\n{LONG * 6}",
+    ),
     record("all-cut", "two words\n" * 60),
     record("white", LONG * 3 + "\n\n" + "a b\n" * 100 + " \n" * 200),
 ]
@@ -36,7 +39,9 @@ MIN_BYTES = 450
 
 def recipe_values(folder: Path, name: str, mixing: dict[str, Any], **of_sources: Any) -> dict[str, Any]:
     """Three sources without rules; `of_sources` holds each one's `repeat` or `share`."""
-    sources = [{"read": {"kind": "dolma-jsonl", "name": n, "paths": [f"{folder}/{n}/*"]}, **of_sources[n]} for n in RATES]
+    sources = [
+        {"read": {"kind": "dolma-jsonl", "name": n, "paths": [f"{folder}/{n}/*"]}, **of_sources[n]} for n in RATES
+    ]
     return small_recipe(folder, name=name, mixing=mixing, sources=sources, shard_bytes=60_000)
 
 
@@ -135,7 +140,9 @@ def test_the_corpus_is_what_a_plain_reading_gives(store: ArtifactStore, built: d
                     count("kept", copies, document["text"])
                     count("repeated", copies - 1, document["text"])
                     expected += [{**document, "text": text, "copy": copy} for copy in range(copies)]
-            assert rows(store, built, "mixing/all", key) == [{k: e[k] for k in ("id", "copy", *list(e)[1:-1])} for e in expected]
+            assert rows(store, built, "mixing/all", key) == [
+                {k: e[k] for k in ("id", "copy", *list(e)[1:-1])} for e in expected
+            ]
     ledger = built["mixing/all"].manifest.ledger
     for what, tally in {"kept": ledger.kept, "repeated": ledger.repeated, **ledger.dropped}.items():
         assert [tally.documents, tally.bytes] == fate.pop(what), what
@@ -143,10 +150,18 @@ def test_the_corpus_is_what_a_plain_reading_gives(store: ArtifactStore, built: d
 
 
 def test_cuts_beat_masks_and_bytes_are_counted_as_bytes(store: ArtifactStore, built: dict[str, Built]) -> None:
-    found = [r for o in built["mixing/all"].manifest.objects for r in rows(store, built, "mixing/all", o.key) if r["id"] == "cut-and-mask"]
+    found = [
+        r
+        for o in built["mixing/all"].manifest.objects
+        for r in rows(store, built, "mixing/all", o.key)
+        if r["id"] == "cut-and-mask"
+    ]
     assert [r["copy"] for r in found] == [0, 1]
     for row in found:
-        assert row["text"] == f"{LONG}\n{LONG}Ask |||EMAIL_ADDRESS|||, über\u00adall, at |||IP_ADDRESS||| or |||PHONE_NUMBER|||.\n{LONG * 6}"
+        assert (
+            row["text"]
+            == f"{LONG}\n{LONG}Ask |||EMAIL_ADDRESS|||, über\u00adall, at |||IP_ADDRESS||| or |||PHONE_NUMBER|||.\n{LONG * 6}"
+        )
     kept = {r["id"] for o in built["mixing/all"].manifest.objects for r in rows(store, built, "mixing/all", o.key)}
     assert not {"all-cut", "white"} & kept, "white space counts for nothing"
 
@@ -159,7 +174,11 @@ def test_whole_repeats_and_parts(store: ArtifactStore, built: dict[str, Built]) 
             if one.key.startswith(f"{source}/"):
                 for row in rows(store, built, "mixing/all", one.key):
                     counted[row["id"]] = counted.get(row["id"], 0) + 1
-        assert set(counted.values()) == {1} if rate == 0.5 else set(counted.values()) <= {int(rate), int(rate) + (rate % 1 > 0)}
+        assert (
+            set(counted.values()) == {1}
+            if rate == 0.5
+            else set(counted.values()) <= {int(rate), int(rate) + (rate % 1 > 0)}
+        )
         assert len(counted) > 50
     assert built["mixture/all"].manifest.counts["sources"]["half"]["rate"] == 0.5
 
@@ -172,12 +191,21 @@ def test_more_is_never_less(ids: list[str], rate: float, seed: int) -> None:
     assert (how_often(seed, "s", ids, rate) == few).all()
 
 
-def test_shares_of_tokens_are_met(folder: Path, store: ArtifactStore, workers: Workers, built: dict[str, Built]) -> None:
+def test_shares_of_tokens_are_met(
+    folder: Path, store: ArtifactStore, workers: Workers, built: dict[str, Built]
+) -> None:
     shares = {"half": 0.5, "twice": 0.3, "more": 0.2}
     total = 100_000
-    data = recipe_values(folder, "shares", {"total_tokens": total}, **{name: {"share": share} for name, share in shares.items()})
+    data = recipe_values(
+        folder, "shares", {"total_tokens": total}, **{name: {"share": share} for name, share in shares.items()}
+    )
     done = build_all(store, load(folder, data), workers, until="packing")
-    assert {label for label, b in done.items() if not b.reused} == {"near-duplicates/all", "mixture/all", "mixing/all", "tokenization/all"}
+    assert {label for label, b in done.items() if not b.reused} == {
+        "near-duplicates/all",
+        "mixture/all",
+        "mixing/all",
+        "tokenization/all",
+    }
     planned = done["mixture/all"].manifest.counts["sources"]
     realised = done["tokenization/all"].manifest.counts["tokens_by_source"]
     for name, share in shares.items():
@@ -190,13 +218,19 @@ def test_shares_of_tokens_are_met(folder: Path, store: ArtifactStore, workers: W
     assert 64 <= planned["half"]["sampled_documents"] < planned["half"]["documents"]
 
 
-def test_a_share_of_nothing_is_an_error(folder: Path, store: ArtifactStore, workers: Workers, built: dict[str, Built]) -> None:
-    data = recipe_values(folder, "none", {"total_tokens": 1000}, half={"share": 0.5}, twice={"share": 0.25}, more={"share": 0.25})
+def test_a_share_of_nothing_is_an_error(
+    folder: Path, store: ArtifactStore, workers: Workers, built: dict[str, Built]
+) -> None:
+    data = recipe_values(
+        folder, "none", {"total_tokens": 1000}, half={"share": 0.5}, twice={"share": 0.25}, more={"share": 0.25}
+    )
     data["sources"][1]["rules"] = [{"name": "all", "column": "gopher_word_count", "drop_if": ">=", "value": 0}]
     chain = chain_of(store, load(folder, data))
     for step in chain.steps("mixture"):
         build(store, step, workers)
-    with pytest.raises(InputError, match="source twice shall give 25.0% of the tokens, but none of its documents survived"):
+    with pytest.raises(
+        InputError, match="source twice shall give 25.0% of the tokens, but none of its documents survived"
+    ):
         build(store, chain.step("mixture"), workers)
     assert store.find(chain.ref("mixture")) is None
 

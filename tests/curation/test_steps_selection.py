@@ -38,7 +38,9 @@ def test_verdicts_are_those_of_the_rules(small: Run, values: list[Record]) -> No
         failed = [rule["name"] for rule in WEB_RULES if fails(rule, value)]
         assert verdict["keep"] == (not failed)
         assert verdict["reason"] == (failed[0] if failed else None)
-        assert {name for name in verdict if name.startswith("fails_") and verdict[name]} == {f"fails_{name}" for name in failed}
+        assert {name for name in verdict if name.startswith("fails_") and verdict[name]} == {
+            f"fails_{name}" for name in failed
+        }
     dropped = {v["reason"] for v in small.rows("selection/web")} - {None}
     assert dropped == {"language", "too_few_words", "personal_data"}
 
@@ -60,7 +62,9 @@ def test_below_the_floor_no_tagger_ran(small: Run) -> None:
     below = sum(v["target_score"] < 0.2 for v in small.rows("language/web"))
     for stage in ("quality", "content", "pii", "signatures"):
         assert small.manifest(f"{stage}/web").counts["below_floor"] == below >= 2
-        assert small.manifest(f"{stage}/wiki").counts["below_floor"] == 0, "a source without a language rule has no floor"
+        assert small.manifest(f"{stage}/wiki").counts["below_floor"] == 0, (
+            "a source without a language rule has no floor"
+        )
 
 
 def test_ledger_and_counts(small: Run, values: list[Record]) -> None:

@@ -34,7 +34,7 @@ def library() -> Any:
 def shards(small: Run) -> dict[str, tuple[np.ndarray[Any, Any], list[Record]]]:
     """Ids and index of each token shard, read as plain files."""
     manifest = small.manifest("packing/all")
-    found = {}
+    found: dict[str, tuple[np.ndarray[Any, Any], list[Record]]] = {}
     for one in manifest.objects:
         if one.key.endswith(".npy"):
             ids = np.memmap(f"{small.store.uri}/{one.path}", dtype=np.uint16, mode="r")
@@ -46,7 +46,11 @@ def shards(small: Run) -> dict[str, tuple[np.ndarray[Any, Any], list[Record]]]:
 @pytest.fixture(scope="module")
 def corpus(small: Run) -> dict[tuple[str, int], Record]:
     """The corpus's rows by shard and row."""
-    return {(one.key, i): row for one in small.manifest("mixing/all").objects for i, row in enumerate(small.rows("mixing/all", one.key))}
+    return {
+        (one.key, i): row
+        for one in small.manifest("mixing/all").objects
+        for i, row in enumerate(small.rows("mixing/all", one.key))
+    }
 
 
 def order_of(seed: int, source: str, identifier: str, copy: int) -> int:
@@ -68,7 +72,9 @@ def test_files_are_headerless_uint16(small: Run, shards: Any) -> None:
             assert one.meta == {"tokens": len(ids), "dtype": "uint16", "documents": len(shards[one.key][1])}
             assert len(ids) < 1.5 * 30000
             total += len(ids)
-    assert small.manifest("packing/all").counts["tokens"] == small.manifest("tokenization/all").counts["tokens"] == total
+    assert (
+        small.manifest("packing/all").counts["tokens"] == small.manifest("tokenization/all").counts["tokens"] == total
+    )
 
 
 def test_every_document_decodes_to_its_text(small: Run, shards: Any, corpus: Any, library: Any) -> None:
@@ -95,7 +101,9 @@ def test_planted_texts_come_through(shards: Any, corpus: Any, library: Any) -> N
     for ids, index in shards.values():
         for entry in index:
             row = corpus[entry["shard"], entry["row"]]
-            decoded[row["id"]] = library.decode(ids[entry["start"] : entry["start"] + entry["length"] - 1].tolist(), skip_special_tokens=False)
+            decoded[row["id"]] = library.decode(
+                ids[entry["start"] : entry["start"] + entry["length"] - 1].tolist(), skip_special_tokens=False
+            )
     assert "before\0after" in decoded["nul"]
     assert "a literal <|endoftext|> and |||EMAIL_ADDRESS||| in" in decoded["special"]
     assert "caf\u00e9 in two" in decoded["unicode"] and "日本語, 👩‍👩‍👧 and U+2028 \u2028" in decoded["unicode"]
@@ -108,7 +116,9 @@ def test_masks_are_single_tokens(small: Run, shards: Any, corpus: Any, library: 
         for entry in index:
             if corpus[entry["shard"], entry["row"]]["id"] == "personal":
                 body = ids[entry["start"] : entry["start"] + entry["length"]].tolist()
-                assert {library.token_to_id(f"|||{name}|||") for name in ("EMAIL_ADDRESS", "PHONE_NUMBER", "IP_ADDRESS")} <= set(body)
+                assert {
+                    library.token_to_id(f"|||{name}|||") for name in ("EMAIL_ADDRESS", "PHONE_NUMBER", "IP_ADDRESS")
+                } <= set(body)
                 return
     raise AssertionError("the document `personal` is in no shard")
 
@@ -130,7 +140,9 @@ def test_another_seed_is_another_order(small: Run, workers: Workers, tmp_path: P
     done = build_all(store, load(tmp_path / "copy", small_recipe(tmp_path / "copy", seed=8)), workers, until="report")
     assert done["near-duplicates/all"].reused and not done["packing/all"].reused
     before, after = (m.object("00000.index") for m in (small.manifest("packing/all"), done["packing/all"].manifest))
-    first = [read_shard(store.storage, one.path).slice(0, 20).select(["shard", "row"]).to_pylist() for one in (before, after)]
+    first = [
+        read_shard(store.storage, one.path).slice(0, 20).select(["shard", "row"]).to_pylist() for one in (before, after)
+    ]
     assert first[0] != first[1]
 
 

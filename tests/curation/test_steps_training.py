@@ -32,7 +32,9 @@ def recipe(tmp_path: Path) -> TrainClassifierRecipe:
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["comment", "kind"])
-        writer.writerows([t, "rude" if p else "kind"] for t, p in zip(texts.to_pylist(), positive.tolist(), strict=True))
+        writer.writerows(
+            [t, "rude" if p else "kind"] for t, p in zip(texts.to_pylist(), positive.tolist(), strict=True)
+        )
     return TrainClassifierRecipe(
         name="rude",
         data=str(path),
@@ -54,12 +56,17 @@ def test_trained_model_runs_in_the_chain(recipe: TrainClassifierRecipe, tmp_path
 
         folder = tmp_path / "corpus"
         folder.mkdir()
-        texts = {"nice": "What a kind and lovely day it is. Thank you, my good friend.", "nasty": "The sun is warm today. Go away, you nasty grumblenut!"}
+        texts = {
+            "nice": "What a kind and lovely day it is. Thank you, my good friend.",
+            "nasty": "The sun is warm today. Go away, you nasty grumblenut!",
+        }
         data = small_recipe(folder)
         write_jsonl(folder / "data" / "web" / "one.jsonl", [{"id": i, "text": t} for i, t in texts.items()])
         source = {"read": {"kind": "dolma-jsonl", "name": "web", "paths": [str(folder / "data" / "web" / "one.jsonl")]}}
         corpus = load(folder, {**data, "sources": [source]})
-        content = ContentRecipe(kind="classifier", classifiers=(Classifier(name="rude", model="model/rude@latest", label="rude"),))
+        content = ContentRecipe(
+            kind="classifier", classifiers=(Classifier(name="rude", model="model/rude@latest", label="rude"),)
+        )
         corpus, models = resolve_models(store, replace(corpus, content=content))
         assert corpus.content.classifiers[0].model == str(model.ref), "the tag is resolved once, for the fingerprint"
         chain = Chain(recipe=corpus, inventories={"web": take_inventory(store, corpus.sources[0].read)}, models=models)
@@ -78,7 +85,9 @@ def test_a_model_that_is_not_there_is_named_before_anything_runs(tmp_path: Path)
     store = ArtifactStore(str(tmp_path / "store"))
     folder = tmp_path / "corpus"
     folder.mkdir()
-    content = ContentRecipe(kind="classifier", classifiers=(Classifier(name="rude", model="model/rude@latest", label="rude"),))
+    content = ContentRecipe(
+        kind="classifier", classifiers=(Classifier(name="rude", model="model/rude@latest", label="rude"),)
+    )
     with pytest.raises(RecipeError, match="model/rude has no tag 'latest'"):
         resolve_models(store, replace(load(folder, small_recipe(folder)), content=content))
 
@@ -86,4 +95,6 @@ def test_a_model_that_is_not_there_is_named_before_anything_runs(tmp_path: Path)
 def test_a_pattern_that_matches_several_files_is_refused(recipe: TrainClassifierRecipe, tmp_path: Path) -> None:
     (tmp_path / "labelled2.csv").write_text("comment,kind\n")
     with pytest.raises(InputError, match="matches 2 files"):
-        labelled_inventory(ArtifactStore(str(tmp_path / "store")), replace(recipe, data=str(tmp_path / "labelled*.csv")))
+        labelled_inventory(
+            ArtifactStore(str(tmp_path / "store")), replace(recipe, data=str(tmp_path / "labelled*.csv"))
+        )

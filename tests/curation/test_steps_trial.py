@@ -25,7 +25,9 @@ def source(tmp_path: Path) -> DolmaJsonlSource:
     return DolmaJsonlSource(name="s", paths=(f"{tmp_path}/in/*",))
 
 
-def taken(tmp_path: Path, workers: Workers, source: DolmaJsonlSource, **fields: Any) -> tuple[list[str], dict[str, int]]:
+def taken(
+    tmp_path: Path, workers: Workers, source: DolmaJsonlSource, **fields: Any
+) -> tuple[list[str], dict[str, int]]:
     """The ids that were taken, and the documents dropped by reason."""
     store = ArtifactStore(str(tmp_path / "store"))
     built = read_in(store, workers, source, **{"shard_bytes": 20_000, **fields})

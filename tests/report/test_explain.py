@@ -28,7 +28,11 @@ def test_a_kept_document(small: Run, asked: Any) -> None:
     assert (found["source"], found["id"], found["selected"], found["dropped_by"]) == ("web", "personal", True, None)
     assert found["text"].startswith("Write to jane.doe@example.org") and found["metadata"].startswith('{"pad"')
     spans = found["spans"]["pii_spans"]
-    assert [(s["kind"], s["text"]) for s in spans] == [("email", "jane.doe@example.org"), ("phone", "(555) 123-4567"), ("ip", "192.0.2.17")]
+    assert [(s["kind"], s["text"]) for s in spans] == [
+        ("email", "jane.doe@example.org"),
+        ("phone", "(555) 123-4567"),
+        ("ip", "192.0.2.17"),
+    ]
     assert found["values"]["pii_count"] == 3 and found["values"]["gopher_word_count"] > 50
     assert [r["name"] for r in found["rules"]] == [r["name"] for r in WEB_RULES]
     for rule in found["rules"]:
@@ -37,7 +41,9 @@ def test_a_kept_document(small: Run, asked: Any) -> None:
     (tokens,) = found["tokens"]
     ids = np.memmap(f"{small.store.uri}/{tokens['shard']}", np.uint16, "r")[tokens["start"] :][: tokens["length"]]
     library = Tokenizer.from_file(str(assets.fetch("olmo-tokenizer")))
-    assert ids[-1] == 50279 and library.decode(ids[:-1].tolist(), skip_special_tokens=False).startswith("Write to |||EMAIL_ADDRESS|||")
+    assert ids[-1] == 50279 and library.decode(ids[:-1].tolist(), skip_special_tokens=False).startswith(
+        "Write to |||EMAIL_ADDRESS|||"
+    )
 
 
 def test_a_source_in_front_of_the_id_means_the_same(asked: Any) -> None:
@@ -48,7 +54,12 @@ def test_a_source_in_front_of_the_id_means_the_same(asked: Any) -> None:
 
 def test_a_document_dropped_by_a_rule(asked: Any) -> None:
     (found,) = asked("personal-many")
-    assert (found["selected"], found["dropped_by"], found["tokens"], found["duplicate"]) == (False, "personal_data", [], None)
+    assert (found["selected"], found["dropped_by"], found["tokens"], found["duplicate"]) == (
+        False,
+        "personal_data",
+        [],
+        None,
+    )
     assert [r["name"] for r in found["rules"] if r["failed"]] == ["personal_data"]
     (rule,) = [r for r in found["rules"] if r["failed"]]
     assert (rule["seen"], rule["drop_if"], rule["value"]) == (9, ">", 5)
@@ -67,7 +78,11 @@ def test_a_duplicate_and_its_partner_name_each_other(asked: Any) -> None:
     (partner,) = asked("w0-1")
     assert partner["source"] == "wiki" and partner["duplicate"] is None
     named = {d["id"]: d for d in partner["duplicates_of_it"]}
-    assert named["web/nearly-wiki"] == {"id": "web/nearly-wiki", "jaccard": found["duplicate"]["jaccard"], "kind": "near"}
+    assert named["web/nearly-wiki"] == {
+        "id": "web/nearly-wiki",
+        "jaccard": found["duplicate"]["jaccard"],
+        "kind": "near",
+    }
 
 
 def test_every_copy_of_a_repeated_document(small: Run, asked: Any) -> None:

@@ -76,7 +76,9 @@ def test_reasons_and_estimates(small: Run, lines: list[Step]) -> None:
     by_place = {(line.stage, line.source, line.what): line for line in lines}
     assert by_place["documents", "web", "quarantined: broken_json"].documents == 1
     rules = [line.what for line in lines if (line.stage, line.source) == ("selection", "web")]
-    assert rules == ["in", "language", "too_few_words", "personal_data", "kept"], "in the order of the rules, idle ones left out"
+    assert rules == ["in", "language", "too_few_words", "personal_data", "kept"], (
+        "in the order of the rules, idle ones left out"
+    )
     assert by_place["mixing", "all", "repeated"].documents > 0, "wiki goes in one and a half times"
     packed = by_place["packing", "all", "kept"]
     assert packed.tokens == small.manifest("packing/all").counts["tokens"]
@@ -97,14 +99,19 @@ def test_lost_documents_are_noticed(manifests: dict[str, Manifest]) -> None:
 def test_report_says_what_the_manifests_say(small: Run, report: dict[str, Any], lines: list[Step]) -> None:
     assert report["waterfall"] == [line.to_json() for line in lines]
     assert report["stages"] == {
-        label: {"artifact": str(b.ref), "shards": len(b.manifest.shards)} for label, b in small.built.items() if label != "report/all"
+        label: {"artifact": str(b.ref), "shards": len(b.manifest.shards)}
+        for label, b in small.built.items()
+        if label != "report/all"
     }
     assert report["mixture"]["wiki"]["rate"] == 1.5 and report["mixture"]["web"]["rate"] == 1.0
     realised = report["tokens_by_source"]
     assert sum(realised.values()) == small.manifest("packing/all").counts["tokens"]
     for source, mixture in report["mixture"].items():
         assert abs(mixture["planned_tokens"] / realised[source] - 1) < 0.15
-    masks = {kind: f"|||{name}|||" for kind, name in (("email", "EMAIL_ADDRESS"), ("phone", "PHONE_NUMBER"), ("ip", "IP_ADDRESS"))}
+    masks = {
+        kind: f"|||{name}|||"
+        for kind, name in (("email", "EMAIL_ADDRESS"), ("phone", "PHONE_NUMBER"), ("ip", "IP_ADDRESS"))
+    }
     once = [row["text"] for row in small.rows("mixing/all") if row["copy"] == 0 and row["id"] != "special"]
     assert report["masked"] == {kind: sum(text.count(mask) for text in once) for kind, mask in masks.items()}
     assert all(report["masked"].values())
@@ -130,7 +137,9 @@ def test_examples(small: Run, manifests: dict[str, Manifest], report: dict[str, 
     assert {e["source"] for e in shown["kept"]} == {"web", "wiki"}
 
 
-def test_the_page_reads_well_and_hides_no_markup(small: Run, report: dict[str, Any], manifests: dict[str, Manifest]) -> None:
+def test_the_page_reads_well_and_hides_no_markup(
+    small: Run, report: dict[str, Any], manifests: dict[str, Manifest]
+) -> None:
     page = small.store.storage.read(small.manifest("report/all").object("report.md").path).decode()
     assert "word list" in page and "## Waterfall" in page and "| web |" in page
     assert markdown.example("t", "<script>|`x`\n", {"a": 1.23456}) == (

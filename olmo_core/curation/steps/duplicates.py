@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.ledger import Ledger, Tally
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
@@ -63,11 +63,13 @@ def duplicates_step(
         kind=Kind.ATTRIBUTES,
         name=f"{recipe.name}-near-duplicates",
         recipe=DuplicatesRecipe(
-            near_duplicates=recipe.near_duplicates, priorities={source.name: source.read.priority for source in recipe.sources}
+            near_duplicates=recipe.near_duplicates,
+            priorities={source.name: source.read.priority for source in recipe.sources},
         ),
         inputs={f"{source}-{role}": refs[source] for role, refs in roles.items() for source in names},
         shards=lambda inputs: [_whole(inputs, names)],
         work=_resolve,
+        reads=lambda manifests: sum((manifests[f"{name}-selection"].ledger.kept for name in names), Tally()),
         outputs=lambda shard: [f"{entry['source']}/{entry['key']}" for entry in shard.inputs["entries"]],
     )
 
@@ -80,7 +82,13 @@ def _whole(inputs: Mapping[str, Manifest], sources: Sequence[str]) -> Shard:
         for one in document_objects(inputs[f"{source}-documents"]):
             chosen, signature = selection[one.key], signed[one.key]
             entries.append(
-                {"source": source, "key": one.key, "documents": one.path, "selection": chosen.path, "signatures": signature.path}
+                {
+                    "source": source,
+                    "key": one.key,
+                    "documents": one.path,
+                    "selection": chosen.path,
+                    "signatures": signature.path,
+                }
             )
             identity.append([source, one.key, one.digest, chosen.digest, signature.digest])
             size += one.size
@@ -129,7 +137,14 @@ def _ranks(
 ) -> npt.NDArray[np.int64]:
     """Return each row's rank: source priority, then length (the longer copy says more), then source and id."""
     names = np.repeat([p.entry["source"] for p in parts], [len(p.rows) for p in parts]) if parts else np.array([], str)
-    keys = pa.table({"priority": -priority, "size": -np.asarray(sizes), "source": pa.array(names, pa.string()), "id": pa.array(ids, pa.string())})
+    keys = pa.table(
+        {
+            "priority": -priority,
+            "size": -np.asarray(sizes),
+            "source": pa.array(names, pa.string()),
+            "id": pa.array(ids, pa.string()),
+        }
+    )
     order = pa.compute.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]).to_numpy()
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))

@@ -12,7 +12,7 @@ import pyarrow.compute
 
 from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import FinishedShard, Manifest, StoredObject
-from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.output import Output, write_parquet
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
@@ -114,19 +114,37 @@ def inventory_of(
 
 
 def _known(store: ArtifactStore, name: str) -> dict[tuple[str, int, str], str]:
-    found: dict[tuple[str, int, str], str] = {}
-    for manifest in store.finished(Kind.INVENTORY, name):
-        for one in manifest.objects:
-            columns = read_shard(store.storage, one.path).to_pydict()
-            keys = zip(columns["name"], columns["size"], columns["version"], strict=True)
-            found.update(zip(keys, columns["sha256"], strict=True))
-    return found
+    """Return the digests that earlier runs saw, by name, size and version; the latest where two disagree."""
+    path = _known_path(name)
+    if not store.storage.exists(path):
+        return {}
+    rows = read_shard(store.storage, path).to_pydict()
+    keys = zip(rows["name"], rows["size"], rows["version"], strict=True)
+    return dict(zip(keys, rows["sha256"], strict=True))
+
+
+def remember(store: ArtifactStore, inventory: Inventory) -> None:
+    """Note the digests of the files as they are now, so that the next run need not read them.
+
+    A cache beside the artifacts and not in them: times are no identity, and a file that was only touched makes none.
+    """
+    rows = [(f.name, f.size, f.version, inventory.sha256[f.name]) for f in inventory.files]
+    with store.storage.writer(_known_path(inventory.step.name)) as (handle, _):
+        write_parquet(handle, _table(rows))
+
+
+def _known_path(name: str) -> str:
+    return f"{Kind.INVENTORY}/{name}/known-files.parquet"
+
+
+def _table(rows: Sequence[tuple[str, int, str, str]]) -> pa.Table:
+    columns = [pa.array([row[i] for row in rows], type=_FILES.field(i).type) for i in range(len(_FILES))]
+    return pa.table(columns, schema=_FILES)
 
 
 def _write_inventory(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     rows = job.shard.inputs["rows"]
-    columns = [pa.array([row[i] for row in rows], type=_FILES.field(i).type) for i in range(len(_FILES))]
-    output.table(job.shard.key, pa.table(columns, schema=_FILES))
+    output.table(job.shard.key, _table(rows))
     return Ledger(), {"files": len(rows), "file_bytes": sum(row[1] for row in rows)}
 
 
@@ -138,7 +156,10 @@ def documents_step(recipe: CorpusRecipe, source: Source, inventory: Inventory) -
         Shard(
             key=group.key,
             identity={"files": [[f.name, inventory.sha256[f.name]] for f in group.files]},
-            inputs={"files": group.files, "expected": {f.name: (f.size, inventory.sha256[f.name]) for f in group.files}},
+            inputs={
+                "files": group.files,
+                "expected": {f.name: (f.size, inventory.sha256[f.name]) for f in group.files},
+            },
             size=sum(f.size for f in group.files),
         )
         for group in groups
@@ -149,7 +170,9 @@ def documents_step(recipe: CorpusRecipe, source: Source, inventory: Inventory) -
         version=DOCUMENTS_VERSION,
         kind=Kind.DOCUMENTS,
         name=source.name,
-        recipe=DocumentsRecipe(source=identity(source), shard_bytes=recipe.shard_bytes, sample=recipe.sample, limit=limit),
+        recipe=DocumentsRecipe(
+            source=identity(source), shard_bytes=recipe.shard_bytes, sample=recipe.sample, limit=limit
+        ),
         settings=source,
         inputs={"inventory": inventory.step.ref},
         shards=lambda _: shards,
@@ -166,10 +189,13 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
     ledger = Ledger()
     quarantined: list[pa.Table] = []
     taken = [0]
+    records = 0
 
     def batches() -> Any:
+        nonlocal records
         yield DOCUMENTS.empty_table()
         for batch in read_documents(source, job.shard.inputs["files"], job.shard.inputs["expected"]):
+            records += sum(file.records for file in batch.finished)
             if batch.quarantined.num_rows:
                 quarantined.append(batch.quarantined)
             yield _trial(batch.documents, recipe, source.name, taken, ledger)
@@ -184,6 +210,8 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
         for reason, size in zip(bad.column("reason").to_pylist(), bad.column("size").to_pylist(), strict=True):
             ledger.quarantine(str(reason), 1, size)
     ledger.read = sum([*ledger.quarantined.values(), *ledger.dropped.values()], ledger.kept)
+    # The reader's own count, so that the ledger can tell when a record was lost on the way.
+    ledger.read.documents = records
     return ledger, {"files": len(job.shard.inputs["files"])}
 
 

@@ -59,10 +59,13 @@ def mixing_step(
         version=VERSION,
         kind=Kind.CORPUS,
         name=recipe.name,
-        recipe=MixRecipe(masks=dict(masks) if own.mask_pii else {}, remove=own.remove, min_bytes=own.min_bytes, seed=recipe.seed),
+        recipe=MixRecipe(
+            masks=dict(masks) if own.mask_pii else {}, remove=own.remove, min_bytes=own.min_bytes, seed=recipe.seed
+        ),
         inputs=inputs,
         shards=lambda manifests: _shards(manifests, names, _stages(own)),
         work=_mix,
+        reads=lambda manifests: manifests["near-duplicates"].ledger.kept,
         compiled=True,
         outputs=lambda shard: [shard.key],
     )
@@ -83,9 +86,21 @@ def _shards(inputs: Mapping[str, Manifest], sources: Sequence[str], stages: Sequ
         for one in document_objects(inputs[f"{source}-documents"]):
             verdict = verdicts[f"{source}/{one.key}"]
             tags = {stage: by_stage[stage][one.key] for stage in stages}
-            identity = {"documents": one.digest, "verdict": verdict.digest, "rate": rate, **{s: o.digest for s, o in tags.items()}}
+            identity = {
+                "documents": one.digest,
+                "verdict": verdict.digest,
+                "rate": rate,
+                **{s: o.digest for s, o in tags.items()},
+            }
             paths = {"documents": one.path, "verdict": verdict.path, "tags": {s: o.path for s, o in tags.items()}}
-            shards.append(Shard(key=f"{source}/{one.key}", identity=identity, inputs={**paths, "rate": rate, "source": source}, size=one.size))
+            shards.append(
+                Shard(
+                    key=f"{source}/{one.key}",
+                    identity=identity,
+                    inputs={**paths, "rate": rate, "source": source},
+                    size=one.size,
+                )
+            )
     return shards
 
 
@@ -116,10 +131,18 @@ def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     ledger.kept.add(int(copies.sum()), int((copies * sizes).sum()))
     rows = np.repeat(np.arange(table.num_rows), copies)
     copy = np.concatenate([np.arange(n) for n in copies]) if len(rows) else np.zeros(0, np.int64)
-    mixed = table.set_column(1, "text", rewritten).take(pa.array(rows)).add_column(1, "copy", pa.array(copy.astype(np.int32), pa.int32()))
+    mixed = (
+        table.set_column(1, "text", rewritten)
+        .take(pa.array(rows))
+        .add_column(1, "copy", pa.array(copy.astype(np.int32), pa.int32()))
+    )
     text_bytes = int(text_sizes(mixed).sum())
     output.table(job.shard.key, mixed, {"text_bytes": text_bytes, "source": inputs["source"]})
-    return ledger, {"text_bytes": {inputs["source"]: text_bytes}, "documents": {inputs["source"]: len(rows)}, "masked": _masked(recipe, tags, copies > 0)}
+    return ledger, {
+        "text_bytes": {inputs["source"]: text_bytes},
+        "documents": {inputs["source"]: len(rows)},
+        "masked": _masked(recipe, tags, copies > 0),
+    }
 
 
 def how_often(seed: int, source: str, ids: Sequence[str], rate: float) -> npt.NDArray[np.int64]:
@@ -134,7 +157,9 @@ def _edits(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> list[Edit]:
     found = []
     for one in recipe.remove:
         if one.column not in tags:
-            raise RecipeError(f"mixing.remove: there is no column {one.column!r} in quality or content; there are: {', '.join(sorted(tags))}")
+            raise RecipeError(
+                f"mixing.remove: there is no column {one.column!r} in quality or content; there are: {', '.join(sorted(tags))}"
+            )
         found.append(Edit(spans=at_least(tags[one.column], one.at_least), replacement=""))
     if recipe.masks:
         found.append(Edit(spans=tags["pii_spans"], replacement=recipe.masks))

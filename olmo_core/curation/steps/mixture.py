@@ -71,6 +71,7 @@ def mixture_step(recipe: CorpusRecipe, documents: Mapping[str, ArtifactRef], dup
         inputs={"near-duplicates": duplicates, **{f"{name}-documents": documents[name] for name in names}},
         shards=lambda inputs: [_whole(inputs, names)],
         work=_plan,
+        reads=lambda manifests: manifests["near-duplicates"].ledger.kept,
     )
 
 
@@ -92,7 +93,11 @@ def _plan(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     tokenizer = Tokenizer.from_file(assets.fetch(recipe.tokenizer))
     ledger = Ledger()
     for source, path, verdict in job.shard.inputs["entries"]:
-        keep = column(read_shard(output.storage, verdict, ["keep"]), "keep").fill_null(False).to_numpy(zero_copy_only=False)
+        keep = (
+            column(read_shard(output.storage, verdict, ["keep"]), "keep")
+            .fill_null(False)
+            .to_numpy(zero_copy_only=False)
+        )
         table = read_shard(output.storage, path, ["id", "text"]).filter(pa.array(keep.astype(bool)))
         counted[source].add(recipe, source, table, tokenizer)
         size = int(text_sizes(table).sum())

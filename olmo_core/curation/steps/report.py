@@ -73,7 +73,9 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     manifests = {label: store.manifest(ref) for label, ref in job.shard.inputs["refs"].items()}
     lines = waterfall(manifests)
     shown = {
-        "dropped": [e for s in recipe.sources for e in examples.dropped_by_rules(output.storage, s.name, manifests, each=2)],
+        "dropped": [
+            e for s in recipe.sources for e in examples.dropped_by_rules(output.storage, s.name, manifests, each=2)
+        ],
         "duplicates": examples.duplicates(output.storage, manifests, count=6),
         "kept": examples.kept(output.storage, manifests, each=3),
     }

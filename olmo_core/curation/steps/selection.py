@@ -45,6 +45,7 @@ def selection_step(source: SourceRecipe, documents: ArtifactRef, tags: Mapping[s
         inputs={"documents": documents, **tags},
         shards=_aligned,
         work=_select,
+        reads=lambda manifests: manifests["documents"].ledger.kept,
     )
 
 
@@ -98,7 +99,9 @@ def _columns(job: Job, output: Output, rules: Sequence[Rule], rows: int) -> dict
     return found
 
 
-def select(columns: Mapping[str, pa.Array], rules: Sequence[Rule], rows: int) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]:
+def select(
+    columns: Mapping[str, pa.Array], rules: Sequence[Rule], rows: int
+) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]:
     """Return the selection's columns and, for each row, the index of its first failing rule (-1: kept).
 
     Columns: keep (bool), reason (string, null when kept), and `fails_{rule}` (bool) for every rule alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,15 +76,17 @@ def tag_step(
         version=_VERSIONS[stage],
         kind=Kind.ATTRIBUTES,
         name=f"{source.name}-{stage}",
-        recipe=TagRecipe(tag=own, floor=floor, assets={name: assets.identity(name) for name in _assets(stage, own)}),
+        recipe=TagRecipe(tag=own, floor=floor, assets={name: assets.identity(name) for name in assets_of_stage(stage, own)}),
         inputs=inputs,
         shards=_aligned,
         work=_WORK[stage],
+        reads=lambda manifests: manifests["documents"].ledger.kept,
         compiled=True,
     )
 
 
-def _assets(stage: str, own: Any) -> list[str]:
+def assets_of_stage(stage: str, own: Any) -> list[str]:
+    """Return the names of the outside files that a tagger with this recipe uses."""
     if stage == "language":
         return [own.model]
     if stage == "quality":
@@ -120,11 +123,16 @@ def local_copy(storage: Storage, model: StoredObject) -> Path:
     """Return a file on this machine with a model's bytes, copied into the asset cache the first time it is asked for."""
     path = assets.cache_folder() / model.sha256 / model.key
     if not path.is_file():
-        Storage(str(path.parent)).put(path.name, storage.read(model.path))
+        content = storage.read(model.path)
+        if (seen := hashlib.sha256(content).hexdigest()) != model.sha256:
+            raise IntegrityError(f"{storage.url(model.path)} has sha256 {seen}, its manifest says {model.sha256}: it is damaged")
+        Storage(str(path.parent)).put(path.name, content)
     return path
 
 
-def _tag(job: Job, output: Output, tagger: Callable[[pa.LargeStringArray], pa.RecordBatch]) -> tuple[Ledger, Mapping[str, Any]]:
+def _tag(
+    job: Job, output: Output, tagger: Callable[[pa.LargeStringArray], pa.RecordBatch]
+) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: TagRecipe = job.recipe[0]
     storage = output.storage
     documents = read_shard(storage, job.shard.inputs["documents"], ["text"])
@@ -133,16 +141,22 @@ def _tag(job: Job, output: Output, tagger: Callable[[pa.LargeStringArray], pa.Re
     if recipe.floor is not None:
         scores = column(read_shard(storage, job.shard.inputs["language"], [LANGUAGE_COLUMN]), LANGUAGE_COLUMN)
         if len(scores) != len(texts):
-            raise IntegrityError(f"{job.stage}/{job.shard.key}: {len(texts)} documents but {len(scores)} language scores")
+            raise IntegrityError(
+                f"{job.stage}/{job.shard.key}: {len(texts)} documents but {len(scores)} language scores"
+            )
         # A row without a score fails no language rule, so it may survive and needs its tags.
-        above = pc.fill_null(pc.greater_equal(pc.cast(scores, pa.float64()), recipe.floor), True).to_numpy(zero_copy_only=False)
+        above = pc.fill_null(pc.greater_equal(pc.cast(scores, pa.float64()), recipe.floor), True).to_numpy(
+            zero_copy_only=False
+        )
     tags = tagger(texts if above is None else texts.filter(pa.array(above)))
     table = _nullable(pa.Table.from_batches([tags]))
     if above is not None and not above.all():
         rows = np.where(above, np.cumsum(above) - 1, 0)
         table = table.take(pa.array(rows, mask=~above))
     if table.num_rows != len(texts):
-        raise IntegrityError(f"{job.stage}/{job.shard.key}: {len(texts)} documents but {table.num_rows} rows of tags; this is a bug")
+        raise IntegrityError(
+            f"{job.stage}/{job.shard.key}: {len(texts)} documents but {table.num_rows} rows of tags; this is a bug"
+        )
     size = int(text_sizes(documents).sum())
     output.table(job.shard.key, table)
     ledger = Ledger()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from olmo_core import assets
-from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.ledger import Ledger, Tally
 from olmo_core.artifacts.manifest import FinishedShard, Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
@@ -62,14 +62,26 @@ def tokenization_step(recipe: CorpusRecipe, corpus: ArtifactRef) -> Step:
         inputs={"corpus": corpus},
         shards=_corpus_shards,
         work=_encode,
+        reads=_corpus_size,
         compiled=True,
         outputs=lambda shard: [shard.key, shard.key + IDS],
     )
 
 
+def _corpus_size(inputs: Mapping[str, Manifest]) -> Tally:
+    """Return the documents of the corpus and the bytes of their text as it was rewritten."""
+    corpus = inputs["corpus"]
+    return Tally(documents=corpus.ledger.kept.documents, bytes=sum(int(o.meta["text_bytes"]) for o in corpus.objects))
+
+
 def _corpus_shards(inputs: Mapping[str, Manifest]) -> list[Shard]:
     return [
-        Shard(key=o.key, identity={"corpus": o.digest}, inputs={"corpus": o.path, "source": o.key.split("/")[0]}, size=o.size)
+        Shard(
+            key=o.key,
+            identity={"corpus": o.digest},
+            inputs={"corpus": o.path, "source": o.key.split("/")[0]},
+            size=o.size,
+        )
         for o in inputs["corpus"].objects
     ]
 
@@ -79,7 +91,9 @@ def _encode(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     tokenizer = Tokenizer.from_file(assets.fetch(recipe.tokenizer))
     table = read_shard(output.storage, job.shard.inputs["corpus"], ["id", "copy", "text"])
     source = job.shard.inputs["source"]
-    hashes = stable_hashes(recipe.seed, "shuffle", source, table.column("id").to_pylist(), table.column("copy").to_pylist())
+    hashes = stable_hashes(
+        recipe.seed, "shuffle", source, table.column("id").to_pylist(), table.column("copy").to_pylist()
+    )
     order = np.argsort(hashes, kind="stable")
     sizes = text_sizes(table)[order]
     ids, offsets = tokenizer.encode(column(table, "text").take(pa.array(order)))
@@ -124,6 +138,7 @@ def packing_step(recipe: CorpusRecipe, tokenization: ArtifactRef) -> Step:
         inputs={"tokenization": tokenization},
         shards=lambda inputs: _ranges(inputs["tokenization"], own.shard_tokens),
         work=_pack,
+        reads=lambda manifests: manifests["tokenization"].ledger.kept,
         check=_check_not_empty,
         outputs=lambda shard: [shard.key + NPY, shard.key + INDEX],
     )
@@ -137,7 +152,12 @@ def _ranges(tokenization: Manifest, shard_tokens: int) -> list[Shard]:
     entries = [(o.key, o.path, objects[o.key + IDS].path, o.meta.get("dtype", "uint16")) for o in indexes]
     digests = [[o.key, o.digest, objects[o.key + IDS].digest] for o in indexes]
     return [
-        Shard(key=f"{i:05d}", identity={"part": [i, count], "shards": digests}, inputs={"entries": entries, "part": (i, count)}, size=total // count)
+        Shard(
+            key=f"{i:05d}",
+            identity={"part": [i, count], "shards": digests},
+            inputs={"entries": entries, "part": (i, count)},
+            size=total // count,
+        )
         for i in range(count)
     ]
 
@@ -159,14 +179,22 @@ def _pack(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         width = np.dtype(dtype).itemsize
         raw = output.storage.read(ids_path, start=start * width, length=length * width)
         if len(raw) != length * width:
-            raise IntegrityError(f"{ids_path}: {len(raw)} bytes of ids, expected {length * width}; `olmo artifacts verify` checks it")
+            raise IntegrityError(
+                f"{ids_path}: {len(raw)} bytes of ids, expected {length * width}; `olmo artifacts verify` checks it"
+            )
         tokens.append(np.frombuffer(raw, dtype))
-        pieces.append(piece.append_column("entry", pa.array(np.full(len(piece), number))).append_column("key", pa.array([key] * len(piece))))
+        pieces.append(
+            piece.append_column("entry", pa.array(np.full(len(piece), number))).append_column(
+                "key", pa.array([key] * len(piece))
+            )
+        )
     ledger = Ledger()
     if not pieces:
         return ledger, {}
     whole = pa.concat_tables(pieces).combine_chunks()
-    order = np.lexsort((whole.column("row").to_numpy(), whole.column("entry").to_numpy(), whole.column("hash").to_numpy()))
+    order = np.lexsort(
+        (whole.column("row").to_numpy(), whole.column("entry").to_numpy(), whole.column("hash").to_numpy())
+    )
     lengths = whole.column("length").to_numpy()
     origin = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     ids = np.concatenate(tokens)[gather(origin[order], lengths[order])]
@@ -204,4 +232,6 @@ def gather(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt
 
 def _check_not_empty(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:
     if not any(shard.objects for shard in shards):
-        raise InputError("no document survived: there are no tokens to write; look at the waterfall for the stage that dropped them, and loosen it")
+        raise InputError(
+            "no document survived: there are no tokens to write; look at the waterfall for the stage that dropped them, and loosen it"
+        )

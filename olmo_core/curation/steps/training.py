@@ -55,7 +55,9 @@ def labelled_inventory(store: ArtifactStore, recipe: TrainClassifierRecipe, *, r
     """Return the inventory of the labelled file. Raises InputError when it is not there."""
     files = list_files(recipe.name, (recipe.data,), None)
     if len(files) != 1:
-        raise InputError(f"classifier {recipe.name}: {recipe.data} matches {len(files)} files; name one file of labelled texts")
+        raise InputError(
+            f"classifier {recipe.name}: {recipe.data} matches {len(files)} files; name one file of labelled texts"
+        )
     return inventory_of(store, f"{recipe.name}-labelled", canonical(recipe.labels), files, rehash=rehash)
 
 
@@ -69,7 +71,11 @@ def training_step(recipe: TrainClassifierRecipe, inventory: Inventory, backgroun
             Shard(
                 key="model",
                 identity={"labelled": inventory.sha256[file.name], "background": [o.digest for o in documents]},
-                inputs={"url": file.url, "sha256": inventory.sha256[file.name], "background": [o.path for o in documents]},
+                inputs={
+                    "url": file.url,
+                    "sha256": inventory.sha256[file.name],
+                    "background": [o.path for o in documents],
+                },
                 size=file.size,
             )
         ]

@@ -1,0 +1,108 @@
+"""Building artifacts on a real S3 server: what holds for a folder holds there, and every byte is the same.
+
+The tests of test_build.py that are about the store run again, unchanged, with a store in a bucket.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from olmo_core.artifacts.build import Progress, build
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import TransientStorageError
+from olmo_core.workers import Workers
+from tests.artifacts.test_build import (  # noqa: F401 - collected here, with this module's fixture `store`
+    SHARDS,
+    digests,
+    test_a_damaged_shard_of_a_killed_build_is_not_adopted,
+    test_a_dead_worker_is_survived,
+    test_a_ledger_that_does_not_balance_stops_the_stage,
+    test_a_second_build_runs_nothing,
+    test_names_resolve_and_errors_list_what_there_is,
+    test_one_more_shard_builds_one,
+    test_rebuild_compares_bytes,
+    test_shards_of_a_killed_build_are_adopted,
+    test_too_much_quarantine_stops_the_stage,
+    test_two_builds_at_once_give_one_manifest,
+    test_verify_finds_damage,
+)
+from tests.artifacts.toy import toy
+from tests.s3_server import S3Server
+from tests.small_corpus import Run, build_all
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture
+def store(bucket: str) -> ArtifactStore:
+    return ArtifactStore(f"s3://{bucket}/some/store")
+
+
+def test_every_object_is_the_same_as_in_a_folder(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    folder = ArtifactStore(str(tmp_path / "store"))
+    there, here = build(store, toy(SHARDS), workers), build(folder, toy(SHARDS), workers)
+    assert there.ref == here.ref
+    assert digests(store, toy(SHARDS)) == digests(folder, toy(SHARDS))
+    assert store.verify(there.ref) == folder.verify(here.ref) == []
+    for one in there.manifest.objects:
+        other = here.manifest.object(one.key)
+        assert store.storage.read(one.path) == folder.storage.read(other.path)
+        assert (one.digest, one.rows, one.size) == (other.digest, other.rows, other.size)
+
+
+def test_two_builds_at_the_same_time_leave_one_artifact(store: ArtifactStore, workers: Workers) -> None:
+    """The second begins and ends after the first has done its last shard: the first then takes what stands."""
+    step = toy(SHARDS)
+    second = []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.shards_done == 8:
+            second.append(build(store, step, workers))
+
+    first = build(store, step, workers, progress=meanwhile)
+    assert first.manifest == second[0].manifest == store.manifest(step.ref)
+    assert store.verify(step.ref) == []
+
+
+def test_a_build_survives_that_its_store_goes_down(
+    s3: S3Server, store: ArtifactStore, workers: Workers, tmp_path: Path
+) -> None:
+    """The step fails in bounded time with an error worth another try; the next try adopts what was finished."""
+    step = toy(SHARDS)
+
+    def stop(progress: Progress) -> None:
+        if progress.shards_done == 3:
+            s3.stop_gateway()
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(TransientStorageError, match="did not answer"):
+            build(store, step, workers, progress=stop)
+        assert time.monotonic() - began < 120
+    finally:
+        s3.start_gateway()
+    assert store.find(step.ref) is None
+    second = build(store, step, workers)
+    assert 3 <= second.shards_reused < 8
+    folder = ArtifactStore(str(tmp_path / "store"))
+    build(folder, step, workers)
+    assert digests(store, step) == digests(folder, step)
+
+
+def test_the_whole_chain_gives_the_same_tokens_as_in_a_folder(
+    store: ArtifactStore, workers: Workers, small: Run
+) -> None:
+    built = build_all(store, small.recipe, workers)
+    assert built.keys() == small.built.keys()
+    for label, one in built.items():
+        assert one.ref == small.built[label].ref, label
+        if label != "report/all":  # its cards tell when and where each stage ran
+            expected = {o.key: (o.sha256, o.size) for o in small.manifest(label).objects}
+            assert {o.key: (o.sha256, o.size) for o in one.manifest.objects} == expected, label
+    assert sum(o.size for o in built["packing/all"].manifest.objects) > 50_000
+    assert all(again.reused for again in build_all(store, small.recipe, workers).values())
+    for label in ("packing/all", "near-duplicates/all", "report/all"):
+        assert store.verify(built[label].ref) == []
