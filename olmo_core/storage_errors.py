@@ -15,6 +15,7 @@ _TRANSIENT = {
     "ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError", "ResponseStreamingError",
     "IncompleteReadError", "IncompleteRead", "ProtocolError", "ServerDisconnectedError", "ClientPayloadError",
     "FSTimeoutError", "ServerTimeoutError", "ClientConnectorError", "ClientOSError", "HTTPClientError",
+    "ConditionalRequestConflict", "409",  # two conditional writes at once: whoever asks again learns who won
 }  # fmt: skip
 _REFUSED = {
     "401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",

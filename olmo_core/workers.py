@@ -60,7 +60,12 @@ class Workers:
                 return self._pool.submit(function, *args)
 
     def map(
-        self, function: Callable[[Any], T], jobs: Sequence[Any], name: Callable[[Any], str], *, first_alone: bool = False
+        self,
+        function: Callable[[Any], T],
+        jobs: Sequence[Any],
+        name: Callable[[Any], str],
+        *,
+        first_alone: bool = False,
     ) -> Iterator[tuple[Any, T]]:
         """Yield `(job, function(job))` as jobs end, in any order; `function` and jobs are picklable.
 

@@ -63,7 +63,9 @@ def train(recipe: str, data: str | None, resources: Resources) -> ArtifactRef | 
     return built.ref
 
 
-@task(name="publish", task_run_name="publish/{model.name}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
+@task(
+    name="publish", task_run_name="publish/{model.name}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES
+)
 def publish_classifier(model: ArtifactRef, resources: Resources) -> dict[str, str]:
     """Tag the model as latest and show its held-out figures. Returns its address."""
     store = ArtifactStore(store_uri(resources.store))

@@ -83,7 +83,9 @@ def open_session(recipe: str, overrides: Overrides | None, resources: Resources 
             )
     for name in resources.rebuild:
         if "/" in name and name.split("/")[1] not in {"all", *(source.name for source in loaded.sources)}:
-            raise RecipeError(f"rebuild: {name!r} names no source; they are {', '.join(s.name for s in loaded.sources)}, or all")
+            raise RecipeError(
+                f"rebuild: {name!r} names no source; they are {', '.join(s.name for s in loaded.sources)}, or all"
+            )
     count = resources.workers if resources.workers is not None else len(os.sched_getaffinity(0))
     if count < 1:
         raise RecipeError(f"workers: {count}; at least 1 is needed")

@@ -134,9 +134,7 @@ def build(
             )
 
     report()
-    for job, result in workers.map(
-        run_job, jobs, lambda j: f"{step.label}/{j.shard.key}", first_alone=step.compiled
-    ):
+    for job, result in workers.map(run_job, jobs, lambda j: f"{step.label}/{j.shard.key}", first_alone=step.compiled):
         finished[job.shard.key] = result
         done_bytes += job.shard.size
         report()

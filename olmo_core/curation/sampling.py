@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 
-def stable_hashes(seed: int, purpose: str, source: str, ids: Iterable[str], copies: Iterable[int] | None = None) -> npt.NDArray[np.uint64]:
+def stable_hashes(
+    seed: int, purpose: str, source: str, ids: Iterable[str], copies: Iterable[int] | None = None
+) -> npt.NDArray[np.uint64]:
     """Return one 64-bit hash per document (n,), BLAKE2b of `source, id, copy` keyed by seed and purpose.
 
     About 1.5 million documents a second. Different purposes (sampling, shuffling) are independent of each other.
@@ -20,7 +22,9 @@ def stable_hashes(seed: int, purpose: str, source: str, ids: Iterable[str], copi
         out = b"".join(hashlib.blake2b(prefix + i.encode(), digest_size=8, key=key).digest() for i in ids)
     else:
         parts = zip(ids, copies, strict=True)
-        out = b"".join(hashlib.blake2b(b"%s%s\0%d" % (prefix, i.encode(), c), digest_size=8, key=key).digest() for i, c in parts)
+        out = b"".join(
+            hashlib.blake2b(b"%s%s\0%d" % (prefix, i.encode(), c), digest_size=8, key=key).digest() for i, c in parts
+        )
     return np.frombuffer(out, "<u8").astype(np.uint64)
 
 

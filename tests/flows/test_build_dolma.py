@@ -191,11 +191,6 @@ def test_killed_run_is_retried_where_it_was(
     poll(lambda: len(list(quality.rglob("*.done.json"))) >= 3, seconds=120, pause=0.001)
     os.kill(pid, signal.SIGKILL)
     poll(lambda: running_services.run(run_id)["state_name"] == "Crashed", seconds=60, pause=0.2)
-    # The process's runner reports the crash at once, the worker about ten seconds later: a retry between the two would
-    # be marked as crashed again although it runs (docs/operating.md).
-    log = running_services.home / "worker-cpu.log"
-    said = f"prefect.flow_runs.worker - Reported flow run '{run_id}' as crashed"
-    poll(lambda: said in log.read_text(encoding="utf-8"), seconds=60, pause=0.2)
     assert not list(quality.rglob("manifest.json")), "killed too late: the stage was already done"
     finished = {p: p.stat().st_mtime_ns for p in quality.rglob("*.done.json")}
     kept = {p.with_name(p.name.replace(".done.json", ".parquet")): None for p in finished}
@@ -203,8 +198,9 @@ def test_killed_run_is_retried_where_it_was(
     assert 3 <= len(finished) < SHARDS
 
     done(running_services.prefect("flow-run", "retry", run_id))
-    ended = ("COMPLETED", "FAILED", "CRASHED")
-    poll(lambda: running_services.run(run_id)["state_type"] in ended, seconds=180, pause=0.5)
+    # Not CRASHED: the worker notices the old process's end some ten seconds later than its runner, and calls the run
+    # crashed once more although its retry is on the way (docs/operating.md).
+    poll(lambda: running_services.run(run_id)["state_type"] in ("COMPLETED", "FAILED"), seconds=240, pause=0.5)
     assert running_services.run(run_id)["state_name"] == "Completed"
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     manifest = next(ArtifactStore(str(corpus.store)).finished("attributes", "web-quality"))

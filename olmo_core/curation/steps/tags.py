@@ -76,7 +76,9 @@ def tag_step(
         version=_VERSIONS[stage],
         kind=Kind.ATTRIBUTES,
         name=f"{source.name}-{stage}",
-        recipe=TagRecipe(tag=own, floor=floor, assets={name: assets.identity(name) for name in assets_of_stage(stage, own)}),
+        recipe=TagRecipe(
+            tag=own, floor=floor, assets={name: assets.identity(name) for name in assets_of_stage(stage, own)}
+        ),
         inputs=inputs,
         shards=_aligned,
         work=_WORK[stage],
@@ -125,7 +127,9 @@ def local_copy(storage: Storage, model: StoredObject) -> Path:
     if not path.is_file():
         content = storage.read(model.path)
         if (seen := hashlib.sha256(content).hexdigest()) != model.sha256:
-            raise IntegrityError(f"{storage.url(model.path)} has sha256 {seen}, its manifest says {model.sha256}: it is damaged")
+            raise IntegrityError(
+                f"{storage.url(model.path)} has sha256 {seen}, its manifest says {model.sha256}: it is damaged"
+            )
         Storage(str(path.parent)).put(path.name, content)
     return path
 
