@@ -165,7 +165,7 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(
-            f"no recipe file {path}; give the path of a YAML file or a name from `olmo recipes`"
+            f"no recipe file {path}; give the path of a YAML file, or the name of one in deployments/recipes"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read recipe {path}: {error}") from error

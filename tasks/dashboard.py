@@ -47,11 +47,12 @@ class ProgressArtifact:
         done = 100.0 * progress.bytes_done / progress.bytes_total if progress.bytes_total else 0.0
         speed = progress.bytes_done / max(progress.seconds, 1e-3)
         left = (progress.bytes_total - progress.bytes_done) / speed if speed else 0.0
-        self._show(
-            min(done, 99.9),
-            f"{self._label}: {progress.shards_done} of {progress.shards_total} shards ({progress.shards_reused} reused), "
-            f"{markdown.size(progress.bytes_done)} of {markdown.size(progress.bytes_total)}, {markdown.size(speed)}/s, about {left:.0f} s left",
-        )
+        parts = [f"{self._label}: {progress.shards_done} of {progress.shards_total} {progress.unit}"]
+        if progress.unit == "shards":
+            parts[0] += f" ({progress.shards_reused} reused)"
+            parts.append(f"{markdown.size(progress.bytes_done)} of {markdown.size(progress.bytes_total)}")
+            parts.append(f"{markdown.size(speed)}/s")
+        self._show(min(done, 99.9), ", ".join([*parts, f"about {left:.0f} s left"]))
 
     def _show(self, percent: float, text: str) -> None:
         if self._id is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain, assets_of, resolve_models
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
 from olmo_core.curation.steps.inputs import Inventory, remember, take_inventory
+from olmo_core.documents.reader import Source
 from olmo_core.errors import RecipeError
 from olmo_core.workers import Workers
 
@@ -57,13 +59,33 @@ class Session:
         """Make, or find, the artifact of one stage for one source."""
         if stage == "inventory":
             read = next(s.read for s in self.recipe.sources if s.name == source)
-            self._inventories[source] = take_inventory(self.store, read, rehash=self._resources.rehash)
+            self._inventories[source] = self._inventory(read, progress)
         rebuild = stage in self._resources.rebuild or f"{stage}/{source}" in self._resources.rebuild
         built = build(self.store, self.chain.step(stage, source), self._workers, rebuild=rebuild, progress=progress)
         if stage == "inventory":
             remember(self.store, self._inventories[source])
         self.built[f"{stage}/{source}"] = built
         return built
+
+    def _inventory(self, read: Source, progress: Callable[[Progress], None]) -> Inventory:
+        began = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            seconds = time.monotonic() - began
+            progress(
+                Progress(
+                    label=f"inventory/{read.name}",
+                    shards_done=done,
+                    shards_total=total,
+                    shards_reused=0,
+                    bytes_done=done,
+                    bytes_total=total,
+                    seconds=seconds,
+                    unit="files",
+                )
+            )
+
+        return take_inventory(self.store, read, rehash=self._resources.rehash, progress=tell)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ ACCESS_KEY, SECRET_KEY = "olmo-tests", "a-secret-of-tests-only"
 
 # No authentication among the daemons: they listen on loopback only, and hold nothing but what tests write.
 # `ms mon client mode`: the gateway's default is `secure`, which no authentication cannot give.
+# `tcp_nodelay`: without it most answers take 45 ms instead of 4.
 # `paxos ...`: the usual pauses of seconds before each change of the cluster's map are for clusters of many.
 CONFIGURATION = """\
 [global]
@@ -60,7 +61,7 @@ run dir = {folder}
 admin socket =
 log file = {folder}/$name.log
 [client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 """
 
 

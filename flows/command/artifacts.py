@@ -12,7 +12,6 @@ from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import RecipeError
 from olmo_core.report.markdown import size
-from tasks.session import store_uri
 
 DESCRIPTION = """\
 Look into the artifact store. An artifact is named kind/name (its tag `latest`), kind/name@tag, or kind/name/fingerprint
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(store_uri(arguments.store))
+    store = ArtifactStore(choices.store(arguments))
     actions = {"ls": _list, "show": _show, "verify": _verify, "lineage": _lineage, "tag": _tag}
     return actions[arguments.action](store, arguments)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from flows.command.project import find_project
 from olmo_core.curation.corpus_recipe import Overrides
 
 
@@ -58,3 +60,8 @@ def overrides(arguments: argparse.Namespace) -> Overrides:
     """Return the overrides that were given."""
     names = ("name", "seed", "language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit")
     return Overrides(**{name: getattr(arguments, name) for name in names})
+
+
+def store(arguments: argparse.Namespace) -> str:
+    """Return the address of the store: `--store`, else OLMO_STORE, else the project's, from whatever directory."""
+    return arguments.store or os.environ.get("OLMO_STORE") or str(find_project().home / "store")

@@ -8,7 +8,6 @@ from typing import Any
 from flows.command import choices, tables
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.explain import explain
-from tasks.session import store_uri
 
 DESCRIPTION = """\
 Print everything that is known of a document: every value, every rule with the value it saw, spans, its duplicate
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(store_uri(arguments.store))
+    store = ArtifactStore(choices.store(arguments))
     records = explain(store, arguments.corpus, arguments.document)
     if arguments.json:
         tables.show_json(records)

@@ -11,7 +11,6 @@ from olmo_core.curation.chain import Chain, resolve_models
 from olmo_core.curation.corpus_recipe import load_recipe
 from olmo_core.curation.steps.inputs import take_inventory
 from olmo_core.report.markdown import size
-from tasks.session import store_uri
 
 DESCRIPTION = """\
 Say for each stage of build-dolma whether it will be built or reused, how many of its shards, and which field or input
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(store_uri(arguments.store))
+    store = ArtifactStore(choices.store(arguments))
     recipe, models = resolve_models(store, load_recipe(arguments.recipe, choices.overrides(arguments)))
     inventories = {s.name: take_inventory(store, s.read, rehash=arguments.rehash) for s in recipe.sources}
     planned = plan(store, Chain(recipe=recipe, inventories=inventories, models=models).steps())

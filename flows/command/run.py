@@ -15,7 +15,6 @@ from flows.command.project import api_url, find_project
 from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.explain import manifests_of
-from tasks.session import store_uri
 
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
@@ -23,7 +22,7 @@ Run a flow in this process. Finished stages are reused and finished shards of an
 estimated. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
 started for the time of the run.
 """
-FLOWS = ("build-dolma",)
+FLOWS = ("build-dolma", "train-classifier")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("flow", choices=FLOWS, metavar="FLOW", help=f"one of: {', '.join(FLOWS)}")
     choices.add_recipe(parser)
     choices.add_store(parser)
+    parser.add_argument("--data", metavar="FILE", help="train-classifier: labelled texts, instead of the recipe's file")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
     parser.add_argument(
         "--rebuild",
@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
+    if arguments.flow == "train-classifier":
+        return _train(arguments)
     overrides = choices.overrides(arguments)
     began = time.monotonic()
     with server():
@@ -50,11 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
         from tasks.session import Resources
 
         resources = Resources(
-            store=arguments.store, workers=arguments.workers, rehash=arguments.rehash, rebuild=tuple(arguments.rebuild)
+            store=choices.store(arguments),
+            workers=arguments.workers,
+            rehash=arguments.rehash,
+            rebuild=tuple(arguments.rebuild),
         )
         made: dict[str, str] = build_dolma(recipe=arguments.recipe, overrides=overrides, resources=resources)
     seconds = time.monotonic() - began
-    store = ArtifactStore(store_uri(arguments.store))
+    store = ArtifactStore(choices.store(arguments))
     corpus = made["tokens"].split("/")[1]
     manifests = manifests_of(store, corpus)
     estimate = _estimate(manifests) if overrides.sample or overrides.limit else None
@@ -67,6 +72,21 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if estimate:
         tables.show(list(estimate.items()), ("estimate for the whole", ""))
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    recipe = "toxic-tweets" if arguments.recipe == "quickstart" else arguments.recipe
+    with server():
+        from flows.train_classifier import train_classifier
+        from tasks.session import Resources
+
+        resources = Resources(store=choices.store(arguments), rehash=arguments.rehash)
+        made: dict[str, str] = train_classifier(recipe=recipe, data=arguments.data, resources=resources)
+    if arguments.json:
+        tables.show_json(made)
+    else:
+        print(f"model   {made['model']}; `olmo artifacts show {made['model']}` tells more")
     return 0
 
 

@@ -13,7 +13,6 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.explain import manifests_of
 from olmo_core.report.markdown import count, size
 from olmo_core.report.waterfall import waterfall
-from tasks.session import store_uri
 
 DESCRIPTION = (
     "Print the waterfall of a corpus's newest run: documents, bytes and tokens kept and dropped by stage and reason.\n"
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(store_uri(arguments.store))
+    store = ArtifactStore(choices.store(arguments))
     manifests = manifests_of(store, arguments.corpus)
     if arguments.json:
         tables.show_json([line.to_json() for line in waterfall(manifests)])

@@ -41,6 +41,8 @@ class Progress:
     bytes_done: int
     bytes_total: int
     seconds: float
+    unit: str = "shards"
+    """What `shards_done` counts."""
 
 
 @dataclass(frozen=True, kw_only=True)

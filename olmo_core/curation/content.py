@@ -46,7 +46,7 @@ class Classifier:
     name: str
     """Prefix of its columns, for example `toxic`."""
     model: str
-    """Name of an asset (`jigsaw-toxic`), address of a model artifact (`model/toxic/latest`), or path of a file."""
+    """Name of an asset (`jigsaw-toxic`), address of a model artifact (`model/toxic@latest`), or path of a file."""
     label: str
     """Label whose probability counts, without `__label__`; Dolma's models have `toxic` and `nsfw`."""
     sha256: str | None = None

@@ -70,22 +70,29 @@ def _values(storage: Storage, key: str, tags: Sequence[Manifest], columns: set[s
 
 
 def duplicates(storage: Storage, manifests: Mapping[str, Manifest], count: int) -> list[Example]:
-    """Return some documents dropped as near or exact duplicates, with the kept one that each repeats."""
-    found: list[Example] = []
+    """Return some documents dropped as near or exact duplicates, the least similar first, with the kept one of each."""
+    chosen: list[tuple[float, str, int, dict[str, Any]]] = []
     for one in manifests["near-duplicates/all"].objects:
-        source, key = one.key.split("/", 1)
         table = read_shard(storage, one.path, ["duplicate_of", "jaccard", "kind"])
-        rows = pc.indices_nonzero(table.column("duplicate_of").is_valid()).to_pylist()[:2]
-        if rows:
-            documents = manifests[f"documents/{source}"].object(key)
-            records = read_shard(storage, documents.path, ["id", "text"]).take(pa.array(rows)).to_pylist()
-            for record, verdict in zip(records, table.take(pa.array(rows)).to_pylist(), strict=True):
-                facts = {"of": verdict["duplicate_of"], "jaccard": verdict["jaccard"]}
-                reason = f"{verdict['kind']}_duplicate"
-                found.append(
-                    Example(reason=reason, source=source, id=record["id"], text=record["text"][:_SHOWN], facts=facts)
-                )
-    return sorted(found, key=lambda e: (e.reason, e.facts["jaccard"], e.id))[:count]
+        rows = pc.indices_nonzero(table.column("duplicate_of").is_valid())[:count]
+        for row, verdict in zip(rows.to_pylist(), table.take(rows).to_pylist(), strict=True):
+            chosen.append((verdict["jaccard"], one.key, row, verdict))
+    found: list[Example] = []
+    for jaccard, place, row, verdict in sorted(chosen, key=lambda c: c[:3])[:count]:
+        source, key = place.split("/", 1)
+        documents = manifests[f"documents/{source}"].object(key)
+        record = read_shard(storage, documents.path, ["id", "text"]).slice(row, 1).to_pylist()[0]
+        facts = {"of": verdict["duplicate_of"], "jaccard": jaccard}
+        found.append(
+            Example(
+                reason=f"{verdict['kind']}_duplicate",
+                source=source,
+                id=record["id"],
+                text=record["text"][:_SHOWN],
+                facts=facts,
+            )
+        )
+    return found
 
 
 def kept(storage: Storage, manifests: Mapping[str, Manifest], each: int) -> list[Example]:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from olmo_core import assets
 from olmo_core.artifacts.build import build
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.tokens import gather
+from olmo_core.curation.steps.tokens import joined
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError
 from olmo_core.workers import Workers
@@ -146,12 +146,13 @@ def test_another_seed_is_another_order(small: Run, workers: Workers, tmp_path: P
     assert first[0] != first[1]
 
 
-def test_gather_lays_runs_end_to_end() -> None:
+def test_runs_are_joined_across_pieces() -> None:
     data = np.arange(100)
-    starts, lengths = np.array([7, 0, 90, 3]), np.array([3, 1, 10, 2])
+    pieces = [data[:8], data[8:90], data[90:]]
+    starts, lengths = np.array([7, 8, 90, 3]), np.array([1, 0, 10, 2])
     expected = np.concatenate([data[s : s + n] for s, n in zip(starts, lengths, strict=True)])
-    assert data[gather(starts, lengths)].tolist() == expected.tolist()
-    assert gather(starts[:0], lengths[:0]).tolist() == []
+    assert joined(pieces, starts, lengths).tolist() == expected.tolist()
+    assert joined(pieces, starts[:0], lengths[:0]).tolist() == []
 
 
 def test_no_survivor_is_an_error(workers: Workers, tmp_path: Path) -> None:
