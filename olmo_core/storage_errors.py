@@ -43,6 +43,10 @@ def storage_error(error: Exception, where: str) -> StorageError | None:
         return TransientStorageError(
             f"{where}: {', '.join(sorted(failed)) or name}: the store did not answer; trying again may help"
         )
+    if isinstance(error, FileNotFoundError | NotADirectoryError) and where.startswith("cannot write"):
+        return StorageError(
+            f"{where}: its folder cannot be made; choose a store you may write to (--store or OLMO_STORE)"
+        )
     if isinstance(error, FileNotFoundError) or "NoSuchKey" in signs:
         return StorageError(f"{where}: it is not there; `olmo artifacts verify` tells what is missing")
     if isinstance(error, PermissionError) or number == errno.EROFS:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -33,22 +34,30 @@ class Workers:
         self.count = count
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        self._closed = False
 
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        # An interruption does not wait for shards that are under way: the next run makes them again.
+        self.close(now=kind is not None and not issubclass(kind, Exception))
 
-    def close(self) -> None:
-        """End the processes; jobs that have not begun are cancelled."""
+    def close(self, *, now: bool = False) -> None:
+        """End the processes; jobs that have not begun are cancelled, and with `now` those under way are given up."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool, self._pool, self._closed = self._pool, None, True
+        if pool is None:
+            return
+        processes = list((pool._processes or {}).values()) if now else []
+        for process in processes:
+            process.kill()
+        pool.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         with self._lock:
+            if self._closed:
+                raise WorkerError("the run was interrupted; finished shards are kept, run it again to go on")
             if self._pool is None:
                 self._pool = _process_pool(self.count)
             pool = self._pool
@@ -96,6 +105,8 @@ class Workers:
             for future in running:
                 future.cancel()
             wait(running)
+        if suspects and self._closed:
+            raise WorkerError("the run was interrupted; finished shards are kept, run it again to go on")
         if suspects:
             log.warning(
                 "a worker process died; running %d unfinished shards one at a time to find the culprit", len(suspects)
@@ -122,7 +133,11 @@ def _process_pool(count: int) -> ProcessPoolExecutor:
 
 
 def _die_with_parent() -> None:
-    """End this worker when the process that owns the pool is gone, even by SIGKILL: it would wait for ever."""
+    """End this worker when the process that owns the pool is gone, even by SIGKILL: it would wait for ever.
+
+    Ctrl-C reaches all processes of a terminal: the owner decides what becomes of the workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

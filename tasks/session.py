@@ -18,6 +18,7 @@ from olmo_core.curation.steps.inputs import Inventory, remember, take_inventory
 from olmo_core.documents.reader import Source
 from olmo_core.errors import RecipeError
 from olmo_core.workers import Workers
+from tasks.expected_errors import shorten
 
 DEFAULT_STORE = ".olmo/store"
 
@@ -92,10 +93,25 @@ class Session:
 def open_session(recipe: str, overrides: Overrides | None, resources: Resources | None) -> Iterator[Session]:
     """Read the recipe, open the store, start the worker processes on demand; end them with the block.
 
-    Raises RecipeError for a wrong recipe, override or stage name, before anything is started.
+    Raises RecipeError for a wrong recipe, override or stage name, AssetError for a file that cannot be had, before
+    any stage is started.
+    """
+    shorten()
+    resources = resources or Resources()
+    loaded, count = checked(recipe, overrides, resources)
+    store = ArtifactStore(store_uri(resources.store))
+    for asset in assets_of(loaded):
+        assets.fetch(asset)
+    with Workers(count) as workers:
+        yield Session(loaded, resources, store, workers)
+
+
+def checked(recipe: str, overrides: Overrides | None, resources: Resources) -> tuple[CorpusRecipe, int]:
+    """Return the recipe and the number of workers when they and the other resources can be used.
+
+    Raises RecipeError, OlmoError: for what is wrong with them, without starting anything.
     """
     provenance.refuse_foreign_package()
-    resources = resources or Resources()
     loaded = load_recipe(recipe, overrides)
     stages = {*SOURCE_STAGES, *CORPUS_STAGES}
     for name in resources.rebuild:
@@ -111,8 +127,4 @@ def open_session(recipe: str, overrides: Overrides | None, resources: Resources 
     count = resources.workers if resources.workers is not None else len(os.sched_getaffinity(0))
     if count < 1:
         raise RecipeError(f"workers: {count}; at least 1 is needed")
-    store = ArtifactStore(store_uri(resources.store))
-    for asset in assets_of(loaded):
-        assets.fetch(asset)
-    with Workers(count) as workers:
-        yield Session(loaded, resources, store, workers)
+    return loaded, count

@@ -53,6 +53,9 @@ def _print(record: dict[str, Any]) -> None:
     print("\nvalues")
     tables.show([(name, _value(value)) for name, value in record["values"].items()], ("column", "value"), left=2)
     for name, spans in record["spans"].items():
+        if name.startswith("c4_"):
+            print(f"span {name}: {len(spans)} lines or more" if spans else f"span {name}: none")
+            continue
         for span in spans:
             kind = span.get("kind") or span.get("score")
             print(

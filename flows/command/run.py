@@ -14,7 +14,10 @@ from flows.command import choices, tables
 from flows.command.project import api_url, find_project
 from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.chain import resolve_models
+from olmo_core.documents.reader import scan
 from olmo_core.report.explain import manifests_of
+from tasks.session import Resources, checked
 
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
@@ -46,23 +49,27 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.flow == "train-classifier":
         return _train(arguments)
     overrides = choices.overrides(arguments)
+    resources = Resources(
+        store=choices.store(arguments),
+        workers=arguments.workers,
+        rehash=arguments.rehash,
+        rebuild=tuple(arguments.rebuild),
+    )
+    # Before Prefect is started and a run is on record: what is wrong with recipe, store and options, and input files.
+    recipe, workers = checked(arguments.recipe, overrides, resources)
+    resolve_models(ArtifactStore(choices.store(arguments)), recipe)
+    for source in recipe.sources:
+        scan(source.read)
     began = time.monotonic()
     with server():
         from flows.build_dolma import build_dolma
-        from tasks.session import Resources
 
-        resources = Resources(
-            store=choices.store(arguments),
-            workers=arguments.workers,
-            rehash=arguments.rehash,
-            rebuild=tuple(arguments.rebuild),
-        )
         made: dict[str, str] = build_dolma(recipe=arguments.recipe, overrides=overrides, resources=resources)
     seconds = time.monotonic() - began
     store = ArtifactStore(choices.store(arguments))
     corpus = made["tokens"].split("/")[1]
     manifests = manifests_of(store, corpus)
-    estimate = _estimate(manifests) if overrides.sample or overrides.limit else None
+    estimate = _estimate(manifests, workers) if overrides.sample or overrides.limit else None
     if arguments.json:
         tables.show_json({**made, "store": store.uri, "seconds": round(seconds, 1), "estimate": estimate})
         return 0
@@ -79,7 +86,6 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = "toxic-tweets" if arguments.recipe == "quickstart" else arguments.recipe
     with server():
         from flows.train_classifier import train_classifier
-        from tasks.session import Resources
 
         resources = Resources(store=choices.store(arguments), rehash=arguments.rehash)
         made: dict[str, str] = train_classifier(recipe=recipe, data=arguments.data, resources=resources)
@@ -131,7 +137,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def _estimate(manifests: dict[str, Any]) -> dict[str, Any]:
+def _estimate(manifests: dict[str, Any], workers: int) -> dict[str, Any]:
     """Scale a trial up to the whole: by bytes of text, source by source; fixed costs are scaled too, so it is high rather than low."""
     read = kept = 0
     for label, manifest in manifests.items():
@@ -145,6 +151,7 @@ def _estimate(manifests: dict[str, Any]) -> dict[str, Any]:
     return {
         "of the text read": f"{1 / scale:.1%}" if scale else "nothing",
         "CPU seconds": round(cpu * scale),
+        f"seconds with {workers} workers": round(cpu * scale / workers),
         "bytes in the store": round(stored * scale),
         "tokens": round(tokens * scale),
     }

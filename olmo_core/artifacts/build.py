@@ -81,7 +81,7 @@ def build(
     if standing is not None and not rebuild:
         if step.quarantine_limit is not None:
             # The limit may be stricter than that of the run that made it.
-            standing.ledger.check_quarantine(step.quarantine_limit, f"{step.label} ({step.ref}, built earlier)")
+            standing.ledger.check_quarantine(step.quarantine_limit, f"{step.label}, built earlier", f"{step.ref}/*")
         return Built(
             ref=step.ref,
             manifest=standing,
@@ -254,7 +254,7 @@ def _check(store: ArtifactStore, step: Step, manifest: Manifest, inputs: Mapping
             f"documents were lost or doubled between two stages; nothing was published. This is a bug: please report it"
         )
     if step.quarantine_limit is not None:
-        manifest.ledger.check_quarantine(step.quarantine_limit, step.label)
+        manifest.ledger.check_quarantine(step.quarantine_limit, step.label, f"{step.ref}/{manifest.attempt}")
     if step.check is not None:
         step.check(store, manifest.shards)
 

@@ -59,15 +59,20 @@ class Ledger:
                 f"kept + dropped + quarantined = {went.to_json()}; nothing was published. This is a bug: please report it"
             )
 
-    def check_quarantine(self, limit: float, where: str) -> None:
-        """Raise QuarantineError when more than the fraction `limit` of the records was quarantined."""
+    def check_quarantine(self, limit: float, where: str, folder: str) -> None:
+        """Raise QuarantineError when more than the fraction `limit` of the records was quarantined into `folder`."""
         bad = sum(self.quarantined.values(), Tally()).documents
         if bad and bad > limit * self.read.documents:
             reasons = ", ".join(f"{reason} {tally.documents}" for reason, tally in sorted(self.quarantined.items()))
             raise QuarantineError(
                 f"{where}: {bad} of {self.read.documents} records were quarantined ({reasons}), more than the limit of "
-                f"{limit:.3%}; nothing was published. Look at the quarantine shards in the attempt's folder, mend the "
-                f"input, or raise `quarantine_limit` in the recipe"
+                f"{limit:.3%}; nothing was published. The records are in {folder}/*.quarantine.parquet in the store, with "
+                f"reason and position. Mend the input, or raise `quarantine_limit` in the recipe"
+                + (
+                    "; integer ids are taken with `integer_ids: stringify` on the source"
+                    if "wrong_type" in self.quarantined
+                    else ""
+                )
             )
 
     def to_json(self) -> dict[str, Any]:

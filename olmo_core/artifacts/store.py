@@ -83,8 +83,9 @@ class ArtifactStore:
             ) from error
 
     def resolve(self, text: str) -> ArtifactRef:
-        """Return the artifact that `text` names: `kind/name` (tag latest), `kind/name@tag`, or `kind/name/fingerprint`.
+        """Return the artifact that `text` names: `kind/name`, `kind/name@tag`, or `kind/name/fingerprint`.
 
+        `kind/name` is the one tagged `latest`, or, where nothing has that tag, the one finished last.
         A fingerprint may be cut to any unambiguous beginning. Raises RecipeError that lists what there is.
         """
         address, _, tag = text.partition("@")
@@ -98,8 +99,10 @@ class ArtifactStore:
             tags = self.tags(kind, name)
             if (tag or "latest") in tags:
                 return tags[tag or "latest"]
+            if not tag and (every := list(self.finished(kind, name))):
+                return max(every, key=lambda m: m.ended).ref
             raise RecipeError(
-                f"{kind}/{name} has no tag {tag or 'latest'!r}; tags: {', '.join(tags) or 'none'}; `olmo artifacts ls` lists all artifacts"
+                f"there is no {kind}/{name}{'@' + tag if tag else ''} in {self.uri}; tags: {', '.join(tags) or 'none'}; `olmo artifacts ls` lists all artifacts"
             )
         found = [m.ref for m in self.finished(kind, name) if m.ref.fingerprint.startswith(parts[2])]
         if len(found) != 1:

@@ -24,7 +24,7 @@ def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: M
         _content_note(report["content"]),
         "## Waterfall\n",
         markdown.waterfall_table(lines),
-        "Bytes are those of the original text. Tokens are estimated from bytes, except in the last line.\n",
+        "Bytes are those of the original text until mixing cuts and masks. Tokens are estimated from bytes, except in the last line.\n",
     ]
     if report["rules_without_effect"]:
         parts.append(

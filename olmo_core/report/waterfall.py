@@ -54,10 +54,12 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
                 *_in_order(manifests, stage, source, lost),
                 ("kept", ledger.kept),
             ]
+            if stage == "mixing":
+                parts[-1:] = _rewritten(manifests["mixing/all"], ledger.kept)
             lines += [
                 _line(stage, source, what, tally, rate)
                 for what, tally in parts
-                if what in ("in", "kept") or tally.documents
+                if what in ("in", "kept") or tally.documents or tally.bytes
             ]
     packed = manifests["packing/all"]
     tokens = int(packed.counts.get("tokens", 0))
@@ -67,6 +69,13 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
     )
     check_joints(manifests, sources)
     return lines
+
+
+def _rewritten(mixing: Manifest, kept: Tally) -> list[tuple[str, Tally]]:
+    """Return what cutting and masking took from the texts that stayed (or added to them), and what was written."""
+    written = sum(int(size) for size in mixing.counts.get("text_bytes", {}).values())
+    cut = [("cut and masked", Tally(bytes=kept.bytes - written))] if written < kept.bytes else []
+    return [*cut, ("kept", Tally(documents=kept.documents, bytes=written))]
 
 
 def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> None:

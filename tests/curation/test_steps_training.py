@@ -88,7 +88,7 @@ def test_a_model_that_is_not_there_is_named_before_anything_runs(tmp_path: Path)
     content = ContentRecipe(
         kind="classifier", classifiers=(Classifier(name="rude", model="model/rude@latest", label="rude"),)
     )
-    with pytest.raises(RecipeError, match="model/rude has no tag 'latest'"):
+    with pytest.raises(RecipeError, match="there is no model/rude"):
         resolve_models(store, replace(load(folder, small_recipe(folder)), content=content))
 
 

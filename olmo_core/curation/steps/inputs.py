@@ -237,7 +237,10 @@ def document_objects(manifest: Manifest) -> list[StoredObject]:
 
 
 def _check_ids(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:
-    """Raise InputError when one id is found in two shards; within a shard the reader has quarantined repetitions."""
+    """Raise InputError when there is no document at all, or one id is in two shards (within one, the reader looks)."""
+    if shards and not any(shard.ledger.kept.documents for shard in shards):
+        files = sum(int(shard.counts.get("files", 0)) for shard in shards)
+        raise InputError(f"there is no document in {files} files: they are empty, or a trial's sample is too small")
     objects = [o for shard in shards for o in shard.objects if o.meta.get("role") != QUARANTINE]
     hashes = [id_hashes(column(read_shard(store.storage, o.path, ["id"]), "id")) for o in objects]
     for one, rows in zip(objects, find_duplicates(hashes), strict=True):
