@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -15,8 +16,10 @@ from prefect.artifacts import (
 from prefect.settings import PREFECT_API_URL
 
 from olmo_core.artifacts.build import Built, Progress
+from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report import markdown
+from olmo_core.report.corpus import costs
 
 QUIET = 2.0
 """Seconds between two updates, at least; a stage that takes less has no progress artifact."""
@@ -66,8 +69,8 @@ class ProgressArtifact:
             self._show(100.0, f"{self._label}: done, {len(built.manifest.shards)} shards in {built.seconds:.0f} s")
 
 
-def show_report(store: ArtifactStore, built: Built, corpus: str) -> list[str]:
-    """Put a corpus's waterfall and report into the dashboard. Returns direct links to them, where an address is known."""
+def show_report(store: ArtifactStore, built: Built, corpus: str, manifests: Mapping[str, Manifest]) -> list[str]:
+    """Put a corpus's waterfall and report, with what it cost, into the dashboard. Returns direct links to them, where an address is known."""
     text = store.storage.read(built.manifest.object("report.md").path).decode()
     waterfall = text.split("## Waterfall\n", 1)[-1].split("## Mixture", 1)[0]
     shown = [
@@ -77,7 +80,7 @@ def show_report(store: ArtifactStore, built: Built, corpus: str) -> list[str]:
             description=f"What each stage kept and dropped of {corpus}",
         ),
         create_markdown_artifact(
-            clipped(text),
+            clipped(f"{text}\n## Costs\n\n{costs(manifests)}"),
             key=key("report", corpus),
             description=f"Report of {corpus}: waterfall, mixture, examples, costs",
         ),

@@ -20,7 +20,8 @@ def publish_corpus(session: Session, corpus: ArtifactRef, tokens: ArtifactRef, r
     for ref in (corpus, tokens, report):
         for tag in ("latest", today):
             session.store.tag(ref, tag)
-    links = show_report(session.store, session.built["report/all"], session.recipe.name)
+    manifests = {label: built.manifest for label, built in session.built.items()}
+    links = show_report(session.store, session.built["report/all"], session.recipe.name, manifests)
     logger = get_run_logger()
     logger.info("tokens: %s", session.store.storage.url(tokens.address))
     for what, link in zip(("waterfall", "report"), links, strict=False):

@@ -235,8 +235,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_environment].undo()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need the server run in one process."""
+    """Tests that need the server run in one process: first, as xdist looks at the groups in this hook too."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             if item.get_closest_marker("s3"):
