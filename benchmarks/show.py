@@ -86,7 +86,7 @@ def draw(rows: Sequence[Row], sums: Sequence[Row], path: Path, subtitle: str) ->
     axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(right=2.5 * max(bar[2] for bar in bars))
-    axes.invert_yaxis()
+    axes.set_ylim(place + 1, 0.7)
     axes.set_xlabel("MB of text for a second of CPU time, one core (logarithmic)")
     axes.set_title(subtitle, fontsize=9)
     axes.grid(axis="x", alpha=0.25)

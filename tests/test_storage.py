@@ -120,7 +120,7 @@ def test_a_listing_sees_what_another_has_just_done(storage: Storage) -> None:
 def test_one_of_many_writers_wins(storage: Storage) -> None:
     """Eight threads put different bytes at one path, twenty times: exactly one is told that it won, and it is its bytes."""
     for round_ in range(20):
-        start, won = threading.Barrier(8), []
+        start, won = threading.Barrier(8), list[int]()
 
         def put(n: int, path: str = f"r/{round_}", start: threading.Barrier = start, won: list[int] = won) -> None:
             start.wait()

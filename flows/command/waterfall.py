@@ -46,15 +46,14 @@ def print_waterfall(manifests: Mapping[str, Manifest]) -> None:
     """Print the waterfall as a table."""
     rows = []
     for line in waterfall(manifests):
-        sign = "" if line.what in ("in", "kept") else "+" if line.what == "repeated" else "-"
         about = "" if line.stage == "packing" else "~"
         rows.append(
             (
                 f"{line.stage}/{line.source}" if line.what == "in" or line.stage == "packing" else "",
                 line.what,
-                f"{sign}{line.documents:,}".rjust(9),
-                f"{sign}{size(line.bytes)}".rjust(10),
-                f"{about}{sign}{count(line.tokens)}".rjust(10),
+                f"{line.sign}{line.documents:,}".rjust(9),
+                f"{line.sign}{size(line.bytes)}".rjust(10),
+                f"{about}{line.sign}{count(line.tokens)}".rjust(10),
             )
         )
     tables.show(rows, ("stage", "what", "documents", "     text", "   tokens"), left=5)

@@ -51,7 +51,7 @@ def waterfall_table(lines: Sequence[Step]) -> str:
     rows = []
     came = {(line.stage, line.source): line.documents for line in lines if line.what == "in"}
     for line in lines:
-        sign = "" if line.what in ("in", "kept") else "+" if line.what == "repeated" else "−"
+        sign = line.sign.replace("-", "−")
         whole = came.get((line.stage, line.source), 0)
         share = line.documents / whole if whole else 0.0
         bar = "█" * round(share * _BAR) if line.what != "in" else ""

@@ -13,6 +13,10 @@ from olmo_core.errors import IntegrityError
 LOSING_STAGES = ("documents", "selection", "near-duplicates", "mixing")
 """Stages that can quarantine or drop documents; taggers keep every row."""
 
+CUT, GROWN = "cut and masked", "grown by masks"
+GAINS = ("repeated", GROWN)
+"""Lines that add to what came in; all others but `in` and `kept` take away."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -21,11 +25,16 @@ class Step:
     stage: str
     source: str
     what: str
-    """`in`, `kept`, `repeated`, or the reason for which documents were dropped or quarantined."""
+    """`in`, `kept`, `repeated`, what rewriting did, or the reason for which documents were dropped or quarantined."""
     documents: int
     bytes: int
     tokens: int
     """Estimated from the bytes, except in the stage `packing`, where they are counted."""
+
+    @property
+    def sign(self) -> str:
+        """`+` for what a stage added, `-` for what it took away, nothing for what came in and what was left."""
+        return "" if self.what in ("in", "kept") else "+" if self.what in GAINS else "-"
 
     def to_json(self) -> dict[str, Any]:
         """Return the line as JSON values."""
@@ -72,10 +81,12 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
 
 
 def _rewritten(mixing: Manifest, kept: Tally) -> list[tuple[str, Tally]]:
-    """Return what cutting and masking took from the texts that stayed (or added to them), and what was written."""
+    """Return what cutting and masking, together, took from the texts that stayed or added to them, and what was written."""
     written = sum(int(size) for size in mixing.counts.get("text_bytes", {}).values())
-    cut = [("cut and masked", Tally(bytes=kept.bytes - written))] if written < kept.bytes else []
-    return [*cut, ("kept", Tally(documents=kept.documents, bytes=written))]
+    changed = (
+        (CUT, Tally(bytes=kept.bytes - written)) if written < kept.bytes else (GROWN, Tally(bytes=written - kept.bytes))
+    )
+    return [changed, ("kept", Tally(documents=kept.documents, bytes=written))]
 
 
 def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.content import ContentRecipe
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
-from olmo_core.curation.steps.inputs import Inventory, document_objects, documents_step, take_inventory
+from olmo_core.curation.steps.inputs import Inventory, document_objects, documents_step, remember, take_inventory
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.parquet import ParquetSource
 from olmo_core.documents.reader import Source
@@ -170,9 +170,19 @@ def test_nul_bytes_and_odd_text_are_kept(store: ArtifactStore, workers: Workers,
 
 
 def test_an_empty_file_is_a_shard_without_rows(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in" / "empty.jsonl", [])
+    write_jsonl(tmp_path / "in" / "full.jsonl", GOOD)
+    source = DolmaJsonlSource(name="s", paths=(f"{tmp_path}/in/*",))
+    built = read_in(store, workers, source, shard_bytes=1)
+    assert sorted(shard.ledger.kept.documents for shard in built.manifest.shards) == [0, 40]
+    assert sorted(o.rows for o in built.manifest.objects)[0] == 0
+
+
+def test_a_source_without_any_document_is_an_error(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "in" / "empty.jsonl", [])
-    built = read_in(store, workers, DolmaJsonlSource(name="s", paths=(str(path),)))
-    assert [o.rows for o in built.manifest.objects] == [0] and built.manifest.ledger.read.documents == 0
+    with pytest.raises(InputError, match="there is no document in 1 files: they are empty"):
+        read_in(store, workers, DolmaJsonlSource(name="s", paths=(str(path),)))
+    assert list(store.finished("documents")) == []
 
 
 def test_a_glob_without_a_match_is_an_error(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
@@ -214,6 +224,7 @@ def test_an_inventory_reads_only_what_it_does_not_know(store: ArtifactStore, wor
     def taken(**options: Any) -> Inventory:
         inventory = take_inventory(store, source, **options)
         build(store, inventory.step, workers)
+        remember(store, inventory)
         return inventory
 
     assert [taken().hashed, taken().hashed, taken(rehash=True).hashed] == [2, 0, 2]

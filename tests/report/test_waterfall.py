@@ -52,14 +52,27 @@ def test_stages_come_in_chain_order(lines: list[Step]) -> None:
     ]
 
 
-def test_every_stage_adds_up_in_documents_and_bytes(lines: list[Step]) -> None:
+def test_every_stage_adds_up_in_documents_and_bytes(small: Run, lines: list[Step]) -> None:
     for stage, source in places(lines)[:-1]:
         own = [line for line in lines if (line.stage, line.source) == (stage, source)]
         assert own[0].what == "in" and own[-1].what == "kept"
         for number in ("documents", "bytes"):
-            came = sum(getattr(line, number) for line in own if line.what in ("in", "repeated"))
-            lost = sum(getattr(line, number) for line in own if line.what not in ("in", "repeated", "kept"))
-            assert came - lost == getattr(own[-1], number), (stage, source)
+            signed = [int(f"{line.sign}{getattr(line, number)}") for line in own[:-1]]
+            assert sum(signed) == getattr(own[-1], number), (stage, source)
+    written = [line for line in lines if line.stage in ("mixing", "packing") and line.what == "kept"]
+    size = sum(len(row["text"].encode()) for row in small.rows("mixing/all"))
+    assert [line.bytes for line in written] == [size, size], "what was written, after cutting and masking"
+
+
+def test_rewriting_is_a_line_that_takes_or_adds(manifests: dict[str, Manifest]) -> None:
+    mixing = manifests["mixing/all"]
+    for change, what, sign in ((-1000, "cut and masked", "-"), (1000, "grown by masks", "+"), (0, None, "")):
+        counts = {**mixing.counts, "text_bytes": {"web": mixing.ledger.kept.bytes + change}}
+        lines = waterfall({**manifests, "mixing/all": dataclasses.replace(mixing, counts=counts)})
+        found = [
+            (line.what, line.bytes, line.sign) for line in lines if line.what in ("cut and masked", "grown by masks")
+        ]
+        assert found == ([(what, 1000, sign)] if what else [])
 
 
 def test_what_one_stage_keeps_the_next_one_reads(lines: list[Step]) -> None:

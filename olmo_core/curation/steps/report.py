@@ -23,7 +23,7 @@ from olmo_core.report import examples
 from olmo_core.report.corpus import page
 from olmo_core.report.waterfall import waterfall
 
-VERSION = 3
+VERSION = 4
 JSON, MARKDOWN, RECIPE = "report.json", "report.md", "recipe.json"
 
 
