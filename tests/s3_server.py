@@ -237,10 +237,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need the server run in one process: first, as xdist looks at the groups in this hook too."""
+    """Tests that need the server run in one process: first, as xdist looks at the groups in this hook too.
+
+    But those that need the small corpus as well run where that is: starting a second server is the cheaper of the two.
+    """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            if item.get_closest_marker("s3"):
+            if item.get_closest_marker("s3") and "small" not in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group("s3"))
 
 

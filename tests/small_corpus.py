@@ -200,8 +200,9 @@ class Run:
         raise KeyError(identifier)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that look at the small corpus run in one process, so that it is built once."""
+    """Tests that look at the small corpus run in one process, so that it is built once: first, as xdist looks at the groups in this hook too."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             if "small" in getattr(item, "fixturenames", ()):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -16,6 +18,10 @@ from typing import Any
 
 from flows.command.project import api_url
 from olmo_core.errors import OlmoError
+
+# The server answers 503 when SQLite was locked: nothing was done, and asking again is right (as Prefect's own client does).
+_BUSY_SECONDS = 60.0
+_BUSY_WAITS = (0.2, 0.5, 1.0, 2.0)
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -26,6 +32,10 @@ class ServerError(OlmoError):
 
 class NotFoundError(ServerError):
     """The Prefect server has no such object."""
+
+
+class BusyError(ServerError):
+    """The server could not look at the request now."""
 
 
 class ServerApi:
@@ -39,8 +49,21 @@ class ServerApi:
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The decoded answer to one request; `path` starts with a slash and comes after `/api`.
 
+        While the server is too busy to look (503) it is asked again, for a minute.
         Raises NotFoundError on 404 and ServerError on anything else that is not an answer in JSON.
         """
+        deadline = time.monotonic() + _BUSY_SECONDS
+        waits = itertools.chain(_BUSY_WAITS, itertools.repeat(_BUSY_WAITS[-1]))
+        while True:
+            try:
+                return self._request_once(method, path, body)
+            except BusyError:
+                wait = next(waits)
+                if time.monotonic() + wait > deadline:
+                    raise
+                time.sleep(wait)
+
+    def _request_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         headers = {"Content-Type": "application/json"}
         if credentials := os.environ.get("PREFECT_API_AUTH_STRING"):
             headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
@@ -55,7 +78,7 @@ class ServerApi:
                 content = answer.read()
             return json.loads(content) if content else None
         except urllib.error.HTTPError as error:
-            kind = NotFoundError if error.code == 404 else ServerError
+            kind = {404: NotFoundError, 503: BusyError}.get(error.code, ServerError)
             detail = error.read(500).decode(errors="replace")
             if error.code == 401:
                 detail = "it wants a password; set PREFECT_API_AUTH_STRING to what PREFECT_SERVER_API_AUTH_STRING was"

@@ -60,6 +60,8 @@ def environment(project: Project, port: int) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": api_url(port),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # How long SQLite waits for another writer before the server answers 503 (10 s by default: too few on a busy machine).
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         # A schedule that is switched on shows its runs within 10 s, not 60.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "10",
         # A loopback server bears a look every 2 s; the default of 10 s is most of a short run's time.

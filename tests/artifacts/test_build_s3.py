@@ -66,6 +66,7 @@ def test_two_builds_at_the_same_time_leave_one_artifact(store: ArtifactStore, wo
     assert store.verify(step.ref) == []
 
 
+@pytest.mark.slow  # the waits between the attempts of earnest runs
 def test_a_build_survives_that_its_store_goes_down(
     s3: S3Server, store: ArtifactStore, workers: Workers, tmp_path: Path
 ) -> None:
