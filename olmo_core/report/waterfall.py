@@ -74,7 +74,9 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[WaterfallLine]:
     tokens = int(packed.counts.get("tokens", 0))
     kept = packed.ledger.kept
     lines.append(
-        WaterfallLine(stage="packing", source="all", what="kept", documents=kept.documents, bytes=kept.bytes, tokens=tokens)
+        WaterfallLine(
+            stage="packing", source="all", what="kept", documents=kept.documents, bytes=kept.bytes, tokens=tokens
+        )
     )
     check_joints(manifests, sources)
     return lines
