@@ -151,6 +151,33 @@ class Storage:
                 return []
             return sorted(Path(e["name"]).name for e in entries if e["type"] == "directory")
 
+    def contents(self, prefix: str) -> tuple[list[str], dict[str, Listed]]:
+        """Return the folders and, by name, the objects directly below `prefix`: one request for both."""
+        with self._errors("list", prefix):
+            try:
+                entries = self._fs.ls(self._full(prefix), detail=True)
+            except _ABSENT as error:
+                _raise_without_bucket(error)
+                return [], {}
+        folders, objects = [], {}
+        for entry in entries:
+            name = Path(entry["name"]).name
+            if entry["type"] == "directory":
+                folders.append(name)
+            elif not name.startswith(".tmp-"):
+                objects[name] = Listed(path=f"{prefix}/{name}", size=int(entry["size"]), modified=_modified(entry))
+        return sorted(folders), objects
+
+    def is_there(self) -> bool:
+        """Say whether the store has anything at all: its folder exists, or an object below its prefix.
+
+        Raises StorageError when a bucket does not exist.
+        """
+        if self.protocol == "file":
+            return os.path.isdir(self._root)
+        folders, objects = self.contents("")
+        return bool(folders or objects)
+
     # writing
     def put(self, path: str, data: bytes) -> Written:
         """Publish `data` at `path` atomically, replacing what is there."""

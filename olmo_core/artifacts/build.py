@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from olmo_core import provenance
+from olmo_core.artifacts import marks
 from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import FinishedShard, Manifest
 from olmo_core.artifacts.output import Output
@@ -27,7 +28,8 @@ from olmo_core.workers import Workers
 
 log = logging.getLogger(__name__)
 
-_SIDECAR = ".done.json"
+SIDECAR = ".done.json"
+"""Ending of the small object that says what a finished shard has left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def build(
     """
     began = time.monotonic()
     standing = store.find(step.ref)
-    if standing is not None and not rebuild:
+    if standing is not None and not rebuild and marks.use(store, standing):
         if step.quarantine_limit is not None:
             # The limit may be stricter than that of the run that made it.
             standing.ledger.check_quarantine(step.quarantine_limit, f"{step.label}, built earlier", f"{step.ref}/*")
@@ -89,6 +91,10 @@ def build(
             shards_reused=len(standing.shards),
             seconds=time.monotonic() - began,
         )
+    attempt = f"attempt-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    folder = f"{step.ref.address}/{attempt}"
+    relies_on = [*step.inputs.values(), *([step.ref] if rebuild else [])]
+    marks.start(store, folder, relies_on, reuses=() if rebuild else None)
     inputs = {role: _finished(store, step, role, ref) for role, ref in step.inputs.items()}
     shards = list(step.shards(inputs))
     if len({s.key for s in shards}) != len(shards):
@@ -102,14 +108,14 @@ def build(
             for key, print_ in wanted.items()
             if print_ in found and _still_there(store, found[print_])
         }
+        marks.start(store, folder, relies_on, reuses=[o.path for shard in finished.values() for o in shard.objects])
     reused = len(finished)
-    attempt = f"attempt-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     started = _now()
     todo = sorted((s for s in shards if s.key not in finished), key=lambda s: (-s.size, s.key))
     jobs = [
         Job(
             store=store.uri,
-            folder=f"{step.ref.address}/{attempt}",
+            folder=folder,
             stage=step.label,
             fingerprint=wanted[shard.key],
             recipe=(step.recipe, step.settings),
@@ -155,7 +161,8 @@ def build(
             same_bytes=same,
             repaired=repaired,
         )
-    published, _ = store.publish(manifest)
+    published, ours = store.publish(manifest)
+    marks.confirm(store, published, attempt, ours=ours)
     log.info("%s: %d shards built, %d reused, %.1f s", step.label, len(todo), reused, time.monotonic() - began)
     return Built(ref=step.ref, manifest=published, reused=False, shards_reused=reused, seconds=time.monotonic() - began)
 
@@ -178,7 +185,7 @@ def run_job(job: Job) -> FinishedShard:
         peak_memory_bytes=_peak_memory(),
     )
     sidecar = json.dumps(finished.to_json(), sort_keys=True, ensure_ascii=False, default=dict).encode()
-    storage.put(f"{job.folder}/{job.shard.key}{_SIDECAR}", sidecar)
+    storage.put(f"{job.folder}/{job.shard.key}{SIDECAR}", sidecar)
     return finished
 
 
@@ -204,7 +211,7 @@ def adoptable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
     """
     found: dict[str, FinishedShard] = {}
     for listed in store.storage.walk(step.ref.address):
-        if not listed.path.endswith(_SIDECAR):
+        if not listed.path.endswith(SIDECAR):
             continue
         try:
             shard = FinishedShard.from_json(json.loads(store.storage.read(listed.path)))

@@ -63,7 +63,17 @@ class ArtifactStore:
             raise RecipeError(f"cannot tag {ref}: there is no such finished artifact")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         body = json.dumps({**ref.to_json(), "tag": tag, "tagged": now}, sort_keys=True).encode()
-        self.storage.put(f"refs/{ref.kind}/{ref.name}/{tag}.json", body)
+        path = f"refs/{ref.kind}/{ref.name}/{tag}.json"
+        before = self.storage.read(path) if self.storage.exists(path) else None
+        self.storage.put(path, body)
+        # A garbage collection reads the tags after it has deleted a manifest: so one of the two sees the other.
+        if not self.storage.exists(ref.manifest_path):
+            self.storage.delete(path) if before is None else self.storage.put(path, before)
+            raise RecipeError(f"cannot tag {ref}: a garbage collection has just deleted it; run again to make it anew")
+
+    def all_tags(self) -> dict[str, ArtifactRef]:
+        """Return what each tag file of the store stands for, by the file's path."""
+        return {one.path: ArtifactRef.from_json(self._ref_file(one.path)) for one in self.storage.walk("refs")}
 
     def tags(self, kind: str, name: str) -> dict[str, ArtifactRef]:
         """Return the tags of a name and the artifacts they stand for."""
