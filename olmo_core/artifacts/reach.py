@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,7 +98,8 @@ def contains(references: Hashes, paths: Sequence[str]) -> npt.NDArray[np.bool_]:
     if not len(references):
         return np.zeros(len(wanted), bool)
     places = np.minimum(np.searchsorted(references, wanted), len(references) - 1)
-    return references[places] == wanted
+    found: npt.NDArray[np.bool_] = references[places] == wanted
+    return found
 
 
 def look(store: ArtifactStore, young: float, known: Mapping[str, Node] | None = None) -> View:
@@ -128,12 +130,21 @@ def look(store: ArtifactStore, young: float, known: Mapping[str, Node] | None = 
     return View(nodes=nodes, used=used, attempts=attempts, tagged=tagged, marks=marked)
 
 
-def addresses(store: ArtifactStore) -> Iterable[str]:
+def addresses(store: ArtifactStore) -> Iterator[str]:
     """Yield the addresses of all artifacts, finished or not."""
     for kind in Kind:
         for name in store.storage.folders(kind):
             for short in store.storage.folders(f"{kind}/{name}"):
                 yield f"{kind}/{name}/{short}"
+
+
+def readable(store: ArtifactStore, kind: Kind | None = None) -> Iterator[Manifest]:
+    """Yield the manifests that can be read; for those that cannot, `repair.check` says so."""
+    for address in addresses(store):
+        path = f"{address}/manifest.json"
+        if kind in (None, address.split("/")[0]) and store.storage.exists(path):
+            with contextlib.suppress(IntegrityError):
+                yield Manifest.from_bytes(store.storage.read(path), path)
 
 
 def newest(objects: Iterable[Listed]) -> float:

@@ -312,7 +312,7 @@ def test_new_artifacts_and_tags_between_the_two_steps_are_seen(
 def test_a_tag_that_comes_too_late_is_refused_and_the_old_one_stays(
     store: ArtifactStore, workers: Workers, at: Callable[..., None], aged: Callable[..., None]
 ) -> None:
-    first, second = chain(store, workers)
+    _, second = chain(store, workers)
     good = build(store, toy({"a": [1]}, stage="two"), workers).ref
     store.tag(good, "latest")
     aged(store)

@@ -95,6 +95,13 @@ def inventory_of(
             sha256[file.name] = digest
             if progress is not None:
                 progress(n + 1, len(new))
+    return recorded_inventory(name, source, files, sha256, hashed=len(new))
+
+
+def recorded_inventory(
+    name: str, source: Any, files: Sequence[SourceFile], sha256: Mapping[str, str], *, hashed: int = 0
+) -> Inventory:
+    """Return the inventory of files whose digests are known already, by file name."""
     listed = [[f.name, sha256[f.name]] for f in files]
     recipe = InventoryRecipe(source=source, files=fingerprint(listed))
     rows = [(f.name, f.size, f.version, sha256[f.name]) for f in files]
@@ -110,17 +117,21 @@ def inventory_of(
         shards=lambda _: [shard],
         work=_write_inventory,
     )
-    return Inventory(step=step, files=files, sha256=sha256, hashed=len(new))
+    return Inventory(step=step, files=tuple(files), sha256=sha256, hashed=hashed)
 
 
 def _known(store: ArtifactStore, name: str) -> dict[tuple[str, int, str], str]:
     """Return the digests that earlier runs saw, by name, size and version; the latest where two disagree."""
+    return {row[:3]: row[3] for row in known_rows(store, name)}
+
+
+def known_rows(store: ArtifactStore, name: str) -> list[tuple[str, int, str, str]]:
+    """Return name, size, version and sha256 of the files that the last run saw; nothing where none did."""
     path = _known_path(name)
     if not store.storage.exists(path):
-        return {}
+        return []
     rows = read_shard(store.storage, path).to_pydict()
-    keys = zip(rows["name"], rows["size"], rows["version"], strict=True)
-    return dict(zip(keys, rows["sha256"], strict=True))
+    return list(zip(*(rows[field.name] for field in _FILES), strict=True))
 
 
 def remember(store: ArtifactStore, inventory: Inventory) -> None:
