@@ -1,16 +1,16 @@
-"""`olmo artifacts`: list, show, verify, tag and trace what is in the store."""
+"""`olmo artifacts`: list, show, verify, tag, trace and clean up what is in the store."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 
-from flows.command import choices, tables
+from flows.command import artifacts_gc, artifacts_verify, choices, tables
+from flows.command.usage import UsageError
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import RecipeError
 from olmo_core.report.markdown import size
 
 DESCRIPTION = """\
@@ -25,31 +25,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ls = actions.add_parser("ls", help="list finished artifacts")
     ls.add_argument("what", nargs="?", default="", metavar="KIND[/NAME]", help="only this kind, or this name")
     show = actions.add_parser("show", help="one artifact: ledger, inputs, recipe, objects")
-    show.add_argument("artifact")
-    verify = actions.add_parser("verify", help="check every object: there, of the right size, of the right sha256")
-    verify.add_argument("artifact", nargs="?", help="default: every artifact in the store")
-    verify.add_argument("--quick", action="store_true", help="presence and size only")
+    show.add_argument("artifact", type=choices.address)
+    verify = actions.add_parser(
+        "verify", help="check every object, and repair what is damaged", description=artifacts_verify.DESCRIPTION
+    )
+    artifacts_verify.add_arguments(verify)
+    gc = actions.add_parser("gc", help="show, or delete, what nothing refers to", description=artifacts_gc.DESCRIPTION)
+    artifacts_gc.add_arguments(gc)
     trace = actions.add_parser("lineage", help="what an artifact was made from, or what was made from it")
-    trace.add_argument("artifact")
+    trace.add_argument("artifact", type=choices.address)
     trace.add_argument("--forward", action="store_true", help="what was made from it")
     tag = actions.add_parser("tag", help="give an artifact another human name")
-    tag.add_argument("artifact")
+    tag.add_argument("artifact", type=choices.address)
     tag.add_argument("tag")
-    for one in (ls, show, verify, trace, tag):
+    for one in (ls, show, verify, gc, trace, tag):
         choices.add_store(one)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(choices.store(arguments))
-    actions = {"ls": _list, "show": _show, "verify": _verify, "lineage": _lineage, "tag": _tag}
+    store = choices.existing_store(arguments)
+    actions = {
+        "ls": _list,
+        "show": _show,
+        "verify": artifacts_verify.run,
+        "gc": artifacts_gc.run,
+        "lineage": _lineage,
+        "tag": _tag,
+    }
     return actions[arguments.action](store, arguments)
 
 
 def _list(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     kind, _, name = arguments.what.partition("/")
     if kind and kind not in set(Kind):
-        raise RecipeError(f"there is no kind {kind!r}; the kinds are {', '.join(Kind)}")
+        raise UsageError(f"there is no kind {kind!r}; the kinds are {', '.join(Kind)}")
     tags: dict[str, list[str]] = {}
     manifests = sorted(store.finished(kind or None, name or None), key=lambda m: (str(m.ref.kind), m.ref.name, m.ended))
     for one_kind, one_name in {(str(m.ref.kind), m.ref.name) for m in manifests}:
@@ -138,25 +148,6 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
         ("key", "rows", "size", "sha256", "path"),
     )
     return 0
-
-
-def _verify(store: ArtifactStore, arguments: argparse.Namespace) -> int:
-    refs = [store.resolve(arguments.artifact)] if arguments.artifact else [m.ref for m in store.finished()]
-    results = {str(ref): store.verify(ref, contents=not arguments.quick) for ref in refs}
-    damaged = {name: damages for name, damages in results.items() if damages}
-    if arguments.json:
-        tables.show_json(
-            {"verified": len(results), "damaged": {n: [d.__dict__ for d in ds] for n, ds in damaged.items()}}
-        )
-    else:
-        for name, damages in damaged.items():
-            for damage in damages:
-                print(f"{name}: {damage.path}: {damage.problem}")
-        print(
-            f"{len(results)} artifacts verified, {len(damaged)} damaged"
-            + ("" if not damaged else "; delete the manifest of a damaged one to have it built again")
-        )
-    return 1 if damaged else 0
 
 
 def _lineage(store: ArtifactStore, arguments: argparse.Namespace) -> int:

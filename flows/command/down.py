@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from flows.command import processes, services
 from flows.command.project import ProcessRecord, Project, State, find_project
 from flows.command.server_api import ServerApi, ServerError
+from flows.command.usage import between
 
 DESCRIPTION = """\
 End, in this order: the worker's flow runs, the worker, the server. Each is asked to end, asked again, and killed when
@@ -21,7 +22,11 @@ as Crashed, so that `prefect flow-run retry` continues them after the next `olmo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        "--grace", type=float, default=10, metavar="SECONDS", help="time to end before being killed (default: 10)"
+        "--grace",
+        type=between(0, float("inf")),
+        default=10,
+        metavar="SECONDS",
+        help="time to end before being killed (default: 10)",
     )
 
 

@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from flows.command import choices, tables
-from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.explain import explain
 
 DESCRIPTION = """\
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(choices.store(arguments))
+    store = choices.existing_store(arguments)
     records = explain(store, arguments.corpus, arguments.document)
     if arguments.json:
         tables.show_json(records)

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from flows.command.usage import UsageError
 from olmo_core.errors import OlmoError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -20,7 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("flows.command.run", "run a flow in this process"),
     "plan": ("flows.command.plan", "what a run would build or reuse, and why"),
     "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),
-    "artifacts": ("flows.command.artifacts", "list, show, verify, tag and trace what is in the store"),
+    "artifacts": (
+        "flows.command.artifacts",
+        "list, show, verify, repair, tag, trace and clean up what is in the store",
+    ),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OlmoError as error:
         sys.stdout.flush()
         print(f"olmo {arguments.command}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         # The reader (`olmo status | head`) has seen enough; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,7 @@ from typing import Any
 
 from flows.command import choices, tables
 from flows.command.project import api_url, find_project
+from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import resolve_models
@@ -34,11 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices.add_recipe(parser)
     choices.add_store(parser)
     parser.add_argument("--data", metavar="FILE", help="train-classifier: labelled texts, instead of the recipe's file")
-    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+    parser.add_argument("--workers", type=whole(1), metavar="N", help="worker processes (default: one per core)")
     parser.add_argument(
         "--rebuild",
         action="append",
         default=[],
+        type=choices.stage,
         metavar="STAGE[/SOURCE]",
         help="run this stage again although its artifact is there, and compare the bytes; repeatable",
     )

@@ -10,6 +10,7 @@ from typing import Any
 from flows.command import processes, services
 from flows.command.project import Project, find_project, ui_url
 from flows.command.server_api import NotFoundError, ServerApi, ServerError
+from flows.command.usage import whole
 
 DESCRIPTION = """\
 Show server, worker, pools, deployments and the last runs. Exit code 0 only when the server answers and the worker of
@@ -20,7 +21,9 @@ pool `cpu` runs and has reported to the server within the last minutes; 1 otherw
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="last runs to show (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=whole(0), default=5, metavar="N", help="last runs to show (default: %(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from flows.command import processes, profile, services
 from flows.command.project import Project, State, find_project, ui_url
 from flows.command.server_api import ServerApi
+from flows.command.usage import between
 from olmo_core.errors import OlmoError
 
 DESCRIPTION = """\
@@ -26,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--port", type=_port, help="port of the server (default: OLMO_PORT, the last one used, 4200)")
     parser.add_argument("--limit", type=_limit, default=4, metavar="N", help="flow runs at once (default: %(default)s)")
-    parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="patience with each service")
+    parser.add_argument(
+        "--wait",
+        type=between(0, float("inf")),
+        default=120,
+        metavar="SECONDS",
+        help="patience with each service",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.command import choices, tables
+from flows.command.usage import whole
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.explain import manifests_of
 from olmo_core.report.markdown import count, size
 from olmo_core.report.waterfall import waterfall
@@ -23,14 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("corpus", nargs="?", default="quickstart", help="name of the corpus (default: %(default)s)")
     parser.add_argument(
-        "--examples", type=int, default=0, metavar="N", help="also N documents dropped by each rule, duplicated, kept"
+        "--examples",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="also N documents dropped by each rule, duplicated, kept",
     )
     choices.add_store(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(choices.store(arguments))
+    store = choices.existing_store(arguments)
     manifests = manifests_of(store, arguments.corpus)
     if arguments.json:
         tables.show_json([line.to_json() for line in waterfall(manifests)])

@@ -27,6 +27,20 @@ class Damage:
     problem: str
 
 
+def parse_address(text: str) -> tuple[list[str], str]:
+    """Return the parts (kind, name and perhaps fingerprint) and the tag ("" for none) of what names an artifact.
+
+    Raises RecipeError for what cannot name one.
+    """
+    address, _, tag = text.partition("@")
+    parts = address.strip("/").split("/")
+    if len(parts) not in (2, 3) or parts[0] not in set(Kind) or (tag and len(parts) == 3):
+        raise RecipeError(
+            f"{text!r} names no artifact; write kind/name, kind/name@tag or kind/name/fingerprint; kinds: {', '.join(Kind)}"
+        )
+    return parts, tag
+
+
 class ArtifactStore:
     """Artifacts below one root URI."""
 
@@ -101,12 +115,7 @@ class ArtifactStore:
         `kind/name` is the one tagged `latest`, or, where nothing has that tag, the one finished last.
         A fingerprint may be cut to any unambiguous beginning. Raises RecipeError that lists what there is.
         """
-        address, _, tag = text.partition("@")
-        parts = address.strip("/").split("/")
-        if len(parts) not in (2, 3) or parts[0] not in set(Kind) or (tag and len(parts) == 3):
-            raise RecipeError(
-                f"{text!r} names no artifact; write kind/name, kind/name@tag or kind/name/fingerprint; kinds: {', '.join(Kind)}"
-            )
+        parts, tag = parse_address(text)
         kind, name = parts[0], parts[1]
         if len(parts) == 2:
             tags = self.tags(kind, name)

@@ -1,0 +1,129 @@
+"""The command line in this process: exit codes, stores that are not there, verify, repair and gc as commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.command.main import main
+from olmo_core.artifacts import lineage
+from olmo_core.artifacts.store import ArtifactStore
+from tests.small_corpus import Run
+
+
+def olmo(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Return exit code, output and errors of a command."""
+    try:
+        code = main(words)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+READING = [
+    ("artifacts", "ls"),
+    ("artifacts", "show", "tokens/x"),
+    ("artifacts", "verify"),
+    ("artifacts", "gc"),
+    ("artifacts", "lineage", "tokens/x"),
+    ("artifacts", "tag", "tokens/x", "y"),
+    ("waterfall", "x"),
+    ("explain", "x"),
+]
+
+
+@pytest.mark.parametrize("words", READING)
+def test_a_store_that_is_not_there(words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error = olmo(capsys, *words, "--store", str(tmp_path / "nosuch"))
+    assert code == 1 and "there is no store at" in error and "--store or OLMO_STORE" in error
+    assert not (tmp_path / "nosuch").exists()
+
+
+WRONG = [
+    ("artifacts", "ls", "nothing"),
+    ("artifacts", "verify", "nothing"),
+    ("artifacts", "show", "nothing/x"),
+    ("artifacts", "gc", "--keep", "x"),
+    ("artifacts", "gc", "--keep-days", "-1"),
+    ("artifacts", "gc", "--delete", "--dry-run"),
+    ("artifacts", "verify", "--workers", "0"),
+    ("plan", "--sample", "0"),
+    ("plan", "--sample", "1.5"),
+    ("plan", "--limit", "0"),
+    ("plan", "--language-threshold", "2"),
+    ("plan", "--near-duplicate-jaccard", "0"),
+    ("plan", "--max-bytes", "many"),
+    ("plan", "--name", "No Name"),
+    ("run", "nosuch"),
+    ("run", "build-dolma", "--workers", "0"),
+    ("run", "build-dolma", "--rebuild", "nosuch"),
+    ("waterfall", "--examples", "-1"),
+    ("down", "--grace", "-1"),
+    ("up", "--wait", "soon"),
+    ("status", "--runs", "-1"),
+    ("nosuch",),
+]
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_values_of_options_end_with_2(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OLMO_STORE", str(tmp_path))
+    code, out, error = olmo(capsys, *words)
+    assert code == 2 and not out and error.strip()
+
+
+def test_errors_end_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ("--store", str(tmp_path))
+    assert olmo(capsys, "artifacts", "ls", *store)[0] == 0, "a folder without artifacts is a store"
+    assert olmo(capsys, "artifacts", "show", "tokens/x", *store)[0] == 1
+    assert olmo(capsys, "plan", "--recipe", "nosuch", *store)[0] == 1
+
+
+@pytest.fixture
+def copied(small: Run, tmp_path: Path) -> ArtifactStore:
+    shutil.copytree(small.folder / "store", tmp_path / "store")
+    return ArtifactStore(str(tmp_path / "store"))
+
+
+def test_verify_and_repair(small: Run, copied: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--store", copied.uri)
+    code, out, _ = olmo(capsys, "artifacts", "verify", *where)
+    assert code == 0 and f"{len(small.built)} artifacts" in out and "0 artifacts damaged" in out
+    victims = [small.manifest(label).objects[0].path for label in ("quality/web", "mixing/all")]
+    before = [copied.storage.read(path) for path in victims]
+    for path in victims:
+        copied.storage.put(path, b"x")
+    code, out, _ = olmo(capsys, "artifacts", "verify", "corpus", *where)
+    assert code == 1 and victims[1] in out and victims[0] not in out and "1 artifacts damaged" in out
+    code, out, _ = olmo(capsys, "artifacts", "verify", "corpus/small", "--inputs", "--json", *where)
+    assert code == 1 and len(json.loads(out)["damaged"]) == 2
+    code, out, _ = olmo(capsys, "artifacts", "verify", "corpus/small", "--repair", "--workers", "1", *where)
+    assert code == 0 and "2 artifacts damaged, 2 of them repaired" in out
+    assert [copied.storage.read(path) for path in victims] == before
+    copied.storage.delete(small.manifest("documents/web").objects[0].path)
+    code, out, _ = olmo(capsys, "artifacts", "verify", "--repair", "--json", *where)
+    (problem,) = json.loads(out)["not_repaired"].values()
+    assert code == 1 and "give the recipe file with --recipe" in problem
+
+
+def test_gc(small: Run, copied: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
+    old = ("--keep-days", "0", "--attempt-hours", "0", "--store", copied.uri)
+    code, _, error = olmo(capsys, "artifacts", "gc", "--delete", *old)
+    assert code == 1 and "nothing has a tag" in error
+    copied.tag(small.built["mixing/all"].ref, "latest")
+    count = len(list(copied.storage.walk("")))
+    code, out, _ = olmo(capsys, "artifacts", "gc", *old)
+    assert code == 0 and "--delete does it" in out and len(list(copied.storage.walk(""))) == count
+    told = json.loads(olmo(capsys, "artifacts", "gc", "--delete", "--json", *old)[1])
+    kept = {one.manifest.ref.address for one in lineage.backward(small.store, small.built["mixing/all"].ref)}
+    gone = {one["address"] for one in told["waste"] if one["what"] == "artifact"}
+    assert gone == {built.ref.address for built in small.built.values()} - kept and len(gone) >= 3
+    assert len(list(copied.storage.walk(""))) == count - told["objects"]
+    assert olmo(capsys, "artifacts", "verify", "--store", copied.uri)[0] == 0
+    assert json.loads(olmo(capsys, "artifacts", "gc", "--json", *old)[1])["objects"] == 0
