@@ -15,9 +15,15 @@ Every message says what is wrong, the value seen, and what to do next.
 
 from __future__ import annotations
 
+from olmo_core.redaction import redacted
+
 
 class OlmoError(Exception):
     """Base of every error this project raises on purpose; the command line prints it without a traceback."""
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the message, without the credentials that an address or another library's words in it may hold."""
+        super().__init__(redacted(message))
 
 
 class RecipeError(OlmoError):

@@ -27,7 +27,8 @@ from typing import IO, Any
 import fsspec
 
 from olmo_core.errors import OlmoError, StorageError
-from olmo_core.storage_errors import CUT, signs_of, storage_error
+from olmo_core.redaction import SHOWN, has_user
+from olmo_core.storage_errors import CUT, check_endpoint, signs_of, storage_error
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _S3_OPTIONS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 5, "mode": "standard"}}
@@ -63,6 +64,11 @@ class Storage:
         if protocol not in ("file", "s3", "memory"):
             raise StorageError(
                 f"store {uri!r}: scheme {protocol!r} is not known; use a folder, s3://bucket/prefix or memory://name"
+            )
+        if has_user(uri) or (protocol == "s3" and ":" in rest.partition("/")[0]):
+            raise StorageError(
+                f"store {protocol}://{SHOWN} holds a user name or password: they would be seen in logs and manifests. Give s3://bucket/prefix, "
+                f"and the credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in a Prefect block"
             )
         if not rest.strip("/"):
             raise StorageError(f"store {uri!r} names no folder or bucket")
@@ -358,6 +364,7 @@ def _raise_without_bucket(error: Exception) -> None:
 def _filesystem(protocol: str) -> Any:
     if protocol != "s3":
         return fsspec.filesystem(protocol)
+    check_endpoint()
     # max_concurrency: an object is read by one request, not by one for its size and others for its parts.
     options = {"use_listings_cache": False, "skip_instance_cache": True, "max_concurrency": 1}
     made = fsspec.filesystem("s3", config_kwargs=_S3_OPTIONS, **options)
@@ -370,4 +377,11 @@ def _s3_client() -> Any:
     import boto3  # here: the local store needs no AWS package
     from botocore.config import Config  # type: ignore[import-untyped]
 
+    check_endpoint()
     return boto3.session.Session().client("s3", config=Config(**_S3_OPTIONS))
+
+
+def forget_clients() -> None:
+    """Make clients anew from now on: those there are have the credentials of their first use."""
+    _filesystem.cache_clear()
+    _s3_client.cache_clear()

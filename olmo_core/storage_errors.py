@@ -6,8 +6,10 @@ Libraries wrap each other's errors (s3fs those of botocore, botocore those of ai
 from __future__ import annotations
 
 import errno
+import os
 
 from olmo_core.errors import StorageError, TransientStorageError
+from olmo_core.redaction import has_user
 
 # Codes of S3 answers, and names of exception classes of botocore, aiobotocore, aiohttp and urllib3.
 _TRANSIENT = {
@@ -62,6 +64,15 @@ def storage_error(error: Exception, where: str) -> StorageError | None:
     if isinstance(error, OSError) or hasattr(error, "response"):
         return StorageError(f"{where}: {name}: {error}")
     return None
+
+
+def check_endpoint() -> None:
+    """Raise StorageError when the endpoint's address holds a password: libraries repeat it in their errors and logs."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        if has_user(os.environ.get(name, "")):
+            raise StorageError(
+                f"{name} holds a user name or password, which S3 has no use for; give the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
 
 
 def signs_of(error: BaseException | None) -> set[str]:

@@ -129,7 +129,17 @@ class Workers:
 def _process_pool(count: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    return ProcessPoolExecutor(count, mp_context=context, initializer=_die_with_parent)
+    # Those of the fork server are of the moment it was started: before the credentials of a block were read, perhaps.
+    credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(credentials,))
+
+
+def _begin(credentials: dict[str, str]) -> None:
+    """Take over the owner's AWS variables, and nothing that he has not."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(credentials)
+    _die_with_parent()
 
 
 def _die_with_parent() -> None:

@@ -23,7 +23,9 @@ from olmo_core.errors import RecipeError
 from olmo_core.recipe import from_mapping, read_yaml
 from olmo_core.report.classifier import page
 from olmo_core.workers import Workers
+from tasks.credentials import credentials
 from tasks.dashboard import key
+from tasks.expected_errors import without_credentials
 from tasks.session import Resources, store_uri
 from tasks.stages import STORAGE_RETRIES
 
@@ -51,8 +53,8 @@ def train(recipe: str, data: str | None, resources: Resources) -> ArtifactRef | 
     """Take the labelled file into an inventory, train on it, and make the model artifact, or find that it is made."""
     loaded = load_classifier_recipe(recipe, data)
     store = ArtifactStore(store_uri(resources.store))
-    background = store.resolve(loaded.background) if loaded.background else None
-    with Workers(1) as workers:
+    with without_credentials(), credentials(resources.credentials_block), Workers(1) as workers:
+        background = store.resolve(loaded.background) if loaded.background else None
         inventory = labelled_inventory(store, loaded, rehash=resources.rehash)
         build(store, inventory.step, workers)
         remember(store, inventory)
@@ -69,8 +71,9 @@ def train(recipe: str, data: str | None, resources: Resources) -> ArtifactRef | 
 def publish_classifier(model: ArtifactRef, resources: Resources) -> dict[str, str]:
     """Tag the model as latest and show its held-out figures. Returns its address."""
     store = ArtifactStore(store_uri(resources.store))
-    store.tag(model, "latest")
-    metrics: dict[str, Any] = json.loads(store.storage.read(store.manifest(model).object(METRICS).path))
+    with without_credentials(), credentials(resources.credentials_block):
+        store.tag(model, "latest")
+        metrics: dict[str, Any] = json.loads(store.storage.read(store.manifest(model).object(METRICS).path))
     create_markdown_artifact(
         page(model.name, metrics), key=key("classifier", model.name), description=f"Held-out figures of {model.name}"
     )

@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from olmo_core import assets, provenance
 from olmo_core.artifacts.build import Built, Progress, build
@@ -17,17 +20,23 @@ from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recip
 from olmo_core.curation.steps.inputs import Inventory, remember, take_inventory
 from olmo_core.documents.reader import Source
 from olmo_core.errors import RecipeError
+from olmo_core.storage import Storage
 from olmo_core.workers import Workers
-from tasks.expected_errors import shorten
+from tasks.credentials import credentials
+from tasks.expected_errors import shorten, without_credentials
 
 DEFAULT_STORE = ".olmo/store"
+
+
+NO_USER = r"^(?![A-Za-z][A-Za-z0-9+.-]*://[^/]*[@:])"
+"""What a store's address must match before the server keeps it as a parameter: no user or password in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """Where and how a run works; none of this changes what comes out."""
 
-    store: str | None = None
+    store: Annotated[str | None, Field(json_schema_extra={"pattern": NO_USER})] = None
     """Folder or s3://bucket/prefix of the artifact store; by default OLMO_STORE, else `.olmo/store` in the project."""
     workers: int | None = None
     """Worker processes; by default one per core."""
@@ -35,8 +44,15 @@ class Resources:
     """Read all input files again instead of trusting size and modification time."""
     rebuild: tuple[str, ...] = ()
     """Stages to run again although their artifact is there (`quality`, or `quality/prose`); tells whether the bytes came out the same."""
+    credentials_block: str | None = None
+    """Prefect block of type Secret with the store's credentials, a JSON object of AWS_... variables; by default those of the environment."""
 
     __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Raise StorageError for a store's address that cannot be, before a server has seen it."""
+        if self.store is not None:
+            Storage(self.store)
 
 
 def store_uri(given: str | None = None) -> str:
@@ -99,11 +115,12 @@ def open_session(recipe: str, overrides: Overrides | None, resources: Resources 
     shorten()
     resources = resources or Resources()
     loaded, count = checked(recipe, overrides, resources)
-    store = ArtifactStore(store_uri(resources.store))
-    for asset in assets_of(loaded):
-        assets.fetch(asset)
-    with Workers(count) as workers:
-        yield Session(loaded, resources, store, workers)
+    with without_credentials(), credentials(resources.credentials_block):
+        store = ArtifactStore(store_uri(resources.store))
+        for asset in assets_of(loaded):
+            assets.fetch(asset)
+        with Workers(count) as workers:
+            yield Session(loaded, resources, store, workers)
 
 
 def checked(recipe: str, overrides: Overrides | None, resources: Resources) -> tuple[CorpusRecipe, int]:

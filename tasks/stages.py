@@ -17,6 +17,7 @@ from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.errors import IntegrityError, TransientStorageError
 from olmo_core.report import markdown
 from tasks.dashboard import ProgressArtifact
+from tasks.expected_errors import without_credentials
 from tasks.session import Session
 
 RETRIES = 5
@@ -49,7 +50,8 @@ def build_stage(session: Session, stage: str, source: str) -> ArtifactRef | Stat
     label = f"{stage}/{source}"
     logger = get_run_logger()
     progress = ProgressArtifact(session.recipe.name, label)
-    built = session.build(stage, source, progress)
+    with without_credentials():
+        built = session.build(stage, source, progress)
     progress.finish(built)
     if built.same_bytes is False:
         raise IntegrityError(

@@ -10,10 +10,12 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from flows.command.usage import UsageError
 from olmo_core.errors import OlmoError
+from olmo_core.redaction import redacted
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("flows.command.up", "start the Prefect server and a worker for this project, and deploy its flows"),
@@ -55,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"olmo {arguments.command}: interrupted", file=sys.stderr)
         return 130
+    except Exception:
+        # A bug, or an error that nobody foresaw: the traceback as it is, but for credentials.
+        sys.stdout.flush()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
+        return 1
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ import os
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flows.command import choices, tables
@@ -16,6 +17,7 @@ from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import resolve_models
+from olmo_core.curation.corpus_recipe import Overrides
 from olmo_core.documents.reader import scan
 from olmo_core.report.explain import manifests_of
 from tasks.session import Resources, checked
@@ -37,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="FILE", help="train-classifier: labelled texts, instead of the recipe's file")
     parser.add_argument("--workers", type=whole(1), metavar="N", help="worker processes (default: one per core)")
     parser.add_argument(
+        "--credentials-block", metavar="NAME", help="Prefect Secret block with the store's AWS_... variables"
+    )
+    parser.add_argument(
         "--rebuild",
         action="append",
         default=[],
@@ -56,14 +61,27 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         rehash=arguments.rehash,
         rebuild=tuple(arguments.rebuild),
+        credentials_block=arguments.credentials_block,
     )
+    if arguments.credentials_block is None:
+        return _build(arguments, overrides, resources, server())
+    with server():  # it has the block, and everything else needs what is in it
+        from tasks.credentials import credentials
+
+        with credentials(arguments.credentials_block):
+            return _build(arguments, overrides, resources, contextlib.nullcontext())
+
+
+def _build(
+    arguments: argparse.Namespace, overrides: Overrides, resources: Resources, prefect: AbstractContextManager[None]
+) -> int:
     # Before Prefect is started and a run is on record: what is wrong with recipe, store and options, and input files.
     recipe, workers = checked(arguments.recipe, overrides, resources)
     resolve_models(ArtifactStore(choices.store(arguments)), recipe)
     for source in recipe.sources:
         scan(source.read)
     began = time.monotonic()
-    with server():
+    with prefect:
         from flows.build_dolma import build_dolma
 
         made: dict[str, str] = build_dolma(recipe=arguments.recipe, overrides=overrides, resources=resources)
@@ -89,7 +107,9 @@ def _train(arguments: argparse.Namespace) -> int:
     with server():
         from flows.train_classifier import train_classifier
 
-        resources = Resources(store=choices.store(arguments), rehash=arguments.rehash)
+        resources = Resources(
+            store=choices.store(arguments), rehash=arguments.rehash, credentials_block=arguments.credentials_block
+        )
         made: dict[str, str] = train_classifier(recipe=recipe, data=arguments.data, resources=resources)
     if arguments.json:
         tables.show_json(made)

@@ -18,6 +18,7 @@ from typing import Any
 from olmo_core.documents.access import reading
 from olmo_core.documents.files import SourceFile, is_local, modification
 from olmo_core.errors import InputError, RecipeError
+from olmo_core.redaction import has_user
 
 _WILDCARD = re.compile(r"[*?\[]")
 _SHOWN = 8
@@ -33,6 +34,12 @@ def list_files(source: str, paths: Sequence[str], root: str | None) -> list[Sour
     """
     if not paths:
         raise RecipeError(f"source {source!r}: paths is empty; name at least one file or pattern")
+    for path in (*paths, *([root] if root else [])):
+        if has_user(path):
+            raise RecipeError(
+                f"source {source!r}: {path} holds a user name or password; write the address without them, and give the credentials "
+                f"in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in a Prefect block"
+            )
     base = _absolute(root).rstrip("/") if root is not None else None
     patterns = [_absolute(p if base is None or not _is_relative(p) else f"{base}/{p}") for p in paths]
     base = _common_folder(source, patterns) if base is None else base
