@@ -8,10 +8,12 @@ from typing import Any
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.report import markdown
 from olmo_core.report.examples import Example
-from olmo_core.report.waterfall import Step
+from olmo_core.report.waterfall import WaterfallLine
 
 
-def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: Mapping[str, Sequence[Example]]) -> str:
+def page(
+    recipe: Any, report: Mapping[str, Any], lines: Sequence[WaterfallLine], shown: Mapping[str, Sequence[Example]]
+) -> str:
     """Return the report as Markdown. `recipe` is the CorpusRecipe, `report` what report.json holds."""
     packed = lines[-1]
     first = [line for line in lines if line.stage == "documents" and line.what == "in"]

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from olmo_core.report.waterfall import Step
+from olmo_core.report.waterfall import WaterfallLine
 
 _BAR = 10
 
@@ -46,7 +46,7 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def waterfall_table(lines: Sequence[Step]) -> str:
+def waterfall_table(lines: Sequence[WaterfallLine]) -> str:
     """Return the waterfall as a table; dropped lines carry a minus and a bar against the stage's input."""
     rows = []
     came = {(line.stage, line.source): line.documents for line in lines if line.what == "in"}

@@ -19,7 +19,7 @@ GAINS = ("repeated", GROWN)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class WaterfallLine:
     """One line: what came into a stage, what was taken out for one reason, or what is left after it."""
 
     stage: str
@@ -41,7 +41,7 @@ class Step:
         return dict(self.__dict__)
 
 
-def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
+def waterfall(manifests: Mapping[str, Manifest]) -> list[WaterfallLine]:
     """Return the lines of the waterfall in chain order, given manifests by `stage/source`.
 
     Raises IntegrityError when a stage did not get exactly what the one before it kept.
@@ -50,7 +50,7 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
     total_bytes = sum(s["bytes"] for s in planned.values())
     per_byte = sum(s["estimated_tokens"] for s in planned.values()) / total_bytes if total_bytes else 0.0
     by_source = {name: s["estimated_tokens"] / s["bytes"] if s["bytes"] else per_byte for name, s in planned.items()}
-    lines: list[Step] = []
+    lines: list[WaterfallLine] = []
     sources = sorted(planned)
     for stage in LOSING_STAGES:
         for source in sources if f"{stage}/all" not in manifests else ["all"]:
@@ -74,7 +74,9 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[Step]:
     tokens = int(packed.counts.get("tokens", 0))
     kept = packed.ledger.kept
     lines.append(
-        Step(stage="packing", source="all", what="kept", documents=kept.documents, bytes=kept.bytes, tokens=tokens)
+        WaterfallLine(
+            stage="packing", source="all", what="kept", documents=kept.documents, bytes=kept.bytes, tokens=tokens
+        )
     )
     check_joints(manifests, sources)
     return lines
@@ -124,8 +126,8 @@ def _in_order(
     return [(k, lost[k]) for k in [*rules, *rest] if k in lost]
 
 
-def _line(stage: str, source: str, what: str, tally: Tally, per_byte: float) -> Step:
-    return Step(
+def _line(stage: str, source: str, what: str, tally: Tally, per_byte: float) -> WaterfallLine:
+    return WaterfallLine(
         stage=stage,
         source=source,
         what=what,

@@ -13,7 +13,7 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.errors import IntegrityError
 from olmo_core.report import corpus, markdown
 from olmo_core.report.examples import dropped_by_rules
-from olmo_core.report.waterfall import LOSING_STAGES, Step, waterfall
+from olmo_core.report.waterfall import LOSING_STAGES, WaterfallLine, waterfall
 from tests.small_corpus import Run
 
 
@@ -24,7 +24,7 @@ def manifests(small: Run) -> dict[str, Manifest]:
 
 
 @pytest.fixture(scope="module")
-def lines(manifests: dict[str, Manifest]) -> list[Step]:
+def lines(manifests: dict[str, Manifest]) -> list[WaterfallLine]:
     """The waterfall's lines."""
     return waterfall(manifests)
 
@@ -36,11 +36,11 @@ def report(small: Run) -> dict[str, Any]:
     return json.loads(small.store.storage.read(one.path))  # type: ignore[no-any-return]
 
 
-def places(lines: list[Step]) -> list[tuple[str, str]]:
+def places(lines: list[WaterfallLine]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((line.stage, line.source) for line in lines))
 
 
-def test_stages_come_in_chain_order(lines: list[Step]) -> None:
+def test_stages_come_in_chain_order(lines: list[WaterfallLine]) -> None:
     assert places(lines) == [
         ("documents", "web"),
         ("documents", "wiki"),
@@ -52,7 +52,7 @@ def test_stages_come_in_chain_order(lines: list[Step]) -> None:
     ]
 
 
-def test_every_stage_adds_up_in_documents_and_bytes(small: Run, lines: list[Step]) -> None:
+def test_every_stage_adds_up_in_documents_and_bytes(small: Run, lines: list[WaterfallLine]) -> None:
     for stage, source in places(lines)[:-1]:
         own = [line for line in lines if (line.stage, line.source) == (stage, source)]
         assert own[0].what == "in" and own[-1].what == "kept"
@@ -75,7 +75,7 @@ def test_rewriting_is_a_line_that_takes_or_adds(manifests: dict[str, Manifest]) 
         assert found == ([(what, 1000, sign)] if what else [])
 
 
-def test_what_one_stage_keeps_the_next_one_reads(lines: list[Step]) -> None:
+def test_what_one_stage_keeps_the_next_one_reads(lines: list[WaterfallLine]) -> None:
     def total(stage: str, what: str) -> tuple[int, int]:
         found = [line for line in lines if line.stage == stage and line.what == what]
         return sum(line.documents for line in found), sum(line.bytes for line in found)
@@ -85,7 +85,7 @@ def test_what_one_stage_keeps_the_next_one_reads(lines: list[Step]) -> None:
     assert total("mixing", "kept")[0] == total("packing", "kept")[0]
 
 
-def test_reasons_and_estimates(small: Run, lines: list[Step]) -> None:
+def test_reasons_and_estimates(small: Run, lines: list[WaterfallLine]) -> None:
     by_place = {(line.stage, line.source, line.what): line for line in lines}
     assert by_place["documents", "web", "quarantined: broken_json"].documents == 1
     rules = [line.what for line in lines if (line.stage, line.source) == ("selection", "web")]
@@ -109,7 +109,7 @@ def test_lost_documents_are_noticed(manifests: dict[str, Manifest]) -> None:
             waterfall(wrong)
 
 
-def test_report_says_what_the_manifests_say(small: Run, report: dict[str, Any], lines: list[Step]) -> None:
+def test_report_says_what_the_manifests_say(small: Run, report: dict[str, Any], lines: list[WaterfallLine]) -> None:
     assert report["waterfall"] == [line.to_json() for line in lines]
     assert report["stages"] == {
         label: {"artifact": str(b.ref), "shards": len(b.manifest.shards)}
