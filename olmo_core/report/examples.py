@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.layout import document_objects
 from olmo_core.documents.shards import column, read_shard
 from olmo_core.storage import Storage
 

@@ -10,7 +10,7 @@ import pytest
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.layout import document_objects
 from olmo_core.documents.shards import read_shard
 from olmo_core.workers import Workers
 from tests.oracles.near_duplicate_corpus import all_pairs, jaccard, shingles
