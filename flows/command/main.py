@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("flows.command.run", "run a flow in this process"),
     "plan": ("flows.command.plan", "what a run would build or reuse, and why"),
     "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),
+    "report": ("flows.command.report", "fetch or open the report of a corpus: a page with plots and samples"),
     "artifacts": ("flows.command.artifacts", "list, show, verify, tag and trace what is in the store"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),

@@ -29,6 +29,7 @@ from olmo_core.report.corpus import page
 from olmo_core.report.page import document
 from olmo_core.report.page.facts import Facts
 from olmo_core.report.waterfall import waterfall
+from olmo_core.storage import Storage
 
 VERSION = 5
 HTML, JSON, MARKDOWN, RECIPE = "report.html", "report.json", "report.md", "recipe.json"
@@ -80,8 +81,18 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: CorpusRecipe = job.recipe[0].corpus
     store = ArtifactStore(job.store)
     manifests = {label: store.manifest(ref) for label, ref in job.shard.inputs["refs"].items()}
+    facts = facts_of(recipe, manifests, output.storage)
+    shown = {"dropped": facts.dropped, "duplicates": [p.dropped for p in facts.duplicates], "kept": facts.kept}
+    _put(output, "report", ".html", document.page(facts))
+    _put(output, "report", ".json", json.dumps(facts.report, indent=1, ensure_ascii=False, sort_keys=True))
+    _put(output, "report", ".md", page(recipe, facts.report, facts.lines, shown))
+    _put(output, "recipe", ".json", json.dumps(facts.recipe, indent=1, ensure_ascii=False))
+    return Ledger(), {}
+
+
+def facts_of(recipe: CorpusRecipe, manifests: Mapping[str, Manifest], storage: Storage) -> Facts:
+    """Return what the report shows of a corpus, from the manifests of its stages and a few of its documents."""
     lines = waterfall(manifests)
-    storage = output.storage
     rules = sum(len(source.rules) for source in recipe.sources)
     each, most = (2, 1600) if rules <= SHOWN_RULES else (1, 700)
     pairs = examples.duplicates(storage, manifests)
@@ -106,7 +117,7 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
             source.name: manifests[f"selection/{source.name}"].counts["distributions"] for source in recipe.sources
         },
     }
-    facts = Facts(
+    return Facts(
         name=recipe.name,
         recipe=canonical(recipe),
         report=report,
@@ -118,11 +129,6 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         quarantined=examples.quarantined(storage, manifests, each=3),
         meanings={**quality.COLUMNS, **content.columns(recipe.content)},
     )
-    _put(output, "report", ".html", document.page(facts))
-    _put(output, "report", ".json", json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True))
-    _put(output, "report", ".md", page(recipe, report, lines, shown))
-    _put(output, "recipe", ".json", json.dumps(canonical(recipe), indent=1, ensure_ascii=False))
-    return Ledger(), {}
 
 
 def _rewriting(mixing: Manifest) -> examples.Rewriting:

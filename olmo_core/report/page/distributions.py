@@ -82,7 +82,12 @@ def _figure(facts: Facts, source: str, column: str, counted: Mapping[str, Any], 
     note = f"<small>{missing:,} without a value: below the language floor</small>" if missing else ""
     meaning = facts.meanings.get(column) or _MEANINGS.get(column, "")
     says = f"<br><small>{text(meaning)}</small>" if meaning else ""
-    return f"<figure>\n<figcaption><b>{text(column)}</b>{says}{listed}</figcaption>\n{picture}{note}</figure>\n"
+    return f"<figure>\n<figcaption><b>{_breakable(column)}</b>{says}{listed}</figcaption>\n{picture}{note}</figure>\n"
+
+
+def _breakable(column: str) -> str:
+    """Return a column's name with places where a line may end."""
+    return text(column).replace("_", "_<wbr>")
 
 
 def _condition(rule: Rule) -> str:
@@ -125,10 +130,12 @@ def _similarities(facts: Facts) -> str:
         open_below=f"{rejected:,} pairs rejected",
     )
     exact = manifest.ledger.dropped.get("exact_duplicate")
+    copies = int(found.sum()) - int(counts["matched"])
     facts_line = (
         f"{int(counts['pairs']):,} candidate pairs were compared exactly; {int(counts['matched']):,} reach {rule.value:g}, "
         f"{rejected:,} do not (their comparison stops as soon as that is certain, so they have no value). "
-        f"{exact.documents if exact else 0:,} exact copies were found before, by hash."
+        + (f"{copies:,} more are exact copies of a near duplicate and go with it. " if copies else "")
+        + f"{exact.documents if exact else 0:,} exact copies were found before, by hash."
     )
     crowded = int(counts.get("rows_in_oversized_buckets", 0))
     more = (

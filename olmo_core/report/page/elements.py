@@ -60,7 +60,9 @@ def value(number: Any) -> str:
     """Return a measured value as people read it."""
     if isinstance(number, bool) or number is None:
         return {True: "true", False: "false", None: "no value"}[number]
-    return f"{number:,}" if isinstance(number, int) else f"{number:.4g}" if isinstance(number, float) else str(number)
+    if isinstance(number, float) and not (number.is_integer() and abs(number) < 1e15):
+        return f"{number:.4g}"
+    return f"{number:,.0f}" if isinstance(number, int | float) else str(number)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, kind: str = "") -> str:

@@ -31,7 +31,7 @@ def body(facts: Facts) -> str:
     return (
         '<p class="key"><span><i class="box" style="background:var(--soft)"></i>planned, from a sample\'s tokens per byte</span>'
         '<span><i class="box" style="background:var(--kept)"></i>realised, counted</span></p>\n'
-        f"{table(header, rows, left=2)}{_masked(facts)}"
+        f'<div class="mixture">{table(header, rows, left=2)}</div>{_masked(facts)}'
     )
 
 

@@ -110,9 +110,9 @@ def _range(scale: Scale, low: float, high: float, places: npt.NDArray[np.float64
 
 def short(number: float) -> str:
     """Return a number for an axis: 0.25, 50, 12k, 3M."""
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= limit:
-            return f"{number / (1e3 if unit == 'k' else limit):.4g}{unit}"
+            return f"{number / limit:.4g}{unit}"
     return f"{number:.6g}"
 
 
@@ -209,7 +209,7 @@ def _ticks(scale: Scale, low: float, high: float) -> list[tuple[float, str]]:
         found = [(place(scale, v), short(v)) for v in (0, 5, *(10.0**p for p in range(1, 13)))]
         found = [(at + (0.5 if at < 10 else 0), label) for at, label in found]
     else:
-        first = -4 if scale == "ratio" else -6
+        first = -3 if scale == "ratio" else -5  # the lowest decade stands too near to 0
         found = [(-1.5, "0"), *((place(scale, 10.0**p), short(10.0**p)) for p in range(first, 13))]
     found = [tick for tick in found if low <= tick[0] <= high]
     if len(found) < 3:

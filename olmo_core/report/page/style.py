@@ -57,6 +57,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--faint);border-r
 .ub,.ut{display:none}
 #by-bytes:checked~.flows .ub,#by-tokens:checked~.flows .ut{display:revert}
 #by-bytes:checked~.flows .ud,#by-tokens:checked~.flows .ud{display:none}
+.mixture table{width:100%}.mixture td:nth-child(2){min-width:110px;width:34%}
 table.flow{width:100%;table-layout:fixed}
 table.flow td:nth-child(1){width:27%}table.flow td:nth-child(3){width:110px}table.flow td:nth-child(4){width:66px}
 table.flow td{padding:2px 10px 2px 0;border:0}
@@ -65,12 +66,12 @@ table.flow .reason td:first-child{padding-left:16px;color:var(--dim)}
 table.flow .reason td.n{color:var(--dim)}
 table.flow .kept td{padding-bottom:9px}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:14px;margin:12px 0}
-figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 12px 8px;min-width:0;break-inside:avoid}
+figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 12px 8px;min-width:0;break-inside:avoid;display:flex;flex-direction:column}
 figcaption{font-size:.9em;overflow-wrap:anywhere}
 figcaption b{font-weight:600}
 figcaption ul{list-style:none;margin:3px 0 0;padding:0}
 figcaption .f{color:var(--lost);font-weight:600}
-svg{display:block;width:100%;height:auto;margin:6px 0 2px}
+svg{display:block;width:100%;height:auto;margin:auto 0 2px;padding-top:6px}
 svg text{fill:var(--dim);font-size:10px;font-family:inherit}
 svg .ok{fill:var(--kept)}svg .bad{fill:var(--lost)}svg .all{fill:var(--soft)}
 svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--dim);stroke-width:1}
@@ -99,7 +100,7 @@ nav{grid-column:1;grid-row:1/span 2;position:sticky;top:0;align-self:start;paddi
 nav ol{display:block}nav li{margin:5px 0}}
 @media (max-width:640px){
 .frame{padding:0 14px 40px}.sides{grid-template-columns:1fr}
-table.flow td:nth-child(1){width:36%}table.flow td:nth-child(3){width:84px}table.flow td:nth-child(4){display:none}
+table.flow td:nth-child(1){width:36%}table.flow td:nth-child(3){width:84px}table.flow td:last-child{display:none}
 .units label{padding:5px 12px}.text{max-height:15em}h1{font-size:1.5em}}
 @media print{
 body{font-size:10.5pt;background:#fff}nav,.units{display:none}.frame{max-width:none;padding:0}

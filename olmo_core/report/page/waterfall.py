@@ -27,7 +27,10 @@ Amounts = tuple[int, int, int]
 def body(facts: Facts) -> str:
     """Return the section."""
     stages = list(dict.fromkeys(line.stage for line in facts.lines))
-    whole = [(stage, _together([line for line in facts.lines if line.stage == stage])) for stage in stages]
+    rules = {source["read"]["name"]: len(source["rules"]) for source in facts.recipe["sources"]}
+    # Sources with many rules first, so that their order is that of the reasons.
+    lines = sorted(facts.lines, key=lambda line: -rules.get(line.source, 0))
+    whole = [(stage, _together([line for line in lines if line.stage == stage])) for stage in stages]
     parts = [
         '<input class="unit" type="radio" name="unit" id="by-documents" checked>'
         '<input class="unit" type="radio" name="unit" id="by-bytes"><input class="unit" type="radio" name="unit" id="by-tokens">\n'
@@ -79,24 +82,24 @@ def _together(lines: Sequence[WaterfallLine]) -> list[tuple[str, str, Amounts]]:
 
 def _picture(stages: Sequence[tuple[str, Sequence[tuple[str, str, Amounts]]]]) -> str:
     """Return the bars: what is there in full length, what goes where it is missing from then on."""
-    largest = [1, 1, 1]
+    largest: list[int] = [1, 1, 1]
     for _, lines in stages:
-        came = [next((a for w, _, a in lines if w == "in"), lines[-1][2])[i] for i in range(3)]
+        came = _came(lines)
         gained = [sum(a[i] for _, s, a in lines if s == "+") for i in range(3)]
         largest = [max(m, c + g) for m, c, g in zip(largest, came, gained, strict=True)]
     rows = []
     for number, (stage, lines) in enumerate(stages):
-        came = next((a for w, _, a in lines if w == "in"), lines[-1][2])
+        came = _came(lines)
         level = list(came)
         title = _TITLES.get(stage, stage)
         for what, sign, amounts in lines:
             if what == "in":
                 if number == 0:
                     rows.append(_row("stage", "Records", _bars((0, 0, 0), amounts, largest, "k"), "", amounts, None))
-                rows.append(f'<tr class="stage"><td colspan="4">{text(title)}</td></tr>\n' if number else "")
+                rows.append(f'<tr class="stage"><td colspan="3">{text(title)}</td><td></td></tr>\n' if number else "")
                 continue
             if what == "kept":
-                label = "kept" if stage != "packing" else "tokens packed"
+                label = "kept" if stage != "packing" else "packed"
                 rows.append(
                     _row(
                         "kept",
@@ -115,6 +118,11 @@ def _picture(stages: Sequence[tuple[str, Sequence[tuple[str, str, Amounts]]]]) -
     return f'<table class="flow"><tbody>\n{"".join(rows)}</tbody></table>\n'
 
 
+def _came(lines: Sequence[tuple[str, str, Amounts]]) -> Amounts:
+    """Return what came into a stage; for one that only keeps, that is what it kept."""
+    return next((amounts for what, _, amounts in lines if what == "in"), lines[-1][2])
+
+
 def _bars(low: Sequence[int], amounts: Amounts, largest: Sequence[int], kind: str) -> str:
     found = []
     for start, amount, most, (_, unit) in zip(low, amounts, largest, _UNITS, strict=True):
@@ -127,7 +135,10 @@ def _bars(low: Sequence[int], amounts: Amounts, largest: Sequence[int], kind: st
 def _row(kind: str, label: str, bars: str, sign: str, amounts: Amounts, of: Amounts | None) -> str:
     sign = sign.replace("-", "−")
     shown = (f"{amounts[0]:,}", size(amounts[1]), count(amounts[2]))
-    numbers = "".join(f'<span class="{u}">{sign}{n}</span>' for n, (_, u) in zip(shown, _UNITS, strict=True))
+    numbers = "".join(
+        f'<span class="{u}">{sign + n if a or not sign else "–"}</span>'
+        for n, a, (_, u) in zip(shown, amounts, _UNITS, strict=True)
+    )
     shares = "".join(
         f'<span class="{u}">{share(a, w)}</span>' for a, w, (_, u) in zip(amounts, of or (), _UNITS, strict=False)
     )
