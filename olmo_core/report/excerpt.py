@@ -42,7 +42,8 @@ def excerpt(text: bytes, spans: Sequence[Span], most: int = 1600, around: int = 
     """
     spans = [s for s in spans if 0 <= s.start < s.end <= len(text)][:MOST_SPANS]
     telling = [s for s in spans if s.kind != "line"]
-    windows = [(0, most // 2 if telling else most)]
+    # Less of the beginning, so that what tells is seen without scrolling.
+    windows = [(0, most // 4 if telling else most)]
     room = most - windows[0][1]
     for span in telling:
         if any(low <= span.start and span.end <= high for low, high in windows):

@@ -11,8 +11,8 @@ from olmo_core.report.page import plots
 from olmo_core.report.page.elements import fold, name, share, size, table, text, value
 from olmo_core.report.page.facts import Facts
 
-MOST_PLOTS = 300
-"""Histograms of one page, about 3 kB each; further sources have their numbers in tables."""
+MOST_PLOTS = 200
+"""Histograms of one page, 2 to 6 kB each; further sources have their numbers in tables."""
 _ALWAYS = ("text_bytes", "target_score")
 _MEANINGS = {
     "text_bytes": "length of the text, bytes of UTF-8",

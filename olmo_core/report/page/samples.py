@@ -95,6 +95,7 @@ def _segment(raw: bytes, covering: Sequence[Span], done: set[Span]) -> str:
     shown = text(raw.decode("utf-8", "replace"))
     if not covering:
         return shown
+    covering = sorted(covering, key=lambda s: s.kind == "line")
     kinds = " ".join(dict.fromkeys(s.kind for s in covering))
     notes = ", ".join(dict.fromkeys(s.note for s in covering if s.note))
     return f'<mark class="{kinds}" title="{attribute(notes)}">{shown}</mark>'

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 _LIGHT = """--paper:#fcfcfa;--card:#fff;--ink:#1d2126;--dim:#626a73;--line:#e2e3df;--faint:#f1f1ed;--kept:#2c7a86;--soft:#a9cfd3;
---lost:#c8553d;--gain:#6d8f3a;--link:#1d6272;--pii:#ffd9a0;--word:#f6c3c0;--sent:#e6d3f5;--mask:#d5ecd9;--lineink:#b08a2e;--del:#f9d0c9;--ins:#cdead2"""
+--lost:#c8553d;--gain:#6d8f3a;--link:#1d6272;--pii:#ffd9a0;--word:#f6c3c0;--sent:#e6d3f5;--mask:#d5ecd9;--lineink:#d9c48c;--del:#f9d0c9;--ins:#cdead2"""
 _DARK = """--paper:#15181b;--card:#1c2024;--ink:#e4e6e8;--dim:#9aa3ab;--line:#32383d;--faint:#23282c;--kept:#58acb8;--soft:#2f575d;
---lost:#e27d63;--gain:#9dbd68;--link:#7cc4d1;--pii:#6b4a12;--word:#6e2f2c;--sent:#4a3560;--mask:#234a2d;--lineink:#c9a64d;--del:#64302a;--ins:#224b2e"""
+--lost:#e27d63;--gain:#9dbd68;--link:#7cc4d1;--pii:#6b4a12;--word:#6e2f2c;--sent:#4a3560;--mask:#234a2d;--lineink:#6e6035;--del:#64302a;--ins:#224b2e"""
 
 CSS = (
     f"""
@@ -87,7 +87,7 @@ article{margin:8px 0 18px;break-inside:avoid}
 i.c{font-style:normal;color:var(--dim);border:1px solid var(--line);border-radius:3px;padding:0 2px;font-size:.84em}
 mark{background:none;color:inherit;border-radius:3px}
 mark.pii{background:var(--pii)}mark.word{background:var(--word)}mark.sentence{background:var(--sent)}
-mark.line{border-bottom:1.5px dotted var(--lineink);border-radius:0}
+mark.line{border-bottom:1px solid var(--lineink);border-radius:0}
 mark.mask{background:var(--mask);padding:0 3px;font-weight:600}
 mark.cut{background:var(--del);text-decoration:line-through}
 .sides{display:grid;grid-template-columns:1fr 1fr;gap:12px}.sides>div{min-width:0}

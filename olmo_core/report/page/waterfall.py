@@ -11,6 +11,9 @@ from olmo_core.report.waterfall import WaterfallLine
 MOST_REASONS = 16
 """Reasons of one stage that have a bar of their own in the picture of all sources."""
 
+MOST_SOURCES = 100
+"""With more, sources are in the table only."""
+
 _UNITS = (("documents", "ud"), ("bytes", "ub"), ("tokens", "ut"))
 _TITLES = {
     "documents": "Reading",
@@ -40,7 +43,7 @@ def body(facts: Facts) -> str:
         _key(),
     ]
     sources = sorted({line.source for line in facts.lines} - {"all"})
-    if len(sources) > 1:
+    if 1 < len(sources) <= MOST_SOURCES:
         for source in sources:
             own = [
                 (stage, [line for line in facts.lines if (line.stage, line.source) == (stage, source)])
@@ -99,6 +102,8 @@ def _picture(stages: Sequence[tuple[str, Sequence[tuple[str, str, Amounts]]]]) -
                 rows.append(f'<tr class="stage"><td colspan="3">{text(title)}</td><td></td></tr>\n' if number else "")
                 continue
             if what == "kept":
+                if number == 0 and len(lines) == 2:
+                    continue  # nothing was lost in reading
                 label = "kept" if stage != "packing" else "packed"
                 rows.append(
                     _row(
