@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -82,6 +83,7 @@ def breaks(scale: Scale, rules: Iterable[Rule] = ()) -> npt.NDArray[np.float64]:
     return np.unique(np.concatenate([fixed, cuts]))
 
 
+@cache
 def _fixed(scale: Scale) -> npt.NDArray[np.float64]:
     if scale == "fraction":
         return np.append(np.arange(50) / 50, TOP_OF_FRACTIONS)

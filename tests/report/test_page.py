@@ -82,7 +82,9 @@ def test_every_threshold_has_its_plot_with_the_share_on_the_wrong_side(odd: OddC
             assert f'aria-label="Histogram of {rule["column"]} in {source}"' in page
             failed = manifest.counts["failed_alone"][rule["name"]]
             shown = html.escape(rule["name"].replace("_", " "))
-            assert re.search(rf"<li>{re.escape(shown)}: drops [^<]*: <span class=\"f\">{failed:,} fail \(", page), rule
+            assert re.search(rf"<li>{re.escape(shown)}: drops [^<]*: <span class=\"[fz]\">{failed:,} fail \(", page), (
+                rule
+            )
         assert f'aria-label="Histogram of text_bytes in {source}"' in page
     # The red bars of the mails: their titles add up to what fails.
     figure = next(f for f in page.split("<figure>") if 'Histogram of pii_count in odd"' in f)

@@ -114,7 +114,8 @@ def facts_of(recipe: CorpusRecipe, manifests: Mapping[str, Manifest], storage: S
         "content": canonical(recipe.content),
         "masked": manifests["mixing/all"].counts.get("masked", {}),
         "distributions": {
-            source.name: manifests[f"selection/{source.name}"].counts["distributions"] for source in recipe.sources
+            source.name: manifests[f"selection/{source.name}"].counts.get("distributions", {})
+            for source in recipe.sources
         },
     }
     return Facts(

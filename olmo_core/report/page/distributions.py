@@ -71,10 +71,11 @@ def _figure(facts: Facts, source: str, column: str, counted: Mapping[str, Any], 
     measured = int(counts.sum())
     lines = []
     for rule in own:
-        failed = int(manifest.counts["failed_alone"][rule.name])
+        failed = int(manifest.counts.get("failed_alone", {}).get(rule.name, 0))
         first = manifest.ledger.dropped[rule.name].documents if rule.name in manifest.ledger.dropped else 0
+        kind = "f" if failed else "z"
         lines.append(
-            f'<li>{text(rule.name.replace("_", " "))}: drops {text(_condition(rule))}: <span class="f">{failed:,} fail ({share(failed, measured)})</span>'
+            f'<li>{text(rule.name.replace("_", " "))}: drops {text(_condition(rule))}: <span class="{kind}">{failed:,} fail ({share(failed, measured)})</span>'
             f"{f', {first:,} dropped for it' if failed else ''}</li>"
         )
     listed = f"<ul>{''.join(lines)}</ul>" if lines else ""
@@ -99,7 +100,7 @@ def _numbers(facts: Facts, source: str, rules: Sequence[Rule]) -> str:
     came = manifest.ledger.read.documents
     rows = []
     for rule in rules:
-        failed = int(manifest.counts["failed_alone"][rule.name])
+        failed = int(manifest.counts.get("failed_alone", {}).get(rule.name, 0))
         dropped = manifest.ledger.dropped.get(rule.name)
         rows.append(
             (

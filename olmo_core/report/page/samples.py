@@ -30,7 +30,7 @@ def body(facts: Facts) -> str:
     seen = {s.kind for e in (*facts.dropped, *facts.kept) for s in e.excerpt.spans}
     key = "".join(f'<span><mark class="{kind}">Abc</mark> {what}</span>' for kind, what in _KEY if kind in seen)
     parts = [
-        "<p>A few documents of each kind. Dropped ones stand here as they came in, personal data included; kept ones as they "
+        "<p>A few documents of each kind. Dropped ones and pairs stand here as they came in, personal data included; kept ones as they "
         f'went into the corpus. Long texts are cut to what tells most.</p>\n<p class="key">{key}</p>\n',
         "<h3>Dropped by rules</h3>\n",
         *(_group(facts, source, list(some)) for source, some in groupby(facts.dropped, key=lambda e: e.source)),

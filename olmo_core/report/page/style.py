@@ -71,6 +71,7 @@ figcaption{font-size:.9em;overflow-wrap:anywhere}
 figcaption b{font-weight:600}
 figcaption ul{list-style:none;margin:3px 0 0;padding:0}
 figcaption .f{color:var(--lost);font-weight:600}
+figcaption .z{color:var(--dim)}
 svg{display:block;width:100%;height:auto;margin:auto 0 2px;padding-top:6px}
 svg text{fill:var(--dim);font-size:10px;font-family:inherit}
 svg .ok{fill:var(--kept)}svg .bad{fill:var(--lost)}svg .all{fill:var(--soft)}
