@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import fsspec
 
@@ -92,6 +93,15 @@ class Storage:
     def url(self, path: str = "") -> str:
         """Return the address of an object for people and for other programs."""
         return f"{self.uri}/{path}" if path else self.uri
+
+    def web_address(self, path: str) -> str | None:
+        """Return an object's address for a browser, unsigned; None where the store has none (folders, memory)."""
+        if self.protocol != "s3":
+            return None
+        bucket, key = self._bucket_key(path)
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        base = f"{endpoint.rstrip('/')}/{bucket}" if endpoint else f"https://{bucket}.s3.amazonaws.com"
+        return f"{base}/{quote(key)}"
 
     # reading
     def read(self, path: str, *, start: int = 0, length: int | None = None) -> bytes:
@@ -214,7 +224,7 @@ class Storage:
                     elif self.protocol == "s3":
                         raw.seek(0)
                         bucket, key = self._bucket_key(path)
-                        _s3_client().upload_fileobj(raw, bucket, key)
+                        _s3_client().upload_fileobj(raw, bucket, key, ExtraArgs=_content_type(path))
                     else:
                         raw.seek(0)
                         self._fs.pipe_file(self._full(path), raw.read())
@@ -347,6 +357,11 @@ def _link_new(target: Path, data: bytes) -> bool:
         return True
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _content_type(path: str) -> dict[str, str]:
+    """Return what makes a browser show a page instead of saving it."""
+    return {"ContentType": "text/html; charset=utf-8"} if path.endswith(".html") else {}
 
 
 def _modified(info: dict[str, Any]) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     update_progress_artifact,
@@ -85,13 +84,32 @@ def show_report(store: ArtifactStore, built: Built, corpus: str, manifests: Mapp
             description=f"Report of {corpus}: waterfall, mixture, examples, costs",
         ),
     ]
-    where = store.storage.url(built.manifest.object("report.md").path)
-    if not where.startswith("/"):
-        create_link_artifact(
-            where, key=key("report-file", corpus), link_text="report.md", description="The report in the store"
+    shown.append(
+        create_markdown_artifact(
+            whole_report(store, built, corpus),
+            key=key("report-file", corpus),
+            description=f"Report of {corpus} as a page: plots, samples",
         )
+    )
     api = PREFECT_API_URL.value()
     return [f"{api.removesuffix('/api')}/v2/artifacts/artifact/{one}" for one in shown] if api else []
+
+
+def whole_report(store: ArtifactStore, built: Built, corpus: str) -> str:
+    """Return where the report's HTML page is and how to look at it, as Markdown.
+
+    A browser opens neither a file's address from a web page nor `s3://`; an object has a web address too, which opens
+    where the bucket lets the reader in without a signature. Signed addresses would put credentials on record.
+    """
+    path = built.manifest.object("report.html").path
+    parts = [
+        f"# Report of {corpus} as one page\n\nPlots of every threshold, the waterfall, samples with what was found marked.\n",
+        f"```\nolmo report {corpus} --store {store.uri} --open\nolmo report {corpus} --store {store.uri} --to report.html\n```\n",
+        f"It is `{store.storage.url(path)}`.\n",
+    ]
+    if (address := store.storage.web_address(path)) is not None:
+        parts.append(f"Where the bucket may be read without a signature: [{address}]({address})\n")
+    return "\n".join(parts)
 
 
 def clipped(text: str) -> str:

@@ -24,6 +24,6 @@ def publish_corpus(session: Session, corpus: ArtifactRef, tokens: ArtifactRef, r
     links = show_report(session.store, session.built["report/all"], session.recipe.name, manifests)
     logger = get_run_logger()
     logger.info("tokens: %s", session.store.storage.url(tokens.address))
-    for what, link in zip(("waterfall", "report"), links, strict=False):
+    for what, link in zip(("waterfall", "report", "report as a page"), links, strict=False):
         logger.info("%s: %s", what, link)
     return {"corpus": str(corpus), "tokens": str(tokens), "report": str(report)}

@@ -26,7 +26,8 @@ from olmo_core.artifacts.plan import Planned, plan
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, resolve_models
 from olmo_core.curation.corpus_recipe import CorpusRecipe, load_recipe
-from olmo_core.curation.steps.inputs import document_objects, take_inventory
+from olmo_core.curation.layout import document_objects
+from olmo_core.curation.steps.inputs import take_inventory
 from olmo_core.documents.shards import read_shard
 from olmo_core.workers import Workers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_layers_point_one_way(package: str) -> None:
         for path in (ROOT / package).rglob("*.py")
         if (found := set(imports(path)) & MAY_NOT_IMPORT[package])
     }
+    assert not wrong
+
+
+def test_reports_do_not_import_the_stages() -> None:
+    """The report stage imports `olmo_core.report`, never the reverse; both know how artifacts are laid out."""
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "olmo_core" / "report").rglob("*.py")
+        if re.search(r"olmo_core\.curation\.(steps|chain)|olmo_core\.curation import .*(steps|chain)", path.read_text())
+    ]
     assert not wrong
 
 

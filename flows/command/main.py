@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "flows.command.artifacts",
         "list, show, verify, repair, tag, trace and clean up what is in the store",
     ),
+    "report": ("flows.command.report", "fetch or open the report of a corpus: a page with plots and samples"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),

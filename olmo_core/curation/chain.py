@@ -11,13 +11,14 @@ from olmo_core.artifacts.step import Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.content import artifacts_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.layout import TAG_STAGES
 from olmo_core.curation.steps.duplicates import duplicates_step
 from olmo_core.curation.steps.inputs import Inventory, documents_step
 from olmo_core.curation.steps.mixing import mixing_step
 from olmo_core.curation.steps.mixture import mixture_step
 from olmo_core.curation.steps.report import report_step
 from olmo_core.curation.steps.selection import selection_step
-from olmo_core.curation.steps.tags import TAG_STAGES, assets_of_stage, tag_step
+from olmo_core.curation.steps.tags import assets_of_stage, tag_step
 from olmo_core.curation.steps.tokens import packing_step, tokenization_step
 
 SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")

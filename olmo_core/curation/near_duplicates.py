@@ -34,8 +34,8 @@ from olmo_core.curation.signatures import SignatureRecipe, SignedDocuments
 from olmo_core.errors import IntegrityError, RecipeError, StorageError
 from olmo_core.kernels.jaccard import resolve_in_order, shingle_sets
 
-VERSION = 1
-"""Raised when the same documents and recipe give another resolution."""
+VERSION = 2
+"""Raised when the same documents and recipe give another resolution, or the stage counts other things about it."""
 
 KINDS = ("", "exact", "near")
 """Names of the codes in `Resolution.kind`."""

@@ -10,9 +10,7 @@ import pyarrow.compute as pc
 
 from olmo_core.artifacts.manifest import Manifest, StoredObject
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.inputs import document_objects
-from olmo_core.curation.steps.tags import TAG_STAGES
-from olmo_core.curation.steps.tokens import INDEX
+from olmo_core.curation.layout import INDEX, TAG_STAGES, document_objects
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError
 

@@ -10,7 +10,8 @@ import pytest
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.histograms import breaks, dense, threshold_rule
+from olmo_core.curation.layout import document_objects
 from olmo_core.documents.shards import read_shard
 from olmo_core.workers import Workers
 from tests.oracles.near_duplicate_corpus import all_pairs, jaccard, shingles
@@ -46,6 +47,34 @@ def test_copies_go_and_name_the_document_of_the_higher_priority(documents: dict[
     for name in ("wiki/w0-0", "wiki/w0-1"):
         kept = documents[name]
         assert (kept["keep"], kept["kind"], kept["duplicate_of"], kept["jaccard"]) == (True, None, None, None)
+
+
+def test_counts_say_how_similar_pairs_were_and_where_some_lie(small: Run, documents: dict[str, Record]) -> None:
+    counts = small.manifest("near-duplicates/all").counts
+    near = [d["jaccard"] for d in documents.values() if d["kind"] == "near"]
+    found = dense(counts["similarities"], breaks("fraction", [threshold_rule(0.8)]))
+    bins = [min(int(j * 50), 49) for j in near]
+    assert all(abs(j * 50 - round(j * 50)) > 1e-4 or j in (1.0, 0.8) for j in near), (
+        "none by chance at the end of a bin"
+    )
+    assert found[41:51].tolist() == [bins.count(i) for i in range(40, 50)]
+    assert found.sum() == len(near) and found[:41].sum() == 0, "nothing below the threshold"
+    shown = counts["examples"]
+    assert [s["kind"] for s in shown] == ["near"] * min(8, len(near)) + ["exact"]
+    assert shown[0]["jaccard"] == pytest.approx(min(near), abs=1e-6)
+    for one in shown:
+        names = []
+        for place in (one["dropped"], one["kept"]):
+            manifest = small.manifest(f"documents/{place['source']}")
+            row = (
+                read_shard(small.store.storage, manifest.object(place["key"]).path)
+                .slice(place["row"], 1)
+                .to_pylist()[0]
+            )
+            names.append(f"{place['source']}/{row['id']}")
+        verdict = documents[names[0]]
+        assert (verdict["keep"], verdict["duplicate_of"], verdict["kind"]) == (False, names[1], one["kind"])
+        assert verdict["jaccard"] == pytest.approx(one["jaccard"], abs=1e-6)
 
 
 def test_every_dropped_document_repeats_a_kept_one(documents: dict[str, Record]) -> None:

@@ -18,7 +18,8 @@ from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.content import ContentRecipe
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
-from olmo_core.curation.steps.inputs import Inventory, document_objects, documents_step, remember, take_inventory
+from olmo_core.curation.layout import document_objects
+from olmo_core.curation.steps.inputs import Inventory, documents_step, remember, take_inventory
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.parquet import ParquetSource
 from olmo_core.documents.reader import Source

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.layout import document_objects
 from olmo_core.curation.steps.mixing import at_least, how_often
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError

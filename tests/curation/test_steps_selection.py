@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import operator
 from typing import Any
 
 import pytest
 
-from olmo_core.artifacts.build import build
+from olmo_core.artifacts.build import build, total_counts
 from olmo_core.curation.corpus_recipe import SourceRecipe
+from olmo_core.curation.histograms import breaks, dense, failing
 from olmo_core.curation.rules import Rule
 from olmo_core.curation.steps.selection import selection_step
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
@@ -76,6 +78,35 @@ def test_ledger_and_counts(small: Run, values: list[Record]) -> None:
     for reason, tally in manifest.ledger.dropped.items():
         hit = [size for size, v in zip(sizes, verdicts, strict=True) if v["reason"] == reason]
         assert (tally.documents, tally.bytes) == (len(hit), sum(hit))
+
+
+def test_distributions_are_those_of_the_values(small: Run, values: list[Record]) -> None:
+    """Every column that a rule looks at, the language score and text lengths; the share on the wrong side is exact."""
+    counted = small.manifest("selection/web").counts["distributions"]
+    rules = [Rule(**rule) for rule in WEB_RULES]
+    assert set(counted) == {rule.column for rule in rules} | {"target_score", "text_bytes"}
+    for rule in rules:
+        one = counted[rule.column]
+        places = breaks(one["scale"], [rule])
+        counts = dense(one["bins"], places)
+        assert counts[failing(rule, one["scale"], places)].sum() == sum(fails(rule.__dict__, v) for v in values)
+        seen = [v[rule.column] for v in values if v[rule.column] is not None]
+        assert counts.tolist() == _bins(seen, places.tolist()) and one["without_value"] == len(values) - len(seen)
+    assert counted["target_score"]["without_value"] == 0 < counted["pii_count"]["without_value"]
+    sizes = [len(d["text"].encode()) for d in small.rows("documents/web")]
+    kept = [size for size, v in zip(sizes, small.rows("selection/web"), strict=True) if v["keep"]]
+    places = breaks("count")
+    assert dense(counted["text_bytes"]["bins"], places).tolist() == _bins(sizes, places.tolist())
+    assert dense(counted["text_bytes"]["kept"], places).tolist() == _bins(kept, places.tolist())
+    assert small.manifest("selection/wiki").counts["distributions"].keys() == {"target_score", "text_bytes"}
+    shards = [s.counts["distributions"] for s in small.manifest("selection/web").shards]
+    assert len(shards) > 1 and total_counts({"d": one} for one in shards)["d"] == counted
+
+
+def _bins(values: list[float], places: list[float]) -> list[int]:
+    """Count by hand: bin i holds what is at least place i-1 and less than place i."""
+    edges = [float("-inf"), *places, float("inf")]
+    return [sum(low <= v < high for v in values) for low, high in itertools.pairwise(edges)]
 
 
 def test_a_source_without_rules_keeps_all(small: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.layout import document_objects
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.workers import Workers
 from tests.curation.test_steps_inputs import read_in, rows

@@ -113,6 +113,7 @@ def test_runs_again_in_seconds_and_rebuilds_only_what_follows(running_services: 
     by_key = {a["key"]: a["data"] for a in artifacts}
     assert "**near-duplicates/all**" in by_key["waterfall-small"]
     assert "## Examples" in by_key["report-small"] and "content: lexicon" in by_key["report-small"]
+    assert "olmo report small --store" in by_key["report-file-small"]
     before = digests(corpus.store)
 
     second, process = run(running_services, corpus)

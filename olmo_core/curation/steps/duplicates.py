@@ -17,15 +17,17 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation import near_duplicates
 from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.histograms import breaks, histogram, threshold_rule
+from olmo_core.curation.layout import KEEP, document_objects
 from olmo_core.curation.near_duplicates import NearDuplicateRecipe
 from olmo_core.curation.signatures import SignedDocuments
-from olmo_core.curation.steps.inputs import document_objects
-from olmo_core.curation.steps.selection import KEEP
 from olmo_core.documents.shards import column, read_shard
 from olmo_core.errors import IntegrityError
 from olmo_core.storage import Storage
 
 VERSION = near_duplicates.VERSION
+SHOWN_PAIRS = 8
+"""Pairs of near duplicates whose places are noted for the report."""
 _SIGNATURES = ["text_hash", "text_bytes", "shingle_count", "bands"]
 
 
@@ -128,8 +130,40 @@ def _resolve(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         "oversized_buckets": found.oversized_buckets,
         "rows_in_oversized_buckets": found.rows_in_oversized_buckets,
         "rows_beyond_references": found.rows_beyond_references,
+        "similarities": _similarities(found, recipe.near_duplicates.threshold),
+        "examples": _examples(found, parts),
     }
     return ledger, counts
+
+
+def _similarities(found: near_duplicates.Resolution, threshold: float) -> dict[str, int]:
+    """Return the histogram of the similarity of near duplicates to what they repeat; float32 may round below the threshold."""
+    exact = np.maximum(found.jaccard[found.kind == near_duplicates.NEAR].astype(np.float64), threshold)
+    return histogram(pa.array(exact), breaks("fraction", [threshold_rule(threshold)]))
+
+
+def _examples(found: near_duplicates.Resolution, parts: Sequence[_Rows]) -> list[dict[str, Any]]:
+    """Return where some pairs lie, for the report: the least similar, the most similar and some between, and one exact copy."""
+    starts = np.cumsum([0, *(len(p.rows) for p in parts)])
+
+    def place(row: int) -> dict[str, Any]:
+        part = int(np.searchsorted(starts, row, side="right")) - 1
+        entry = parts[part].entry
+        return {"source": entry["source"], "key": entry["key"], "row": int(parts[part].rows[row - starts[part]])}
+
+    near = np.flatnonzero(found.kind == near_duplicates.NEAR)
+    near = near[np.argsort(found.jaccard[near], kind="stable")]
+    exact = np.flatnonzero(found.kind == near_duplicates.EXACT)[:1]
+    chosen = near[np.unique(np.linspace(0, len(near) - 1, min(len(near), SHOWN_PAIRS)).astype(np.int64))]
+    return [
+        {
+            "kind": near_duplicates.KINDS[found.kind[row]],
+            "jaccard": round(float(found.jaccard[row]), 6),
+            "dropped": place(row),
+            "kept": place(int(found.duplicate_of[row])),
+        }
+        for row in [*chosen.tolist(), *exact.tolist()]
+    ]
 
 
 def _ranks(

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute
 
 from olmo_core.artifacts.ledger import Ledger
-from olmo_core.artifacts.manifest import FinishedShard, Manifest, StoredObject
+from olmo_core.artifacts.manifest import FinishedShard
 from olmo_core.artifacts.output import Output, write_parquet
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.layout import QUARANTINE
 from olmo_core.curation.sampling import fractions, stable_hashes
 from olmo_core.documents.files import SourceFile, hash_file
 from olmo_core.documents.groups import group_files
@@ -29,7 +30,6 @@ from olmo_core.recipe import fingerprint
 
 INVENTORY_VERSION = 1
 DOCUMENTS_VERSION = 1
-QUARANTINE = "quarantine"
 _FILES = pa.schema([("name", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("sha256", pa.string())])
 
 
@@ -240,11 +240,6 @@ def _trial(table: pa.Table, recipe: DocumentsRecipe, source: str, taken: list[in
         table = table.slice(0, max(recipe.limit - taken[0], 0))
         taken[0] += table.num_rows
     return table
-
-
-def document_objects(manifest: Manifest) -> list[StoredObject]:
-    """Return the document shards of a documents artifact, without the quarantine, in order of key."""
-    return [o for o in manifest.objects if o.meta.get("role") != QUARANTINE]
 
 
 def _check_ids(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:

@@ -17,10 +17,10 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation.corpus_recipe import CorpusRecipe, MixingRecipe, RemoveSpans
+from olmo_core.curation.layout import document_objects
 from olmo_core.curation.pii import COMPATIBLE_MASKS, KINDS, MASKS
 from olmo_core.curation.sampling import fractions, stable_hashes
 from olmo_core.curation.spans import Edit, merge, rewrite
-from olmo_core.curation.steps.inputs import document_objects
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import RecipeError
 
@@ -117,7 +117,7 @@ def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     ledger = Ledger()
     ledger.read.add(table.num_rows, int(sizes.sum()))
     texts = column(table, "text")
-    edits = _edits(recipe, tags)
+    edits = edits_of(recipe, tags)
     rewritten = rewrite(texts, merge(*edits)) if edits else texts
     copies = how_often(recipe.seed, inputs["source"], column(table, "id").to_pylist(), inputs["rate"])
     stripped = pc.binary_length(pc.utf8_trim_whitespace(rewritten)).to_numpy(zero_copy_only=False)
@@ -152,7 +152,7 @@ def how_often(seed: int, source: str, ids: Sequence[str], rate: float) -> npt.ND
     return whole + (chance < rate - whole).astype(np.int64)
 
 
-def _edits(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> list[Edit]:
+def edits_of(recipe: MixRecipe, tags: Mapping[str, pa.Array]) -> list[Edit]:
     """Return the spans to cut or mask."""
     found = []
     for one in recipe.remove:

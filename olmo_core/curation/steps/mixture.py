@@ -17,8 +17,8 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.layout import document_objects
 from olmo_core.curation.sampling import fractions, stable_hashes
-from olmo_core.curation.steps.inputs import document_objects
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import InputError
 from olmo_core.tokens.tokenizer import Tokenizer

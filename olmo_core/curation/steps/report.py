@@ -1,4 +1,4 @@
-"""The report of a corpus: waterfall, examples and recipe, as JSON and Markdown in the store.
+"""The report of a corpus: waterfall, distributions, samples and recipe, as HTML, JSON and Markdown in the store.
 
 It holds nothing of how the run went (seconds, memory), so that the same corpus has the same report, byte for byte.
 """
@@ -10,21 +10,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+
 from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation import content, quality
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
+from olmo_core.curation.spans import merge
+from olmo_core.curation.steps.mixing import MixRecipe, edits_of
 from olmo_core.documents.environment import EnvironmentSource
-from olmo_core.recipe import canonical
+from olmo_core.recipe import canonical, from_mapping
 from olmo_core.report import examples
 from olmo_core.report.corpus import page
+from olmo_core.report.page import document
+from olmo_core.report.page.facts import Facts
 from olmo_core.report.waterfall import waterfall
+from olmo_core.storage import Storage
 
-VERSION = 4
-JSON, MARKDOWN, RECIPE = "report.json", "report.md", "recipe.json"
+VERSION = 5
+HTML, JSON, MARKDOWN, RECIPE = "report.html", "report.json", "report.md", "recipe.json"
+SHOWN_RULES = 60
+"""With more rules than this in all sources, one document of each is shown instead of two, and shorter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +56,7 @@ def report_step(recipe: CorpusRecipe, refs: Mapping[str, ArtifactRef]) -> Step:
         inputs=dict(refs),
         shards=_whole,
         work=_write,
-        outputs=lambda shard: [JSON, MARKDOWN, RECIPE],
+        outputs=lambda shard: [HTML, JSON, MARKDOWN, RECIPE],
     )
 
 
@@ -71,13 +81,27 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: CorpusRecipe = job.recipe[0].corpus
     store = ArtifactStore(job.store)
     manifests = {label: store.manifest(ref) for label, ref in job.shard.inputs["refs"].items()}
+    facts = facts_of(recipe, manifests, output.storage)
+    shown = {"dropped": facts.dropped, "duplicates": [p.dropped for p in facts.duplicates], "kept": facts.kept}
+    _put(output, "report", ".html", document.page(facts))
+    _put(output, "report", ".json", json.dumps(facts.report, indent=1, ensure_ascii=False, sort_keys=True))
+    _put(output, "report", ".md", page(recipe, facts.report, facts.lines, shown))
+    _put(output, "recipe", ".json", json.dumps(facts.recipe, indent=1, ensure_ascii=False))
+    return Ledger(), {}
+
+
+def facts_of(recipe: CorpusRecipe, manifests: Mapping[str, Manifest], storage: Storage) -> Facts:
+    """Return what the report shows of a corpus, from the manifests of its stages and a few of its documents."""
     lines = waterfall(manifests)
+    rules = sum(len(source.rules) for source in recipe.sources)
+    each, most = (2, 1600) if rules <= SHOWN_RULES else (1, 700)
+    pairs = examples.duplicates(storage, manifests)
     shown = {
         "dropped": [
-            e for s in recipe.sources for e in examples.dropped_by_rules(output.storage, s.name, manifests, each=2)
+            e for s in recipe.sources for e in examples.dropped_by_rules(storage, s.name, manifests, each, most)
         ],
-        "duplicates": examples.duplicates(output.storage, manifests, count=6),
-        "kept": examples.kept(output.storage, manifests, each=3),
+        "duplicates": [pair.dropped for pair in pairs],
+        "kept": examples.kept(storage, manifests, 3, _rewriting(manifests["mixing/all"]), most),
     }
     report = {
         "corpus": recipe.name,
@@ -89,11 +113,34 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         "tokens_by_source": manifests["tokenization/all"].counts.get("tokens_by_source", {}),
         "content": canonical(recipe.content),
         "masked": manifests["mixing/all"].counts.get("masked", {}),
+        "distributions": {
+            source.name: manifests[f"selection/{source.name}"].counts.get("distributions", {})
+            for source in recipe.sources
+        },
     }
-    _put(output, "report", ".json", json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True))
-    _put(output, "report", ".md", page(recipe, report, lines, shown))
-    _put(output, "recipe", ".json", json.dumps(canonical(recipe), indent=1, ensure_ascii=False))
-    return Ledger(), {}
+    return Facts(
+        name=recipe.name,
+        recipe=canonical(recipe),
+        report=report,
+        manifests=manifests,
+        lines=lines,
+        dropped=shown["dropped"],
+        duplicates=pairs,
+        kept=shown["kept"],
+        quarantined=examples.quarantined(storage, manifests, each=3),
+        meanings={**quality.COLUMNS, **content.columns(recipe.content)},
+    )
+
+
+def _rewriting(mixing: Manifest) -> examples.Rewriting:
+    """Return what mixing replaced in documents, from their tags."""
+    recipe = from_mapping(MixRecipe, mixing.recipe)
+
+    def replaced(tags: Mapping[str, pa.Array]) -> pa.ListArray | None:
+        edits = edits_of(recipe, tags)
+        return merge(*edits) if edits else None
+
+    return replaced
 
 
 def _put(output: Output, key: str, suffix: str, text: str) -> None:

@@ -15,15 +15,15 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation.corpus_recipe import SourceRecipe
+from olmo_core.curation.histograms import breaks, describe, histogram
+from olmo_core.curation.layout import FAILS, KEEP, REASON, document_objects
 from olmo_core.curation.rules import Rule, check, evaluate
-from olmo_core.curation.steps.inputs import document_objects
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import IntegrityError
 
-VERSION = 1
-KEEP, REASON = "keep", "reason"
-FAILS = "fails_"
-"""Prefix of the columns that hold each rule's verdict alone."""
+VERSION = 2
+MEASURED = ("target_score",)
+"""Columns whose distribution is counted though no rule may look at them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +81,28 @@ def _select(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         hit = reasons == i
         ledger.drop(rule.name, int(hit.sum()), int(sizes[hit].sum()))
     failed = {rule.name: int(np.count_nonzero(table.column(FAILS + rule.name).to_numpy())) for rule in recipe.rules}
-    return ledger, {"failed_alone": failed}
+    return ledger, {"failed_alone": failed, "distributions": distributions(columns, recipe.rules, sizes, kept)}
+
+
+def distributions(
+    columns: Mapping[str, pa.Array],
+    rules: Sequence[Rule],
+    sizes: np.ndarray[Any, np.dtype[np.int64]],
+    kept: np.ndarray[Any, np.dtype[np.bool_]],
+) -> dict[str, Any]:
+    """Return the histogram of every column, by name, and that of `text_bytes`, once more for the documents kept."""
+    found = {name: describe(name, columns[name], rules) for name in sorted(columns)}
+    lengths = describe("text_bytes", pa.array(sizes), ())
+    lengths["kept"] = histogram(pa.array(sizes[kept]), breaks("count"))
+    return {**found, "text_bytes": lengths}
 
 
 def _columns(job: Job, output: Output, rules: Sequence[Rule], rows: int) -> dict[str, pa.Array]:
-    """Read the columns the rules ask for, wherever they are. Raises RecipeError for one that no stage has."""
-    wanted = {rule.column for rule in rules}
+    """Read the columns the rules ask for and those that are `MEASURED`, wherever they are.
+
+    Raises RecipeError for a rule's column that no stage has.
+    """
+    wanted = {rule.column for rule in rules} | {*MEASURED}
     found: dict[str, pa.Array] = {}
     available: set[str] = set()
     for path in job.shard.inputs["tags"].values():

@@ -21,14 +21,13 @@ from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation import content, language, pii, quality, signatures
 from olmo_core.curation.corpus_recipe import LANGUAGE_COLUMN, CorpusRecipe, SourceRecipe
 from olmo_core.curation.fasttext_model import load
-from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.layout import document_objects
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import IntegrityError
 from olmo_core.storage import Storage
 
 _NAUGHTY_WORDS = "naughty-words-en"
 _MODEL = "model-"
-TAG_STAGES = ("language", "quality", "content", "pii", "signatures")
 _VERSIONS = {
     "language": language.VERSION,
     "quality": quality.VERSION,

@@ -22,6 +22,7 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.layout import IDS, INDEX, NPY
 from olmo_core.curation.sampling import stable_hashes
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import InputError, IntegrityError
@@ -29,7 +30,6 @@ from olmo_core.tokens.tokenizer import Tokenizer
 
 TOKENIZATION_VERSION = 1
 PACKING_VERSION = 1
-IDS, NPY, INDEX = ".ids", ".npy", ".index"
 _HASHES = 1 << 64
 
 

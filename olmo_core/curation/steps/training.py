@@ -18,7 +18,8 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation import classifier
 from olmo_core.curation.classifier import ClassifierRecipe
 from olmo_core.curation.labelled import LabelRecipe, read_labelled
-from olmo_core.curation.steps.inputs import Inventory, document_objects, inventory_of
+from olmo_core.curation.layout import document_objects
+from olmo_core.curation.steps.inputs import Inventory, inventory_of
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.shards import column, read_shard
 from olmo_core.errors import InputError
