@@ -6,7 +6,6 @@ through the same code, so that what one finds the other does.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from olmo_core.kernels.hash_index import may_hold, place_of, second_code

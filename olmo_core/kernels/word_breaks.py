@@ -117,7 +117,7 @@ def next_class(text, i, end, table):
 @leaf
 def is_letter(kind):
     """Return whether a class is AHLetter of UAX 29."""
-    return kind == _LETTER or kind == _HEBREW
+    return kind in (_LETTER, _HEBREW)
 
 
 @leaf
@@ -127,26 +127,25 @@ def joins(before, last, kind, after):
     `before` is the class before `last`, `after` the one behind `kind`, all without the characters that WB4 skips.
     """
     if is_letter(last):
-        if is_letter(kind) or kind == _NUMERIC or kind == _EXTENDNUMLET:
+        if is_letter(kind) or kind in (_NUMERIC, _EXTENDNUMLET):
             return True
-        if kind == _MIDLETTER or kind == _MIDNUMLET or kind == _SINGLE:
+        if kind in (_MIDLETTER, _MIDNUMLET, _SINGLE):
             return is_letter(after) or (last == _HEBREW and kind == _SINGLE)
         return last == _HEBREW and kind == _DOUBLE and after == _HEBREW
-    if last == _MIDLETTER or last == _MIDNUMLET or last == _SINGLE:
-        if is_letter(kind) and is_letter(before):
-            return True
+    if (last in (_MIDLETTER, _MIDNUMLET, _SINGLE)) and is_letter(kind) and is_letter(before):
+        return True
     if last == _DOUBLE:
         return before == _HEBREW and kind == _HEBREW
-    if last == _MIDNUM or last == _MIDNUMLET or last == _SINGLE:
+    if last in (_MIDNUM, _MIDNUMLET, _SINGLE):
         return before == _NUMERIC and kind == _NUMERIC
     if last == _NUMERIC:
-        if is_letter(kind) or kind == _NUMERIC or kind == _EXTENDNUMLET:
+        if is_letter(kind) or kind in (_NUMERIC, _EXTENDNUMLET):
             return True
-        return (kind == _MIDNUM or kind == _MIDNUMLET or kind == _SINGLE) and after == _NUMERIC
+        return (kind in (_MIDNUM, _MIDNUMLET, _SINGLE)) and after == _NUMERIC
     if last == _KATAKANA:
-        return kind == _KATAKANA or kind == _EXTENDNUMLET
+        return kind in (_KATAKANA, _EXTENDNUMLET)
     if last == _EXTENDNUMLET:
-        return is_letter(kind) or kind == _NUMERIC or kind == _KATAKANA or kind == _EXTENDNUMLET
+        return is_letter(kind) or kind in (_NUMERIC, _KATAKANA, _EXTENDNUMLET)
     return False
 
 
@@ -167,7 +166,7 @@ def count_words(text, begin, end, enough, table):
         bits = table[point_at(text, i)]
         kind = bits & _CLASS
         size = sequence_length(text[i])
-        skipped = kind == _EXTEND or kind == _ZWJ or kind == _FORMAT
+        skipped = kind in (_EXTEND, _ZWJ, _FORMAT)
         if i == begin:
             breaks = True
         elif previous == _CR and kind == _LF:
