@@ -17,9 +17,10 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
+from olmo_core.curation.steps.evaluation_index import without_set_places
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.recipe import canonical
-from olmo_core.report import examples
+from olmo_core.report import decontamination, examples
 from olmo_core.report.corpus import page
 from olmo_core.report.waterfall import waterfall
 
@@ -58,7 +59,8 @@ def without_places(recipe: CorpusRecipe) -> CorpusRecipe:
             return source
         return replace(source, read=replace(source.read, paths=(), root=None))
 
-    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources))
+    sets = without_set_places(recipe.decontamination) if recipe.decontamination else None
+    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources), decontamination=sets)
 
 
 def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
@@ -90,6 +92,10 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         "content": canonical(recipe.content),
         "masked": manifests["mixing/all"].counts.get("masked", {}),
     }
+    if recipe.decontamination:
+        report["decontamination"] = decontamination.summary(manifests)
+        shown["contaminated"] = decontamination.examples(output.storage, manifests, count=6)
+        report["examples"]["contaminated"] = [e.to_json() for e in shown["contaminated"]]
     _put(output, "report", ".json", json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True))
     _put(output, "report", ".md", page(recipe, report, lines, shown))
     _put(output, "recipe", ".json", json.dumps(canonical(recipe), indent=1, ensure_ascii=False))
