@@ -226,21 +226,26 @@ def _overlaps(found: Integers, keys: Lookup, rule: RuleName, least: float | None
     """Return one match for each row and item, from places of keys in rows (n, 4), where enough of the item is there."""
     if not len(found):
         return _NONE
+    # Each key once a row, where it comes first: a key of many items that a document repeats would multiply.
+    order = np.lexsort((found[:, 2], found[:, 1], found[:, 0]))
+    found = found[order]
+    fresh = np.ones(len(found), bool)
+    fresh[1:] = (found[1:, :2] != found[:-1, :2]).any(axis=1)
+    found = found[fresh]
     many = keys.starts[found[:, 1] + 1] - keys.starts[found[:, 1]]
     each = np.repeat(np.arange(len(found)), many)
     behind = np.arange(len(each)) - np.repeat(np.cumsum(many) - many, many)
     item = keys.items[keys.starts[found[each, 1]] + behind].astype(np.int64)
-    row, key, start, end = found[each].T
+    row, _, start, end = found[each].T
     order = np.lexsort((end, start, item, row))
-    row, item, key, start, end = row[order], item[order], key[order], start[order], end[order]
+    row, item, start, end = row[order], item[order], start[order], end[order]
     new = np.ones(len(row), bool)
     new[1:] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
     first = np.flatnonzero(new)
     group = np.cumsum(new) - 1
     overlap = np.ones(len(first))
     if rule == "ngrams":
-        different = np.unique(np.stack([group, key]), axis=1)[0]
-        overlap = np.bincount(different, minlength=len(first)) / keys.per_item[item[first]]
+        overlap = np.bincount(group, minlength=len(first)) / keys.per_item[item[first]]
     # The first match together with those that overlap it, in order of place.
     gap = new.copy()
     gap[1:] |= start[1:] > end[:-1]
