@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 
@@ -77,14 +78,25 @@ def read_items(one: EvaluationSet, files: Sequence[SourceFile], expected: Expect
     """
     for file in files:
         with HashedFile(file.url) as stream:
-            content = decompressed(stream, file.name)
             seen: set[str] = set()
-            for item in _blocks(one, file, content) if one.kind == "text" else _records(one, file, content):
-                # Two records of one id are two items; the second is called by its place as well.
-                unique = item if item.id not in seen else item._replace(id=f"{item.id}#{len(seen) + 1}")
-                seen.add(unique.id)
-                yield unique
+            try:
+                with contextlib.closing(_items(one, file, stream)) as items:
+                    for item in items:
+                        # Two records of one id are two items; the second is called by its place as well.
+                        unique = item if item.id not in seen else item._replace(id=f"{item.id}#{len(seen) + 1}")
+                        seen.add(unique.id)
+                        yield unique
+            except InputError:
+                # Damage that the inventory did not know of is a change, which is the better thing to say.
+                check_expected(file, *stream.finish(), expected)
+                raise
             check_expected(file, *stream.finish(), expected)
+
+
+def _items(one: EvaluationSet, file: SourceFile, stream: HashedFile) -> Generator[Item, None, None]:
+    # Closed before the stream is, whatever stops the reading.
+    with contextlib.closing(cast(Generator[bytes, None, None], decompressed(stream, file.name))) as content:
+        yield from _blocks(one, file, content) if one.kind == "text" else _records(one, file, content)
 
 
 def _blocks(one: EvaluationSet, file: SourceFile, content: Iterator[bytes]) -> Iterator[Item]:

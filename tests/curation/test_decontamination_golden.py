@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pyarrow as pa
 import pytest
 
 from olmo_core.curation.contamination_verdicts import judge
-from olmo_core.curation.decontamination import DecontaminationRecipe, ParagraphRule
+from olmo_core.curation.decontamination import DecontaminationRecipe, NgramRule, ParagraphRule
+from olmo_core.curation.evaluation_sets import list_set, read_items
+from olmo_core.documents.files import hash_file
 from olmo_core.kernels.buffers import text_buffers
 from olmo_core.kernels.word_breaks import all_punctuation, count_words, trimmed_begin, trimmed_end, word_break_table
 from tests.curation.evaluation_items import evaluation_set, index_from
@@ -83,3 +87,31 @@ def test_trimmed_comparison_finds_these_and_more(golden: dict[str, Any]) -> None
     verdicts, _ = judge(texts, np.ones(len(texts), bool), index, recipe)
     gone = {one["id"] for one, keep in zip(training, verdicts.column("keep").to_pylist(), strict=True) if not keep}
     assert gone > set(golden["removed"]), "a space or carriage return at the end hides nothing"
+
+
+@pytest.mark.parametrize("length", [13, 8])
+def test_wikitext_against_real_articles_and_pages(shared_data: Path, length: int) -> None:
+    """Held-out WikiText-2 beside a Wikipedia dump and crawled pages: nothing by 13 words, chance by 8; copies are found."""
+    one = evaluation_set("wikitext-2", kind="text", paths=(f"{shared_data}/wikitext-2/*.txt",))
+    files = list_set(one)
+    items = list(read_items(one, files, {f.name: (f.size, hash_file(f)) for f in files}))
+    assert len(items) == 2480
+    recipe = DecontaminationRecipe(sets=(one,), ngrams=NgramRule(length=length))
+    index = index_from([item.text for item in items], recipe)
+    dump = bz2.decompress((shared_data / "wiki" / "enwiki-sample.xml.bz2").read_bytes()).decode()
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", dump, re.DOTALL)
+    for path in sorted((shared_data / "web").glob("*.jsonl.gz")):
+        texts += [json.loads(line)["text"] for line in gzip.decompress(path.read_bytes()).splitlines()]
+    assert len(texts) == 226
+    long = [k for k, item in enumerate(items) if len(item.text.split()) > 40][:50]
+    copies = [f"{texts[k]}\n{items[n].text}\n{texts[k]}" for k, n in enumerate(long)]
+    edited = [f"{texts[k]} {items[n].text.replace(' @-@ ', '-').title()} {texts[k]}" for k, n in enumerate(long)]
+    every = pa.array(texts + copies + edited, pa.large_string())
+    verdicts, found = judge(every, np.ones(len(every), bool), index, recipe)
+    kept = verdicts.column("keep").to_pylist()
+    own = kept[: len(texts)].count(False)
+    assert own == 0 if length == 13 else 0 < own < 15, "phrases such as `in the late 19th and early 20th centuries`"
+    assert not any(kept[len(texts) :])
+    for row, item in enumerate(long * 2):
+        rules = set(found.rule[(found.row == len(texts) + row) & (found.item == item)].tolist())
+        assert rules == ({1, 2} if row < len(long) else {2}), "exact copies by both rules, edited ones by n-grams"
