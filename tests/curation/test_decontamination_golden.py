@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from olmo_core.curation.contamination_verdicts import judge
-from olmo_core.curation.decontamination import DecontaminationRecipe, NgramRule, ParagraphRule
+from olmo_core.artifacts.output import content_digest
+from olmo_core.curation.contamination import collect
+from olmo_core.curation.contamination_verdicts import KEYS, judge
+from olmo_core.curation.decontamination import VERSION, DecontaminationRecipe, NgramRule, ParagraphRule
 from olmo_core.curation.evaluation_sets import list_set, read_items
 from olmo_core.documents.files import hash_file
 from olmo_core.kernels.buffers import text_buffers
+from olmo_core.kernels.unicode_classes import CODE_POINTS
 from olmo_core.kernels.word_breaks import all_punctuation, count_words, trimmed_begin, trimmed_end, word_break_table
 from tests.curation.evaluation_items import evaluation_set, index_from
 from tests.oracles.dolma_decontamination import corpus, strings
@@ -115,3 +119,36 @@ def test_wikitext_against_real_articles_and_pages(shared_data: Path, length: int
     for row, item in enumerate(long * 2):
         rules = set(found.rule[(found.row == len(texts) + row) & (found.item == item)].tolist())
         assert rules == ({1, 2} if row < len(long) else {2}), "exact copies by both rules, edited ones by n-grams"
+
+
+DIGESTS = {
+    1: {
+        "document": "177900c5a8633c91",
+        "paragraph": "644406c35971d298",
+        "ngrams": "10524b88d1c3b20f",
+        "verdicts": "365d9876ab9e2ab8",
+    }
+}
+"""By VERSION: logical digests of what is looked for in the toolkit's evaluation documents, and of the verdicts."""
+
+
+def test_output_changes_only_with_the_version() -> None:
+    evaluation, training = corpus()
+    recipe = DecontaminationRecipe(sets=(evaluation_set(),))
+    texts = [one["text"] for one in evaluation]
+    keys = collect(pa.array(texts, pa.large_string()), recipe, ("paragraphs", "ngrams"))
+    found = {name: content_digest(pa.table(list(some), schema=KEYS))[:16] for name, some in keys.items()}
+    every = pa.array([one["text"] for one in training], pa.large_string())
+    table, _ = judge(every, np.ones(len(every), bool), index_from(texts, recipe), recipe)
+    found["verdicts"] = content_digest(table)[:16]
+    assert found == DIGESTS.get(VERSION), "raise VERSION in olmo_core/curation/decontamination.py, and note the digests"
+
+
+def test_the_table_is_that_of_the_property_files() -> None:
+    """A newer `regex` may know a newer Unicode; for what was there in Unicode 14 hardly anything changes."""
+    pytest.importorskip("regex")
+    from olmo_core.kernels.word_breaks_build import build_table
+
+    known = np.array([unicodedata.category(chr(point)) not in ("Cn", "Cs") for point in range(CODE_POINTS)])
+    different = (build_table() != word_break_table()[:CODE_POINTS]) & known
+    assert np.count_nonzero(different) < 30
