@@ -2,7 +2,8 @@
 
 Every stage is a task named `stage/source`; it makes an artifact in the store or finds that it is made already. Tags
 (language, quality, content, PII, signatures) only add columns about documents; `selection` applies all thresholds;
-near duplicates are found among the survivors of all sources; mixing rewrites the text once and makes the corpus;
+documents that hold evaluation data go where the recipe names evaluation sets; near duplicates are found among the
+survivors of all sources; mixing rewrites the text once and makes the corpus;
 tokenization and packing make what a trainer reads.
 """
 
@@ -16,7 +17,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from olmo_core.artifacts.ref import ArtifactRef
-from olmo_core.curation.corpus_recipe import Overrides
+from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides
 from tasks.publish import publish_corpus
 from tasks.session import Resources, open_session
 from tasks.stages import Stages
@@ -46,8 +47,10 @@ def build_dolma(
     """
     with open_session(recipe, overrides, resources) as session:
         run = Stages(session)
-        selections = [curate(run, source.name) for source in session.recipe.sources]
-        near_duplicates = run.start("near-duplicates", after=selections)
+        survivors = [curate(run, source.name) for source in session.recipe.sources]
+        if session.recipe.decontamination:
+            survivors = decontaminate(run, survivors, session.recipe)
+        near_duplicates = run.start("near-duplicates", after=survivors)
         mixture = run.start("mixture", after=[near_duplicates])
         corpus = run.start("mixing", after=[mixture])
         tokenization = run.start("tokenization", after=[corpus])
@@ -64,6 +67,18 @@ def curate(run: Stages, source: str) -> Future:
     language = run.start("language", source, after=[documents])
     tags = [run.start(name, source, after=[language]) for name in TAGS]
     return run.start("selection", source, after=tags)
+
+
+def decontaminate(run: Stages, selections: list[Future], recipe: CorpusRecipe) -> list[Future]:
+    """Look for the items of all evaluation sets in every source's documents; list the items that were found."""
+    sets = recipe.decontamination.sets if recipe.decontamination else ()
+    index = run.start("evaluation-index", after=[run.start("inventory", one.name) for one in sets])
+    sources = [source.name for source in recipe.sources]
+    clean = [
+        run.start("decontamination", source, after=[index, selection])
+        for source, selection in zip(sources, selections, strict=True)
+    ]
+    return [*clean, run.start("contaminated-items", after=clean)]
 
 
 if __name__ == "__main__":

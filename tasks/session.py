@@ -15,10 +15,9 @@ from pydantic import Field
 from olmo_core import assets, provenance
 from olmo_core.artifacts.build import Built, Progress, build
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain, assets_of, resolve_models
+from olmo_core.curation.chain import Chain, assets_of, inventory_named, resolve_models, stages_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
-from olmo_core.curation.steps.inputs import Inventory, remember, take_inventory
-from olmo_core.documents.reader import Source
+from olmo_core.curation.steps.inputs import Inventory, remember
 from olmo_core.errors import RecipeError
 from olmo_core.storage import Storage
 from olmo_core.workers import Workers
@@ -75,8 +74,7 @@ class Session:
     def build(self, stage: str, source: str, progress: Callable[[Progress], None]) -> Built:
         """Make, or find, the artifact of one stage for one source."""
         if stage == "inventory":
-            read = next(s.read for s in self.recipe.sources if s.name == source)
-            self._inventories[source] = self._inventory(read, progress)
+            self._inventories[source] = self._inventory(source, progress)
         rebuild = stage in self._resources.rebuild or f"{stage}/{source}" in self._resources.rebuild
         built = build(self.store, self.chain.step(stage, source), self._workers, rebuild=rebuild, progress=progress)
         if stage == "inventory":
@@ -84,14 +82,14 @@ class Session:
         self.built[f"{stage}/{source}"] = built
         return built
 
-    def _inventory(self, read: Source, progress: Callable[[Progress], None]) -> Inventory:
+    def _inventory(self, name: str, progress: Callable[[Progress], None]) -> Inventory:
         began = time.monotonic()
 
         def tell(done: int, total: int) -> None:
             seconds = time.monotonic() - began
             progress(
                 Progress(
-                    label=f"inventory/{read.name}",
+                    label=f"inventory/{name}",
                     shards_done=done,
                     shards_total=total,
                     shards_reused=0,
@@ -102,7 +100,7 @@ class Session:
                 )
             )
 
-        return take_inventory(self.store, read, rehash=self._resources.rehash, progress=tell)
+        return inventory_named(self.store, self.recipe, name, rehash=self._resources.rehash, progress=tell)
 
 
 @contextlib.contextmanager
@@ -130,17 +128,15 @@ def checked(recipe: str, overrides: Overrides | None, resources: Resources) -> t
     """
     provenance.refuse_foreign_package()
     loaded = load_recipe(recipe, overrides)
-    stages = {*SOURCE_STAGES, *CORPUS_STAGES}
+    stages = stages_of(loaded)
     for name in resources.rebuild:
-        if name.split("/")[0] not in stages:
-            raise RecipeError(
-                f"rebuild: there is no stage {name!r}; the stages are {', '.join((*SOURCE_STAGES, *CORPUS_STAGES))}"
-            )
+        if name.split("/")[0] not in {stage for stage, _ in stages}:
+            known = ", ".join(dict.fromkeys(stage for stage, _ in stages))
+            raise RecipeError(f"rebuild: there is no stage {name!r}; the stages are {known}")
     for name in resources.rebuild:
-        if "/" in name and name.split("/")[1] not in {"all", *(source.name for source in loaded.sources)}:
-            raise RecipeError(
-                f"rebuild: {name!r} names no source; they are {', '.join(s.name for s in loaded.sources)}, or all"
-            )
+        if "/" in name and name.split("/")[1] not in {source for _, source in stages}:
+            known = ", ".join(dict.fromkeys(source for _, source in stages))
+            raise RecipeError(f"rebuild: {name!r} names no source; they are {known}")
     count = resources.workers if resources.workers is not None else len(os.sched_getaffinity(0))
     if count < 1:
         raise RecipeError(f"workers: {count}; at least 1 is needed")

@@ -60,6 +60,11 @@ def _print(record: dict[str, Any]) -> None:
             print(
                 f"span {name} {span['start']}-{span['end']}{f' ({kind})' if kind is not None else ''}: {span['text']!r}"
             )
+    if record["contaminated"]:
+        c = record["contaminated"]
+        print(
+            f"shared with evaluation item {c['item']} (rule {c['rule']}, bytes {c['start']}-{c['end']}): {c['text']!r}"
+        )
     for other in record["duplicates_of_it"]:
         print(f"{other['id']} was dropped as its {other['kind']} duplicate (Jaccard {other['jaccard']:.3f})")
     for place in record["tokens"]:
@@ -76,6 +81,10 @@ def verdict(record: dict[str, Any]) -> str:
     """Return in words what became of the document."""
     if not record["selected"]:
         return f"dropped by rule {record['dropped_by']}"
+    if record["contaminated"] and not record["contaminated"]["keep"]:
+        c = record["contaminated"]
+        others = f", and {c['matches'] - 1} more" if c["matches"] > 1 else ""
+        return f"dropped as contaminated: holds {c['set']} item {c['item']} by rule {c['rule']}{others}"
     if record["duplicate"]:
         d = record["duplicate"]
         return f"dropped as {d['kind']} duplicate of {d['duplicate_of']} (Jaccard {d['jaccard']:.3f})"

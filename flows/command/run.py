@@ -18,6 +18,7 @@ from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import resolve_models
 from olmo_core.curation.corpus_recipe import Overrides
+from olmo_core.curation.evaluation_sets import list_set
 from olmo_core.documents.reader import scan
 from olmo_core.report.explain import manifests_of
 from tasks.session import Resources, checked
@@ -80,6 +81,8 @@ def _build(
     resolve_models(ArtifactStore(choices.store(arguments)), recipe)
     for source in recipe.sources:
         scan(source.read)
+    for one in recipe.decontamination.sets if recipe.decontamination else ():
+        list_set(one)
     began = time.monotonic()
     with prefect:
         from flows.build_dolma import build_dolma

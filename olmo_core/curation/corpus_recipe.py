@@ -9,6 +9,7 @@ from typing import Any
 from olmo_core.artifacts.ref import check_name
 from olmo_core.curation.columns import check_columns
 from olmo_core.curation.content import ContentRecipe
+from olmo_core.curation.decontamination import DecontaminationRecipe, check_decontamination
 from olmo_core.curation.language import LanguageRecipe
 from olmo_core.curation.near_duplicates import NearDuplicateRecipe
 from olmo_core.curation.pii import PiiRecipe
@@ -18,7 +19,7 @@ from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.documents.parquet import ParquetSource
 from olmo_core.errors import RecipeError
-from olmo_core.recipe import from_mapping, read_yaml
+from olmo_core.recipe import LATER, from_mapping, read_yaml
 
 LANGUAGE_COLUMN = "target_score"
 """The column that the floor and the language rule look at."""
@@ -106,6 +107,8 @@ class CorpusRecipe:
     near_duplicates: NearDuplicateRecipe = field(default_factory=NearDuplicateRecipe)
     mixing: MixingRecipe = field(default_factory=MixingRecipe)
     tokens: TokensRecipe = field(default_factory=TokensRecipe)
+    decontamination: DecontaminationRecipe | None = field(default=None, metadata=LATER)
+    """Evaluation sets that the corpus shall not contain; docs/decontamination.md."""
 
     def __post_init__(self) -> None:
         """Raise RecipeError for combinations that no type can rule out."""
@@ -125,6 +128,7 @@ class CorpusRecipe:
             raise RecipeError(
                 f"recipe sample {self.sample} and limit {self.limit}: give a fraction above 0 to 1, and at least 1 document"
             )
+        check_decontamination(self.decontamination, names)
         self._check_shares()
         check_columns(self)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.report import markdown
+from olmo_core.report import decontamination, markdown
 from olmo_core.report.examples import Example
 from olmo_core.report.waterfall import WaterfallLine
 
@@ -32,6 +32,8 @@ def page(
         parts.append(
             f"Rules that no document failed (right thresholds?): {', '.join(report['rules_without_effect'])}\n"
         )
+    if "decontamination" in report:
+        parts += decontamination.section(report["decontamination"], shown["contaminated"])
     parts += ["## Mixture\n", _mixture(report)]
     if report["masked"]:
         masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(report["masked"].items()))

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["pii", "word", "sentence", "line", "mask", "cut"]
-"""Personal data, hit of a word list, sentence of a classifier, line with a C4 fault; replaced, removed by mixing."""
+Kind = Literal["pii", "word", "sentence", "line", "mask", "cut", "shared"]
+"""Personal data, hit of a word list, sentence of a classifier, line with a C4 fault; replaced, removed by mixing; shared
+with an evaluation item."""
 
 MOST_SPANS = 400
 """Spans of one excerpt that are looked at; a page of lists has thousands of faulty lines."""

@@ -69,6 +69,7 @@ def _record(
     rules = manifests[f"selection/{source}"].recipe["rules"]
     values = {name: value for stage in TAG_STAGES for name, value in tags[stage].items()}
     duplicate = _row(store, manifests["near-duplicates/all"], f"{source}/{one.key}", row)
+    contaminated = _contaminated(store, manifests, source, one.key, row, text)
     return {
         "id": document["id"],
         "source": source,
@@ -84,10 +85,21 @@ def _record(
         "rules": [{**r, "seen": values.get(r["column"]), "failed": verdict[f"fails_{r['name']}"]} for r in rules],
         "selected": verdict["keep"],
         "dropped_by": verdict["reason"],
+        "contaminated": contaminated,
         "duplicate": duplicate if duplicate["duplicate_of"] else None,
         "duplicates_of_it": _duplicates_of(store, manifests, f"{source}/{document['id']}"),
         "tokens": _tokens(store, manifests, f"{source}/{one.key}", document["id"]),
     }
+
+
+def _contaminated(
+    store: ArtifactStore, manifests: Mapping[str, Manifest], source: str, key: str, row: int, text: bytes
+) -> dict[str, Any] | None:
+    """Return the verdict on a document that holds evaluation data, with the text it shares; None for any other."""
+    if f"decontamination/{source}" not in manifests:
+        return None
+    verdict = _row(store, manifests[f"decontamination/{source}"], key, row)
+    return {**_span(text, verdict), "matches": len(verdict["matches"])} if verdict["item"] is not None else None
 
 
 def _span(text: bytes, span: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from olmo_core.artifacts.ledger import Tally
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.errors import IntegrityError
 
-LOSING_STAGES = ("documents", "selection", "near-duplicates", "mixing")
-"""Stages that can quarantine or drop documents; taggers keep every row."""
+LOSING_STAGES = ("documents", "selection", "decontamination", "near-duplicates", "mixing")
+"""Stages that can quarantine or drop documents, where a corpus has them; taggers keep every row."""
 
 CUT, GROWN = "cut and masked", "grown by masks"
 GAINS = ("repeated", GROWN)
@@ -52,7 +52,7 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[WaterfallLine]:
     by_source = {name: s["estimated_tokens"] / s["bytes"] if s["bytes"] else per_byte for name, s in planned.items()}
     lines: list[WaterfallLine] = []
     sources = sorted(planned)
-    for stage in LOSING_STAGES:
+    for stage in _present(manifests, LOSING_STAGES):
         for source in sources if f"{stage}/all" not in manifests else ["all"]:
             ledger = manifests[f"{stage}/{source}"].ledger
             rate = by_source.get(source, per_byte)
@@ -95,11 +95,14 @@ def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> N
     """Raise IntegrityError when what one stage kept is not what the next one read."""
     joints = [
         ("documents", "selection", True),
-        ("selection", "near-duplicates", False),
+        ("selection", "decontamination", True),
+        (_present(manifests, ("selection", "decontamination"))[-1], "near-duplicates", False),
         ("near-duplicates", "mixing", False),
     ]
     joints += [("mixing", "tokenization", False), ("tokenization", "packing", False)]
     for before, after, each in joints:
+        if not _present(manifests, (after,)):
+            continue
         for source in sources if each else ["all"]:
             kept = _sum(
                 manifests, before, sources if not each and f"{before}/all" not in manifests else [source], "kept"
@@ -111,6 +114,12 @@ def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> N
                     f"{before} kept {kept.to_json()} but {after}/{source} read {read.to_json()}: documents were lost or doubled "
                     f"between two stages. This is a bug: please report it"
                 )
+
+
+def _present(manifests: Mapping[str, Manifest], stages: Sequence[str]) -> list[str]:
+    """Return those of the stages that the corpus has."""
+    there = {label.split("/")[0] for label in manifests}
+    return [stage for stage in stages if stage in there]
 
 
 def _sum(manifests: Mapping[str, Manifest], stage: str, sources: Sequence[str], side: str) -> Tally:

@@ -80,7 +80,9 @@ def test_what_one_stage_keeps_the_next_one_reads(lines: list[WaterfallLine]) -> 
         found = [line for line in lines if line.stage == stage and line.what == what]
         return sum(line.documents for line in found), sum(line.bytes for line in found)
 
-    for before, after in zip(LOSING_STAGES, LOSING_STAGES[1:], strict=False):
+    stages = [stage for stage in LOSING_STAGES if total(stage, "in") != (0, 0)]
+    assert stages == ["documents", "selection", "near-duplicates", "mixing"], "no decontamination in this recipe"
+    for before, after in zip(stages, stages[1:], strict=False):
         assert total(before, "kept") == total(after, "in"), (before, after)
     assert total("mixing", "kept")[0] == total("packing", "kept")[0]
 

@@ -21,10 +21,11 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation import content, quality
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
 from olmo_core.curation.spans import merge
+from olmo_core.curation.steps.evaluation_index import without_set_places
 from olmo_core.curation.steps.mixing import MixRecipe, edits_of
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.recipe import canonical, from_mapping
-from olmo_core.report import examples
+from olmo_core.report import decontamination, examples
 from olmo_core.report.corpus import page
 from olmo_core.report.page import document
 from olmo_core.report.page.facts import Facts
@@ -68,7 +69,8 @@ def without_places(recipe: CorpusRecipe) -> CorpusRecipe:
             return source
         return replace(source, read=replace(source.read, paths=(), root=None))
 
-    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources))
+    sets = without_set_places(recipe.decontamination) if recipe.decontamination else None
+    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources), decontamination=sets)
 
 
 def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
@@ -83,6 +85,7 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     manifests = {label: store.manifest(ref) for label, ref in job.shard.inputs["refs"].items()}
     facts = facts_of(recipe, manifests, output.storage)
     shown = {"dropped": facts.dropped, "duplicates": [p.dropped for p in facts.duplicates], "kept": facts.kept}
+    shown["contaminated"] = facts.contaminated
     _put(output, "report", ".html", document.page(facts))
     _put(output, "report", ".json", json.dumps(facts.report, indent=1, ensure_ascii=False, sort_keys=True))
     _put(output, "report", ".md", page(recipe, facts.report, facts.lines, shown))
@@ -103,7 +106,7 @@ def facts_of(recipe: CorpusRecipe, manifests: Mapping[str, Manifest], storage: S
         "duplicates": [pair.dropped for pair in pairs],
         "kept": examples.kept(storage, manifests, 3, _rewriting(manifests["mixing/all"]), most),
     }
-    report = {
+    report: dict[str, Any] = {
         "corpus": recipe.name,
         "waterfall": [line.to_json() for line in lines],
         "rules_without_effect": idle_rules(recipe, manifests),
@@ -118,6 +121,10 @@ def facts_of(recipe: CorpusRecipe, manifests: Mapping[str, Manifest], storage: S
             for source in recipe.sources
         },
     }
+    if recipe.decontamination:
+        shown["contaminated"] = decontamination.examples(storage, manifests, count=6)
+        report["decontamination"] = decontamination.summary(manifests)
+        report["examples"]["contaminated"] = [e.to_json() for e in shown["contaminated"]]
     return Facts(
         name=recipe.name,
         recipe=canonical(recipe),
@@ -127,6 +134,7 @@ def facts_of(recipe: CorpusRecipe, manifests: Mapping[str, Manifest], storage: S
         dropped=shown["dropped"],
         duplicates=pairs,
         kept=shown["kept"],
+        contaminated=shown.get("contaminated", []),
         quarantined=examples.quarantined(storage, manifests, each=3),
         meanings={**quality.COLUMNS, **content.columns(recipe.content)},
     )

@@ -6,7 +6,7 @@ page's own policy forbids browsers to run any script or to load anything, should
 
 from __future__ import annotations
 
-from olmo_core.report.page import distributions, head, mixture, origin, quarantine, samples, waterfall
+from olmo_core.report.page import decontamination, distributions, head, mixture, origin, quarantine, samples, waterfall
 from olmo_core.report.page.elements import text
 from olmo_core.report.page.facts import Facts, Section
 from olmo_core.report.page.style import CSS
@@ -14,6 +14,7 @@ from olmo_core.report.page.style import CSS
 SECTIONS: tuple[Section, ...] = (
     Section(anchor="waterfall", title="Waterfall", body=waterfall.body),
     Section(anchor="distributions", title="Thresholds", body=distributions.body),
+    Section(anchor="decontamination", title="Decontamination", body=decontamination.body),
     Section(anchor="mixture", title="Mixture", body=mixture.body),
     Section(anchor="samples", title="Samples", body=samples.body),
     Section(anchor="quarantine", title="Quarantine", body=quarantine.body),

@@ -26,6 +26,8 @@ class Facts:
     dropped: Sequence[Example]
     duplicates: Sequence[Pair]
     kept: Sequence[Example]
+    contaminated: Sequence[Example]
+    """Documents that held evaluation data."""
     quarantined: Sequence[BadRecord]
     meanings: Mapping[str, str]
     """What columns hold, by name, where it is known."""
