@@ -17,9 +17,8 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation.contamination_verdicts import REASON, judge
 from olmo_core.curation.decontamination import RULES, VERSION, DecontaminationRecipe, NgramRule, ParagraphRule
+from olmo_core.curation.layout import KEEP, document_objects
 from olmo_core.curation.steps.evaluation_index import load_index
-from olmo_core.curation.steps.inputs import document_objects
-from olmo_core.curation.steps.selection import KEEP
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import IntegrityError
 from olmo_core.storage import Storage

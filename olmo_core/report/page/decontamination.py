@@ -34,7 +34,9 @@ def body(facts: Facts) -> str:
         )
         for one, counts in found["sets"].items()
     ]
-    parts.append(table(("evaluation set", "items", "searchable", "contaminated", "of items", "documents removed"), rows))
+    parts.append(
+        table(("evaluation set", "items", "searchable", "contaminated", "of items", "documents removed"), rows)
+    )
     control = found["control"]
     parts.append(
         f"<p>Positive control: {control['found']:,} of {control['planted']:,} planted items found. "
@@ -46,5 +48,7 @@ def body(facts: Facts) -> str:
         held = ", ".join(f"{n:,} of {text(one)}" for one, n in sets.items() if n) or "there are none"
         parts.append(f"<p>{name(source)} is exempt: documents that hold evaluation data stay ({held}).</p>\n")
     if facts.contaminated:
-        parts.append(fold("<b>Examples</b>, what is shared marked", "".join(map(article, facts.contaminated)), opened=True))
+        parts.append(
+            fold("<b>Examples</b>, what is shared marked", "".join(map(article, facts.contaminated)), opened=True)
+        )
     return "".join(parts)

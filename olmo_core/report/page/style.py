@@ -89,7 +89,7 @@ i.c{font-style:normal;color:var(--dim);border:1px solid var(--line);border-radiu
 mark{background:none;color:inherit;border-radius:3px}
 mark.pii{background:var(--pii)}mark.word{background:var(--word)}mark.sentence{background:var(--sent)}
 mark.line{border-bottom:1px solid var(--lineink);border-radius:0}
-mark.mask{background:var(--mask);padding:0 3px;font-weight:600}
+mark.mask{background:var(--mask);padding:0 3px;font-weight:600}mark.shared{background:var(--word);font-weight:600}
 mark.cut{background:var(--del);text-decoration:line-through}
 .sides{display:grid;grid-template-columns:1fr 1fr;gap:12px}.sides>div{min-width:0}
 .text del{background:var(--del);text-decoration:none;border-radius:3px}.text ins{background:var(--ins);text-decoration:none;border-radius:3px}
