@@ -48,13 +48,17 @@ def build_dolma(
         run = Stages(session)
         selections = [curate(run, source.name) for source in session.recipe.sources]
         near_duplicates = run.start("near-duplicates", after=selections)
-        mixture = run.start("mixture", after=[near_duplicates])
+        held_out = [split.name for split in session.recipe.held_out]
+        survivors = run.start("splits", after=[near_duplicates]) if held_out else near_duplicates
+        mixture = run.start("mixture", after=[survivors])
         corpus = run.start("mixing", after=[mixture])
         tokenization = run.start("tokenization", after=[corpus])
         tokens = run.start("packing", after=[tokenization])
-        report = run.start("report", after=[tokens])
+        kept_apart = [future for split in held_out for future in hold_out(run, split, survivors)]
+        report = run.start("report", after=[tokens, *kept_apart])
         run.finish()
-        return publish_corpus(session, corpus.result(), tokens.result(), report.result())
+        apart = [future.result() for future in kept_apart]
+        return publish_corpus(session, corpus.result(), tokens.result(), report.result(), apart)
 
 
 def curate(run: Stages, source: str) -> Future:
@@ -64,6 +68,13 @@ def curate(run: Stages, source: str) -> Future:
     language = run.start("language", source, after=[documents])
     tags = [run.start(name, source, after=[language]) for name in TAGS]
     return run.start("selection", source, after=tags)
+
+
+def hold_out(run: Stages, split: str, survivors: Future) -> tuple[Future, Future]:
+    """Make a corpus and tokens of a held-out split."""
+    corpus = run.start("mixing", split, after=[survivors])
+    tokenization = run.start("tokenization", split, after=[corpus])
+    return corpus, run.start("packing", split, after=[tokenization])
 
 
 if __name__ == "__main__":

@@ -25,12 +25,17 @@ from olmo_core.errors import RecipeError
 
 T = TypeVar("T")
 
+LATER: Mapping[str, Any] = {"canonical": "unless default"}
+"""Metadata of a field that came later: at its default it is left out of the canonical form, so that recipes without it
+keep their fingerprints, and with them the artifacts made before there was such a field."""
+
 
 def canonical(value: Any, path: str = "recipe") -> Any:
     """Return `value` as plain JSON values (dict, list, str, int, float, bool, None).
 
     Raises RecipeError, naming the path, for what has no canonical form: NaN, infinities, sets, bytes, non-string keys.
-    Minus zero becomes zero. Dataclasses become objects with all their fields, defaults included.
+    Minus zero becomes zero. Dataclasses become objects with all their fields, defaults included except where a field
+    is marked LATER.
     """
     if value is None or isinstance(value, str | bool):
         return value.value if isinstance(value, Enum) else value
@@ -43,7 +48,8 @@ def canonical(value: Any, path: str = "recipe") -> Any:
             raise RecipeError(f"{path}: {value} has no canonical form; give a finite number")
         return 0.0 if value == 0 else float(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: canonical(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)}
+        present = [f for f in dataclasses.fields(value) if f.metadata != LATER or getattr(value, f.name) != f.default]
+        return {f.name: canonical(getattr(value, f.name), f"{path}.{f.name}") for f in present}
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -12,7 +12,7 @@ from pathlib import Path
 from olmo_core import assets, provenance
 from olmo_core.artifacts.build import Built, Progress, build
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES, Chain, assets_of, resolve_models
+from olmo_core.curation.chain import Chain, assets_of, resolve_models, stages_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
 from olmo_core.curation.steps.inputs import Inventory, remember, take_inventory
 from olmo_core.documents.reader import Source
@@ -113,17 +113,15 @@ def checked(recipe: str, overrides: Overrides | None, resources: Resources) -> t
     """
     provenance.refuse_foreign_package()
     loaded = load_recipe(recipe, overrides)
-    stages = {*SOURCE_STAGES, *CORPUS_STAGES}
+    stages = stages_of(loaded)
     for name in resources.rebuild:
-        if name.split("/")[0] not in stages:
-            raise RecipeError(
-                f"rebuild: there is no stage {name!r}; the stages are {', '.join((*SOURCE_STAGES, *CORPUS_STAGES))}"
-            )
+        if name.split("/")[0] not in {stage for stage, _ in stages}:
+            known = ", ".join(dict.fromkeys(stage for stage, _ in stages))
+            raise RecipeError(f"rebuild: there is no stage {name!r}; the stages are {known}")
     for name in resources.rebuild:
-        if "/" in name and name.split("/")[1] not in {"all", *(source.name for source in loaded.sources)}:
-            raise RecipeError(
-                f"rebuild: {name!r} names no source; they are {', '.join(s.name for s in loaded.sources)}, or all"
-            )
+        if "/" in name and name.split("/")[1] not in {source for _, source in stages}:
+            known = ", ".join(dict.fromkeys(source for _, source in stages))
+            raise RecipeError(f"rebuild: {name!r} names no source; they are {known}")
     count = resources.workers if resources.workers is not None else len(os.sched_getaffinity(0))
     if count < 1:
         raise RecipeError(f"workers: {count}; at least 1 is needed")

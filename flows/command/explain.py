@@ -80,4 +80,7 @@ def verdict(record: dict[str, Any]) -> str:
     if record["duplicate"]:
         d = record["duplicate"]
         return f"dropped as {d['kind']} duplicate of {d['duplicate_of']} (Jaccard {d['jaccard']:.3f})"
+    if record["split"] not in (None, "train"):
+        because = f", as {record['split_because_of']} is, which was dropped in its favour"
+        return f"held out: {record['split']}{because if record['split_because_of'] else ''}; in nothing that trains"
     return "kept" if record["tokens"] else "dropped in mixing (not sampled, or too short)"

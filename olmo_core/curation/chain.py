@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from olmo_core import assets
 from olmo_core.artifacts.ref import ArtifactRef
@@ -11,17 +12,30 @@ from olmo_core.artifacts.step import Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.content import artifacts_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe
+from olmo_core.curation.splits import TRAIN
 from olmo_core.curation.steps.duplicates import duplicates_step
 from olmo_core.curation.steps.inputs import Inventory, documents_step
 from olmo_core.curation.steps.mixing import mixing_step
 from olmo_core.curation.steps.mixture import mixture_step
 from olmo_core.curation.steps.report import report_step
 from olmo_core.curation.steps.selection import selection_step
+from olmo_core.curation.steps.splits import Guard, splits_step, survivors_role
 from olmo_core.curation.steps.tags import TAG_STAGES, assets_of_stage, tag_step
 from olmo_core.curation.steps.tokens import packing_step, tokenization_step
 
 SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")
 CORPUS_STAGES = ("near-duplicates", "mixture", "mixing", "tokenization", "packing", "report")
+SPLIT_STAGES = ("mixing", "tokenization", "packing")
+"""Corpus stages that a held-out split has too, with its name in place of `all`."""
+
+
+def stages_of(recipe: CorpusRecipe) -> list[tuple[str, str]]:
+    """Return stage and source of all steps of a recipe, each after its inputs."""
+    corpus = [(stage, "all") for stage in CORPUS_STAGES]
+    if recipe.held_out:
+        corpus.insert(1, ("splits", "all"))
+        corpus[-1:-1] = [(stage, split.name) for split in recipe.held_out for stage in SPLIT_STAGES]
+    return [(stage, source.name) for source in recipe.sources for stage in SOURCE_STAGES] + corpus
 
 
 @dataclass(kw_only=True)
@@ -50,17 +64,17 @@ class Chain:
 
     def steps(self, until: str | None = None) -> list[Step]:
         """Return all steps, each after its inputs; those before the corpus stage `until` when it is given."""
-        per_source = [self.step(stage, source.name) for source in self.recipe.sources for stage in SOURCE_STAGES]
-        end = CORPUS_STAGES.index(until) if until else len(CORPUS_STAGES)
-        return per_source + [self.step(stage) for stage in CORPUS_STAGES[:end]]
+        wanted = stages_of(self.recipe)
+        end = wanted.index((until, "all")) if until else len(wanted)
+        return [self.step(stage, source) for stage, source in wanted[:end]]
 
     def _refs(self, stage: str) -> dict[str, ArtifactRef]:
         return {source.name: self.ref(stage, source.name) for source in self.recipe.sources}
 
     def _make(self, stage: str, name: str) -> Step:
         recipe = self.recipe
-        if stage in CORPUS_STAGES:
-            return self._make_corpus(stage)
+        if stage in (*CORPUS_STAGES, "splits"):
+            return self._make_corpus(stage) if name == "all" else self._make_held_out(stage, name)
         source = next(s for s in recipe.sources if s.name == name)
         if stage == "inventory":
             return self.inventories[name].step
@@ -78,19 +92,34 @@ class Chain:
         recipe, documents = self.recipe, self._refs("documents")
         if stage == "near-duplicates":
             return duplicates_step(recipe, documents, self._refs("selection"), self._refs("signatures"))
+        if stage == "splits":
+            return splits_step(recipe, documents, self._refs("signatures"), self.ref("near-duplicates"))
+        split = TRAIN if recipe.held_out else None
+        survivors = self.ref(survivors_role(split))
+        guard = Guard(held_out=recipe.held_out, documents=documents, duplicates=self.ref("near-duplicates"))
         if stage == "mixture":
-            return mixture_step(recipe, documents, self.ref("near-duplicates"))
+            return mixture_step(recipe, documents, survivors)
         if stage == "mixing":
-            tags = {
-                source.name: {tag: self.ref(tag, source.name) for tag in ("quality", "content", "pii")}
-                for source in recipe.sources
-            }
-            return mixing_step(recipe, documents, tags, self.ref("near-duplicates"), self.ref("mixture"))
+            mixing = mixing_step(recipe, documents, self._mixing_tags(), survivors, self.ref("mixture"), split)
+            return replace(mixing, check=guard.corpus) if split else mixing
         if stage == "tokenization":
             return tokenization_step(recipe, self.ref("mixing"))
         if stage == "packing":
-            return packing_step(recipe, self.ref("tokenization"))
+            check = partial(guard.tokens, corpus=self.ref("mixing")) if split else None
+            return packing_step(recipe, self.ref("tokenization"), check=check)
         return report_step(recipe, {step.label: step.ref for step in self.steps(until="report")})
+
+    def _make_held_out(self, stage: str, split: str) -> Step:
+        if stage == "mixing":
+            documents = self._refs("documents")
+            return mixing_step(self.recipe, documents, self._mixing_tags(), self.ref("splits"), None, split)
+        if stage == "tokenization":
+            return tokenization_step(self.recipe, self.ref("mixing", split), split)
+        return packing_step(self.recipe, self.ref("tokenization", split), split)
+
+    def _mixing_tags(self) -> dict[str, dict[str, ArtifactRef]]:
+        tags = ("quality", "content", "pii")
+        return {source.name: {tag: self.ref(tag, source.name) for tag in tags} for source in self.recipe.sources}
 
 
 def resolve_models(store: ArtifactStore, recipe: CorpusRecipe) -> tuple[CorpusRecipe, dict[str, ArtifactRef]]:

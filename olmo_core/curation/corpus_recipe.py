@@ -14,11 +14,12 @@ from olmo_core.curation.near_duplicates import NearDuplicateRecipe
 from olmo_core.curation.pii import PiiRecipe
 from olmo_core.curation.quality import QualityRecipe
 from olmo_core.curation.rules import Rule
+from olmo_core.curation.splits import HeldOut, check_held_out
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.documents.parquet import ParquetSource
 from olmo_core.errors import RecipeError
-from olmo_core.recipe import from_mapping, read_yaml
+from olmo_core.recipe import LATER, from_mapping, read_yaml
 
 LANGUAGE_COLUMN = "target_score"
 """The column that the floor and the language rule look at."""
@@ -106,6 +107,8 @@ class CorpusRecipe:
     near_duplicates: NearDuplicateRecipe = field(default_factory=NearDuplicateRecipe)
     mixing: MixingRecipe = field(default_factory=MixingRecipe)
     tokens: TokensRecipe = field(default_factory=TokensRecipe)
+    held_out: tuple[HeldOut, ...] = field(default=(), metadata=LATER)
+    """Splits that nothing is trained on, chosen by hash of source and id; add further ones at the end. docs/held-out.md."""
 
     def __post_init__(self) -> None:
         """Raise RecipeError for combinations that no type can rule out."""
@@ -125,6 +128,7 @@ class CorpusRecipe:
             raise RecipeError(
                 f"recipe sample {self.sample} and limit {self.limit}: give a fraction above 0 to 1, and at least 1 document"
             )
+        check_held_out(self.held_out, names)
         self._check_shares()
         check_columns(self)
 

@@ -13,7 +13,7 @@ from olmo_core.report.waterfall import Step
 
 def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: Mapping[str, Sequence[Example]]) -> str:
     """Return the report as Markdown. `recipe` is the CorpusRecipe, `report` what report.json holds."""
-    packed = lines[-1]
+    packed = next(line for line in lines if (line.stage, line.source) == ("packing", "all"))
     first = [line for line in lines if line.stage == "documents" and line.what == "in"]
     came = sum(line.documents for line in first)
     text = sum(line.bytes for line in first)
@@ -31,6 +31,8 @@ def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: M
             f"Rules that no document failed (right thresholds?): {', '.join(report['rules_without_effect'])}\n"
         )
     parts += ["## Mixture\n", _mixture(report)]
+    if "held_out" in report:
+        parts += ["## Held out\n", _held_out(report)]
     if report["masked"]:
         masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(report["masked"].items()))
         parts.append(f"Personal data masked in the documents that stayed: {masked}.\n")
@@ -70,6 +72,23 @@ def _mixture(report: Mapping[str, Any]) -> str:
             )
         )
     return markdown.table(("source", "survivors", "rate", "planned tokens", "share", "realised tokens", "share"), rows)
+
+
+def _held_out(report: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"`{split['artifact']}`",
+            f"{split['fraction']:.2%}",
+            f"{split['share']:.2%}",
+            int(split["documents"]),
+            int(split["because_of_copies"]),
+            int(split["tokens"]),
+        )
+        for name, split in report["held_out"].items()
+    ]
+    header = ("split", "tokens artifact", "asked for", "of the survivors", "documents", "because of a copy", "tokens")
+    return markdown.table(header, rows, left=2)
 
 
 def _stages(report: Mapping[str, Any]) -> str:

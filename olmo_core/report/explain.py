@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from olmo_core.artifacts.manifest import Manifest, StoredObject
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.splits import TRAIN
 from olmo_core.curation.steps.inputs import document_objects
 from olmo_core.curation.steps.tags import TAG_STAGES
 from olmo_core.curation.steps.tokens import INDEX
@@ -71,6 +72,10 @@ def _record(
     rules = manifests[f"selection/{source}"].recipe["rules"]
     values = {name: value for stage in TAG_STAGES for name, value in tags[stage].items()}
     duplicate = _row(store, manifests["near-duplicates/all"], f"{source}/{one.key}", row)
+    split = {"split": None, "because_of": None}
+    if "splits/all" in manifests:
+        split = _row(store, manifests["splits/all"], f"{source}/{one.key}", row)
+    place = split["split"] if split["split"] not in (None, TRAIN) else "all"
     return {
         "id": document["id"],
         "source": source,
@@ -88,7 +93,9 @@ def _record(
         "dropped_by": verdict["reason"],
         "duplicate": duplicate if duplicate["duplicate_of"] else None,
         "duplicates_of_it": _duplicates_of(store, manifests, f"{source}/{document['id']}"),
-        "tokens": _tokens(store, manifests, f"{source}/{one.key}", document["id"]),
+        "split": split["split"],
+        "split_because_of": split["because_of"],
+        "tokens": _tokens(store, manifests, f"{source}/{one.key}", document["id"], place),
     }
 
 
@@ -117,13 +124,15 @@ def _duplicates_of(store: ArtifactStore, manifests: Mapping[str, Manifest], name
     return found
 
 
-def _tokens(store: ArtifactStore, manifests: Mapping[str, Manifest], key: str, identifier: str) -> list[dict[str, Any]]:
+def _tokens(
+    store: ArtifactStore, manifests: Mapping[str, Manifest], key: str, identifier: str, split: str
+) -> list[dict[str, Any]]:
     """Return where each copy of a document lies: token shard, first position, number of tokens (end-of-text included)."""
-    corpus = read_shard(store.storage, manifests["mixing/all"].object(key).path, ["id", "copy"])
+    corpus = read_shard(store.storage, manifests[f"mixing/{split}"].object(key).path, ["id", "copy"])
     rows = pc.indices_nonzero(pc.equal(corpus.column("id"), identifier)).to_pylist()
     if not rows:
         return []
-    packed = manifests["packing/all"]
+    packed = manifests[f"packing/{split}"]
     found = []
     for one in packed.objects:
         if not one.key.endswith(INDEX):

@@ -90,10 +90,28 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         "content": canonical(recipe.content),
         "masked": manifests["mixing/all"].counts.get("masked", {}),
     }
+    if recipe.held_out:
+        report["held_out"] = _held_out(recipe, manifests)
     _put(output, "report", ".json", json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True))
     _put(output, "report", ".md", page(recipe, report, lines, shown))
     _put(output, "recipe", ".json", json.dumps(canonical(recipe), indent=1, ensure_ascii=False))
     return Ledger(), {}
+
+
+def _held_out(recipe: CorpusRecipe, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    """Return for each held-out split what was asked for and what came of it."""
+    counts = manifests["splits/all"].counts["splits"]
+    survivors = sum(one["documents"] for one in counts.values()) or 1
+    return {
+        split.name: {
+            "fraction": split.fraction,
+            **counts[split.name],
+            "share": counts[split.name]["documents"] / survivors,
+            "tokens": int(manifests[f"packing/{split.name}"].counts.get("tokens", 0)),
+            "artifact": str(manifests[f"packing/{split.name}"].ref),
+        }
+        for split in recipe.held_out
+    }
 
 
 def _put(output: Output, key: str, suffix: str, text: str) -> None:
