@@ -15,6 +15,8 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, assets_of, resolve_models, stages_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
 from olmo_core.curation.steps.inputs import Inventory, remember, take_inventory
+from olmo_core.curation.steps.takedown import takedown_inventory
+from olmo_core.curation.takedown import NAME
 from olmo_core.documents.reader import Source
 from olmo_core.errors import RecipeError
 from olmo_core.workers import Workers
@@ -59,8 +61,12 @@ class Session:
     def build(self, stage: str, source: str, progress: Callable[[Progress], None]) -> Built:
         """Make, or find, the artifact of one stage for one source."""
         if stage == "inventory":
-            read = next(s.read for s in self.recipe.sources if s.name == source)
-            self._inventories[source] = self._inventory(read, progress)
+            if source == NAME and self.recipe.takedown is not None:
+                again = self._resources.rehash
+                self._inventories[source] = takedown_inventory(self.store, self.recipe.takedown, rehash=again)
+            else:
+                read = next(s.read for s in self.recipe.sources if s.name == source)
+                self._inventories[source] = self._inventory(read, progress)
         rebuild = stage in self._resources.rebuild or f"{stage}/{source}" in self._resources.rebuild
         built = build(self.store, self.chain.step(stage, source), self._workers, rebuild=rebuild, progress=progress)
         if stage == "inventory":

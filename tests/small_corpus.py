@@ -24,9 +24,9 @@ from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.plan import Planned, plan
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import Chain, resolve_models
+from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe, load_recipe
-from olmo_core.curation.steps.inputs import document_objects, take_inventory
+from olmo_core.curation.steps.inputs import document_objects
 from olmo_core.documents.shards import read_shard
 from olmo_core.workers import Workers
 
@@ -151,9 +151,7 @@ def load(folder: Path, data: Mapping[str, Any]) -> CorpusRecipe:
 def chain_of(store: ArtifactStore, recipe: CorpusRecipe) -> Chain:
     """Return the chain of a recipe over the files as they are now."""
     resolved, models = resolve_models(store, recipe)
-    return Chain(
-        recipe=resolved, inventories={s.name: take_inventory(store, s.read) for s in resolved.sources}, models=models
-    )
+    return Chain(recipe=resolved, inventories=take_inventories(store, resolved), models=models)
 
 
 def planned(store: ArtifactStore, recipe: CorpusRecipe) -> dict[str, Planned]:

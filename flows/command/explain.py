@@ -75,6 +75,10 @@ def _value(value: Any) -> str:
 
 def verdict(record: dict[str, Any]) -> str:
     """Return in words what became of the document."""
+    taken = record["takedown"]
+    if taken and taken["reason"]:
+        listed = f"listed as {', '.join(taken['entries'])}" if taken["entries"] else f"an exact copy of {taken['of']}"
+        return f"taken down: {listed}"
     if not record["selected"]:
         return f"dropped by rule {record['dropped_by']}"
     if record["duplicate"]:

@@ -7,9 +7,8 @@ import argparse
 from flows.command import choices, tables
 from olmo_core.artifacts.plan import plan
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import Chain, resolve_models
+from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import load_recipe
-from olmo_core.curation.steps.inputs import take_inventory
 from olmo_core.report.markdown import size
 
 DESCRIPTION = """\
@@ -28,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     store = ArtifactStore(choices.store(arguments))
     recipe, models = resolve_models(store, load_recipe(arguments.recipe, choices.overrides(arguments)))
-    inventories = {s.name: take_inventory(store, s.read, rehash=arguments.rehash) for s in recipe.sources}
+    inventories = take_inventories(store, recipe, rehash=arguments.rehash)
     planned = plan(store, Chain(recipe=recipe, inventories=inventories, models=models).steps())
     if arguments.json:
         tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": [p.to_json() for p in planned]})

@@ -15,6 +15,7 @@ from flows.command.project import api_url, find_project
 from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import resolve_models
+from olmo_core.documents.listing import list_files
 from olmo_core.documents.reader import scan
 from olmo_core.report.explain import manifests_of
 from tasks.session import Resources, checked
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     resolve_models(ArtifactStore(choices.store(arguments)), recipe)
     for source in recipe.sources:
         scan(source.read)
+    if recipe.takedown is not None:
+        list_files("takedown", recipe.takedown.paths, None)
     began = time.monotonic()
     with server():
         from flows.build_dolma import build_dolma

@@ -14,13 +14,14 @@ from olmo_core.curation.content import artifacts_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.splits import TRAIN
 from olmo_core.curation.steps.duplicates import duplicates_step
-from olmo_core.curation.steps.inputs import Inventory, documents_step
+from olmo_core.curation.steps.inputs import Inventory, documents_step, take_inventory
 from olmo_core.curation.steps.mixing import mixing_step
 from olmo_core.curation.steps.mixture import mixture_step
 from olmo_core.curation.steps.report import report_step
-from olmo_core.curation.steps.selection import selection_step
+from olmo_core.curation.steps.selection import TAKEDOWN, selection_step
 from olmo_core.curation.steps.splits import Guard, splits_step, survivors_role
 from olmo_core.curation.steps.tags import TAG_STAGES, assets_of_stage, tag_step
+from olmo_core.curation.steps.takedown import copies_step, list_step, named_step, takedown_inventory
 from olmo_core.curation.steps.tokens import packing_step, tokenization_step
 
 SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")
@@ -35,7 +36,13 @@ def stages_of(recipe: CorpusRecipe) -> list[tuple[str, str]]:
     if recipe.held_out:
         corpus.insert(1, ("splits", "all"))
         corpus[-1:-1] = [(stage, split.name) for split in recipe.held_out for stage in SPLIT_STAGES]
-    return [(stage, source.name) for source in recipe.sources for stage in SOURCE_STAGES] + corpus
+    sources = [source.name for source in recipe.sources]
+    if recipe.takedown is None:
+        return [(stage, source) for source in sources for stage in SOURCE_STAGES] + corpus
+    # A copy of what one source must not have may be in another, so selection waits for all.
+    tags = [(stage, source) for source in sources for stage in (*SOURCE_STAGES[:-1], "takedown")]
+    selections = [(stage, source) for source in sources for stage in ("takedown-copies", "selection")]
+    return [("inventory", TAKEDOWN), ("takedown-list", "all"), *tags, *selections, *corpus]
 
 
 @dataclass(kw_only=True)
@@ -75,9 +82,11 @@ class Chain:
         recipe = self.recipe
         if stage in (*CORPUS_STAGES, "splits"):
             return self._make_corpus(stage) if name == "all" else self._make_held_out(stage, name)
-        source = next(s for s in recipe.sources if s.name == name)
         if stage == "inventory":
             return self.inventories[name].step
+        if stage.startswith("takedown"):
+            return self._make_takedown(stage, name)
+        source = next(s for s in recipe.sources if s.name == name)
         if stage == "documents":
             return documents_step(recipe, source.read, self.inventories[name])
         documents = self.ref("documents", name)
@@ -86,7 +95,16 @@ class Chain:
         if stage in TAG_STAGES:
             return tag_step(stage, recipe, source, documents, self.ref("language", name), self.models)
         tags = {tag: self.ref(tag, name) for tag in TAG_STAGES if tag != "signatures"}
-        return selection_step(source, documents, tags)
+        return selection_step(source, documents, tags, self.ref("takedown-copies", name) if recipe.takedown else None)
+
+    def _make_takedown(self, stage: str, name: str) -> Step:
+        recipe = self.recipe
+        if recipe.takedown is None or stage == "takedown-list":
+            return list_step(self.inventories[TAKEDOWN])
+        if stage == "takedown":
+            return named_step(recipe, name, self.ref("documents", name), self.ref("takedown-list"))
+        documents, named = self._refs("documents"), self._refs("takedown")
+        return copies_step(recipe, recipe.takedown, name, documents, self.ref("signatures", name), named)
 
     def _make_corpus(self, stage: str) -> Step:
         recipe, documents = self.recipe, self._refs("documents")
@@ -120,6 +138,17 @@ class Chain:
     def _mixing_tags(self) -> dict[str, dict[str, ArtifactRef]]:
         tags = ("quality", "content", "pii")
         return {source.name: {tag: self.ref(tag, source.name) for tag in tags} for source in self.recipe.sources}
+
+
+def take_inventories(store: ArtifactStore, recipe: CorpusRecipe, *, rehash: bool = False) -> dict[str, Inventory]:
+    """Return the inventories of all sources, and of the takedown list, as the files are now.
+
+    Raises InputError for what is not there or cannot be read.
+    """
+    found = {source.name: take_inventory(store, source.read, rehash=rehash) for source in recipe.sources}
+    if recipe.takedown is not None:
+        found[TAKEDOWN] = takedown_inventory(store, recipe.takedown, rehash=rehash)
+    return found
 
 
 def resolve_models(store: ArtifactStore, recipe: CorpusRecipe) -> tuple[CorpusRecipe, dict[str, ArtifactRef]]:

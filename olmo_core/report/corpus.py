@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.report import markdown
+from olmo_core.report import markdown, takedown
 from olmo_core.report.examples import Example
 from olmo_core.report.waterfall import Step
 
@@ -33,6 +33,8 @@ def page(recipe: Any, report: Mapping[str, Any], lines: Sequence[Step], shown: M
     parts += ["## Mixture\n", _mixture(report)]
     if "held_out" in report:
         parts += ["## Held out\n", _held_out(report)]
+    if "takedown" in report:
+        parts += ["## Takedown\n", takedown.section(report["takedown"])]
     if report["masked"]:
         masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(report["masked"].items()))
         parts.append(f"Personal data masked in the documents that stayed: {masked}.\n")

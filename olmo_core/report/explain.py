@@ -93,10 +93,22 @@ def _record(
         "dropped_by": verdict["reason"],
         "duplicate": duplicate if duplicate["duplicate_of"] else None,
         "duplicates_of_it": _duplicates_of(store, manifests, f"{source}/{document['id']}"),
+        "takedown": _taken(store, manifests, source, one.key, row),
         "split": split["split"],
         "split_because_of": split["because_of"],
         "tokens": _tokens(store, manifests, f"{source}/{one.key}", document["id"], place),
     }
+
+
+def _taken(
+    store: ArtifactStore, manifests: Mapping[str, Manifest], source: str, key: str, row: int
+) -> dict[str, Any] | None:
+    """Return what the takedown list says of a document: its entries, and the listed document that it copies."""
+    if f"takedown/{source}" not in manifests:
+        return None
+    copy = _row(store, manifests[f"takedown-copies/{source}"], key, row)
+    entries = _row(store, manifests[f"takedown/{source}"], key, row)["entries"]
+    return {**copy, "entries": entries} if copy["by"] else None
 
 
 def _span(text: bytes, span: Mapping[str, Any]) -> dict[str, Any]:

@@ -144,7 +144,8 @@ def _in_order(
     manifests: Mapping[str, Manifest], stage: str, source: str, lost: Mapping[str, Tally]
 ) -> list[tuple[str, Tally]]:
     """Return the reasons in the order of the rules where there are rules, else the largest first."""
-    rules = [r["name"] for r in manifests[f"{stage}/{source}"].recipe.get("rules", [])]
+    rules = ["takedown", "takedown_copy"]
+    rules += [r["name"] for r in manifests[f"{stage}/{source}"].recipe.get("rules", [])]
     rest = sorted((k for k in lost if k not in rules), key=lambda k: -lost[k].documents)
     return [(k, lost[k]) for k in [*rules, *rest] if k in lost]
 

@@ -19,7 +19,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.recipe import canonical
-from olmo_core.report import examples
+from olmo_core.report import examples, takedown
 from olmo_core.report.corpus import page
 from olmo_core.report.waterfall import waterfall
 
@@ -58,7 +58,8 @@ def without_places(recipe: CorpusRecipe) -> CorpusRecipe:
             return source
         return replace(source, read=replace(source.read, paths=(), root=None))
 
-    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources))
+    takedown = replace(recipe.takedown, paths=()) if recipe.takedown is not None else None
+    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources), takedown=takedown)
 
 
 def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
@@ -92,6 +93,8 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     }
     if recipe.held_out:
         report["held_out"] = _held_out(recipe, manifests)
+    if recipe.takedown is not None:
+        report["takedown"] = takedown.summary(output.storage, manifests)
     _put(output, "report", ".json", json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True))
     _put(output, "report", ".md", page(recipe, report, lines, shown))
     _put(output, "recipe", ".json", json.dumps(canonical(recipe), indent=1, ensure_ascii=False))

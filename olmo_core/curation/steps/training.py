@@ -112,7 +112,9 @@ def _source(background: ArtifactRef, one: StoredObject) -> str:
     return one.key.split("/")[0] if background.kind == Kind.CORPUS else background.name
 
 
-def background_texts(storage: Storage, shards: Sequence[tuple[str, str]], reserved: float) -> pa.LargeStringArray | None:
+def background_texts(
+    storage: Storage, shards: Sequence[tuple[str, str]], reserved: float
+) -> pa.LargeStringArray | None:
     """Return the texts of all shards (source, path) without documents that may be held out, and without copies of those."""
     kept: list[pa.LargeStringArray] = []
     apart: set[bytes] = set()
