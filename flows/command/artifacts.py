@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from flows.command import choices, tables
+from flows.command import choices, holders, tables
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import Kind
@@ -29,9 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = actions.add_parser("verify", help="check every object: there, of the right size, of the right sha256")
     verify.add_argument("artifact", nargs="?", help="default: every artifact in the store")
     verify.add_argument("--quick", action="store_true", help="presence and size only")
-    trace = actions.add_parser("lineage", help="what an artifact was made from, or what was made from it")
-    trace.add_argument("artifact")
+    trace = actions.add_parser(
+        "lineage", help="what an artifact was made from, what was made from it, who has a document"
+    )
+    trace.add_argument("artifact", nargs="?")
     trace.add_argument("--forward", action="store_true", help="what was made from it")
+    holders.add_arguments(trace)
     tag = actions.add_parser("tag", help="give an artifact another human name")
     tag.add_argument("artifact")
     tag.add_argument("tag")
@@ -160,6 +163,10 @@ def _verify(store: ArtifactStore, arguments: argparse.Namespace) -> int:
 
 
 def _lineage(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    if arguments.document or arguments.takedown:
+        return holders.run(store, arguments)
+    if arguments.artifact is None:
+        raise RecipeError("lineage: name an artifact, or a document with --document, or a list with --takedown")
     ref = store.resolve(arguments.artifact)
     found: Iterator[lineage.Ancestor] = (
         lineage.forward(store, ref) if arguments.forward else lineage.backward(store, ref)

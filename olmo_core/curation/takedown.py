@@ -97,6 +97,12 @@ def _json_entry(where: str, text: str) -> Iterator[tuple[str, bool, str | None]]
         yield url.strip(), False, normal
 
 
+def as_list(texts: Sequence[str]) -> pa.Table:
+    """Return ids or URLs as a table `LIST`, as lines of a list would have them."""
+    rows = [(text, True, normal_url(text)) for text in sorted(set(texts))]
+    return pa.table([pa.array([r[i] for r in rows], f.type) for i, f in enumerate(LIST)], schema=LIST)
+
+
 class Requests:
     """The entries of a list, ready to be looked up."""
 
@@ -114,9 +120,8 @@ class Requests:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Requests:
-        """Return requests for ids or URLs as a line of a list would have them."""
-        rows = [(text, True, normal_url(text)) for text in dict.fromkeys(texts)]
-        return cls(pa.table([pa.array([r[i] for r in rows], f.type) for i, f in enumerate(LIST)], schema=LIST))
+        """Return requests for ids or URLs as lines of a list would have them."""
+        return cls(as_list(texts))
 
     @property
     def needs_metadata(self) -> bool:
