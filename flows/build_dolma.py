@@ -9,6 +9,7 @@ tokenization and packing make what a trainer reads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import flow
@@ -47,26 +48,44 @@ def build_dolma(
     """
     with open_session(recipe, overrides, resources) as session:
         run = Stages(session)
-        survivors = [curate(run, source.name) for source in session.recipe.sources]
-        if session.recipe.decontamination:
-            survivors = decontaminate(run, survivors, session.recipe)
-        near_duplicates = run.start("near-duplicates", after=survivors)
-        mixture = run.start("mixture", after=[near_duplicates])
+        tags = {source.name: tag(run, source.name) for source in session.recipe.sources}
+        listed = take_down(run, tags) if session.recipe.takedown else tags
+        selections = [run.start("selection", source, after=[*tags[source], *listed[source]]) for source in tags]
+        clean = decontaminate(run, selections, session.recipe) if session.recipe.decontamination else selections
+        near_duplicates = run.start("near-duplicates", after=clean)
+        held_out = [split.name for split in session.recipe.held_out]
+        survivors = run.start("splits", after=[near_duplicates]) if held_out else near_duplicates
+        mixture = run.start("mixture", after=[survivors])
         corpus = run.start("mixing", after=[mixture])
         tokenization = run.start("tokenization", after=[corpus])
         tokens = run.start("packing", after=[tokenization])
-        report = run.start("report", after=[tokens])
+        kept_apart = [future for split in held_out for future in hold_out(run, split, survivors)]
+        report = run.start("report", after=[tokens, *kept_apart])
         run.finish()
-        return publish_corpus(session, corpus.result(), tokens.result(), report.result())
+        apart = [future.result() for future in kept_apart]
+        return publish_corpus(session, corpus.result(), tokens.result(), report.result(), apart)
 
 
-def curate(run: Stages, source: str) -> Future:
-    """Read one source and decide which of its documents stay."""
+def tag(run: Stages, source: str) -> list[Future]:
+    """Read one source and measure its documents."""
     inventory = run.start("inventory", source)
     documents = run.start("documents", source, after=[inventory])
     language = run.start("language", source, after=[documents])
-    tags = [run.start(name, source, after=[language]) for name in TAGS]
-    return run.start("selection", source, after=tags)
+    return [run.start(name, source, after=[language]) for name in TAGS]
+
+
+def take_down(run: Stages, tags: Mapping[str, Sequence[Future]]) -> dict[str, list[Future]]:
+    """Find what the takedown list names in each source, and copies of that in all."""
+    listed = run.start("takedown-list", after=[run.start("inventory", "takedown")])
+    named = [run.start("takedown", source, after=[listed, *after]) for source, after in tags.items()]
+    return {source: [run.start("takedown-copies", source, after=named)] for source in tags}
+
+
+def hold_out(run: Stages, split: str, survivors: Future) -> tuple[Future, Future]:
+    """Make a corpus and tokens of a held-out split."""
+    corpus = run.start("mixing", split, after=[survivors])
+    tokenization = run.start("tokenization", split, after=[corpus])
+    return corpus, run.start("packing", split, after=[tokenization])
 
 
 def decontaminate(run: Stages, selections: list[Future], recipe: CorpusRecipe) -> list[Future]:

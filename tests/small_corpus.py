@@ -24,7 +24,7 @@ from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.plan import Planned, plan
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import Chain, inventory_named, inventory_names, resolve_models
+from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe, load_recipe
 from olmo_core.curation.layout import document_objects
 from olmo_core.documents.shards import read_shard
@@ -151,8 +151,7 @@ def load(folder: Path, data: Mapping[str, Any]) -> CorpusRecipe:
 def chain_of(store: ArtifactStore, recipe: CorpusRecipe) -> Chain:
     """Return the chain of a recipe over the files as they are now."""
     resolved, models = resolve_models(store, recipe)
-    inventories = {name: inventory_named(store, resolved, name) for name in inventory_names(resolved)}
-    return Chain(recipe=resolved, inventories=inventories, models=models)
+    return Chain(recipe=resolved, inventories=take_inventories(store, resolved), models=models)
 
 
 def planned(store: ArtifactStore, recipe: CorpusRecipe) -> dict[str, Planned]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from flows.command import artifacts_gc, artifacts_verify, choices, tables
+from flows.command import artifacts_gc, artifacts_verify, choices, holders, tables
 from flows.command.usage import UsageError
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.manifest import Manifest
@@ -32,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     artifacts_verify.add_arguments(verify)
     gc = actions.add_parser("gc", help="show, or delete, what nothing refers to", description=artifacts_gc.DESCRIPTION)
     artifacts_gc.add_arguments(gc)
-    trace = actions.add_parser("lineage", help="what an artifact was made from, or what was made from it")
-    trace.add_argument("artifact", type=choices.address)
+    trace = actions.add_parser(
+        "lineage", help="what an artifact was made from, what was made from it, who has a document"
+    )
+    trace.add_argument("artifact", nargs="?", type=choices.address)
     trace.add_argument("--forward", action="store_true", help="what was made from it")
+    holders.add_arguments(trace)
     tag = actions.add_parser("tag", help="give an artifact another human name")
     tag.add_argument("artifact", type=choices.address)
     tag.add_argument("tag")
@@ -151,6 +154,10 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
 
 
 def _lineage(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    if arguments.document or arguments.takedown:
+        return holders.run(store, arguments)
+    if arguments.artifact is None:
+        raise UsageError("lineage: name an artifact, or a document with --document, or a list with --takedown")
     ref = store.resolve(arguments.artifact)
     found: Iterator[lineage.Ancestor] = (
         lineage.forward(store, ref) if arguments.forward else lineage.backward(store, ref)

@@ -79,6 +79,10 @@ def _value(value: Any) -> str:
 
 def verdict(record: dict[str, Any]) -> str:
     """Return in words what became of the document."""
+    taken = record["takedown"]
+    if taken and taken["reason"]:
+        listed = f"listed as {', '.join(taken['entries'])}" if taken["entries"] else f"an exact copy of {taken['of']}"
+        return f"taken down: {listed}"
     if not record["selected"]:
         return f"dropped by rule {record['dropped_by']}"
     if record["contaminated"] and not record["contaminated"]["keep"]:
@@ -88,4 +92,7 @@ def verdict(record: dict[str, Any]) -> str:
     if record["duplicate"]:
         d = record["duplicate"]
         return f"dropped as {d['kind']} duplicate of {d['duplicate_of']} (Jaccard {d['jaccard']:.3f})"
+    if record["split"] not in (None, "train"):
+        because = f", as {record['split_because_of']} is, which was dropped in its favour"
+        return f"held out: {record['split']}{because if record['split_because_of'] else ''}; in nothing that trains"
     return "kept" if record["tokens"] else "dropped in mixing (not sampled, or too short)"

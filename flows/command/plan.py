@@ -7,7 +7,7 @@ import argparse
 from flows.command import choices, tables
 from olmo_core.artifacts.plan import plan
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import Chain, inventory_named, inventory_names, resolve_models
+from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import load_recipe
 from olmo_core.report.markdown import size
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     store = ArtifactStore(choices.store(arguments))
     recipe, models = resolve_models(store, load_recipe(arguments.recipe, choices.overrides(arguments)))
-    inventories = {n: inventory_named(store, recipe, n, rehash=arguments.rehash) for n in inventory_names(recipe)}
+    inventories = take_inventories(store, recipe, rehash=arguments.rehash)
     planned = plan(store, Chain(recipe=recipe, inventories=inventories, models=models).steps())
     if arguments.json:
         tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": [p.to_json() for p in planned]})

@@ -19,6 +19,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import resolve_models
 from olmo_core.curation.corpus_recipe import Overrides
 from olmo_core.curation.evaluation_sets import list_set
+from olmo_core.documents.listing import list_files
 from olmo_core.documents.reader import scan
 from olmo_core.report.explain import manifests_of
 from tasks.session import Resources, checked
@@ -83,6 +84,8 @@ def _build(
         scan(source.read)
     for one in recipe.decontamination.sets if recipe.decontamination else ():
         list_set(one)
+    if recipe.takedown is not None:
+        list_files("takedown", recipe.takedown.paths, None)
     began = time.monotonic()
     with prefect:
         from flows.build_dolma import build_dolma

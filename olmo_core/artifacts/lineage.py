@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.artifacts.ref import ArtifactRef
+from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 
 
@@ -37,17 +37,37 @@ def backward(store: ArtifactStore, ref: ArtifactRef) -> Iterator[Ancestor]:
     yield from walk(ref, 0, "")
 
 
-def forward(store: ArtifactStore, ref: ArtifactRef) -> Iterator[Ancestor]:
-    """Yield the finished artifacts made from `ref`, directly or through others, nearest first."""
-    every = list(store.finished())
-    reached, frontier, depth = {ref}, {ref}, 0
+TRAINED = (Kind.MODEL, Kind.RUN, Kind.CHECKPOINT, Kind.EVALUATION)
+"""Kinds that training and evaluation make: what has learned from the data, or was measured on it."""
+
+
+def downstream(
+    store: ArtifactStore,
+    refs: Iterable[ArtifactRef],
+    kinds: Collection[Kind] | None = None,
+    *,
+    every: Collection[Manifest] | None = None,
+) -> dict[ArtifactRef, Ancestor]:
+    """Return the finished artifacts made from any of `refs`, directly or through others, nearest first, each once.
+
+    With `kinds` the way goes through artifacts of those kinds only: `TRAINED` follows data into what was trained on it,
+    and not on into what a trained classifier then sorted. `every` are the store's manifests where the caller has them.
+    """
+    manifests = list(store.finished()) if every is None else every
+    taken = [m for m in manifests if kinds is None or m.ref.kind in kinds]
+    start = set(refs)
+    frontier, found, depth = set(start), {}, 0
     while frontier:
         depth += 1
-        found: set[ArtifactRef] = set()
-        for manifest in every:
-            roles = [role for role, parent in manifest.inputs.items() if parent in frontier]
-            if roles and manifest.ref not in reached:
-                found.add(manifest.ref)
-                yield Ancestor(manifest=manifest, depth=depth, role=roles[0])
-        reached |= found
-        frontier = found
+        nearer, frontier = frontier, set()
+        for manifest in taken:
+            role = next((role for role, parent in sorted(manifest.inputs.items()) if parent in nearer), None)
+            if role is not None and manifest.ref not in found and manifest.ref not in start:
+                found[manifest.ref] = Ancestor(manifest=manifest, depth=depth, role=role)
+                frontier.add(manifest.ref)
+    return found
+
+
+def forward(store: ArtifactStore, ref: ArtifactRef) -> Iterator[Ancestor]:
+    """Yield the finished artifacts made from `ref`, directly or through others, nearest first."""
+    yield from downstream(store, [ref]).values()

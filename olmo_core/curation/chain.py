@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from olmo_core import assets
 from olmo_core.artifacts.ref import ArtifactRef
@@ -12,6 +13,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.content import artifacts_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.layout import TAG_STAGES
+from olmo_core.curation.splits import TRAIN
 from olmo_core.curation.steps.decontamination import contaminated_items_step, decontamination_step
 from olmo_core.curation.steps.duplicates import duplicates_step
 from olmo_core.curation.steps.evaluation_index import index_step, take_set_inventory
@@ -19,8 +21,10 @@ from olmo_core.curation.steps.inputs import Inventory, documents_step, take_inve
 from olmo_core.curation.steps.mixing import mixing_step
 from olmo_core.curation.steps.mixture import mixture_step
 from olmo_core.curation.steps.report import report_step
-from olmo_core.curation.steps.selection import selection_step
+from olmo_core.curation.steps.selection import TAKEDOWN, selection_step
+from olmo_core.curation.steps.splits import Guard, splits_step, survivors_role
 from olmo_core.curation.steps.tags import assets_of_stage, tag_step
+from olmo_core.curation.steps.takedown import copies_step, list_step, named_step, takedown_inventory
 from olmo_core.curation.steps.tokens import packing_step, tokenization_step
 from olmo_core.errors import RecipeError
 
@@ -28,17 +32,33 @@ SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")
 CORPUS_STAGES = ("near-duplicates", "mixture", "mixing", "tokenization", "packing", "report")
 DECONTAMINATION_STAGES = ("evaluation-index", "decontamination", "contaminated-items")
 """Present when the recipe has evaluation sets; `decontamination` is a stage of each source."""
+SPLIT_STAGES = ("mixing", "tokenization", "packing")
+"""Corpus stages that a held-out split has too, with its name in place of `all`."""
 
 
 def stages_of(recipe: CorpusRecipe) -> list[tuple[str, str]]:
     """Return stage and source of all steps of a recipe, each after its inputs."""
     corpus = [(stage, "all") for stage in CORPUS_STAGES]
-    own, before = list(SOURCE_STAGES), []
-    if recipe.decontamination:
-        before = [*(("inventory", one.name) for one in recipe.decontamination.sets), ("evaluation-index", "all")]
-        own.append("decontamination")
+    sources = [source.name for source in recipe.sources]
+    before: list[tuple[str, str]] = []
+    tags, verdicts = list(SOURCE_STAGES[:-1]), ["selection"]
+    if recipe.takedown is not None:
+        before += [("inventory", TAKEDOWN), ("takedown-list", "all")]
+        tags.append("takedown")
+        verdicts.insert(0, "takedown-copies")
+    if recipe.decontamination is not None:
+        before += [*(("inventory", one.name) for one in recipe.decontamination.sets), ("evaluation-index", "all")]
+        verdicts.append("decontamination")
+    if recipe.held_out:
+        corpus.insert(1, ("splits", "all"))
+        corpus[-1:-1] = [(stage, split.name) for split in recipe.held_out for stage in SPLIT_STAGES]
+    if recipe.decontamination is not None:
         corpus.insert(0, ("contaminated-items", "all"))
-    return before + [(stage, source.name) for source in recipe.sources for stage in own] + corpus
+    if recipe.takedown is None:
+        return before + [(stage, source) for source in sources for stage in (*tags, *verdicts)] + corpus
+    # A copy of what one source must not have may be in another, so verdicts wait for the tags of all.
+    groups = [(stage, source) for own in (tags, verdicts) for source in sources for stage in own]
+    return before + groups + corpus
 
 
 @dataclass(kw_only=True)
@@ -76,12 +96,14 @@ class Chain:
 
     def _make(self, stage: str, name: str) -> Step:
         recipe = self.recipe
-        if stage in CORPUS_STAGES:
-            return self._make_corpus(stage)
+        if stage in (*CORPUS_STAGES, "splits"):
+            return self._make_corpus(stage) if name == "all" else self._make_held_out(stage, name)
         if stage in DECONTAMINATION_STAGES:
             return self._make_decontamination(stage, name)
         if stage == "inventory":
             return self.inventories[name].step
+        if stage.startswith("takedown"):
+            return self._make_takedown(stage, name)
         source = next(s for s in recipe.sources if s.name == name)
         if stage == "documents":
             return documents_step(recipe, source.read, self.inventories[name])
@@ -91,26 +113,50 @@ class Chain:
         if stage in TAG_STAGES:
             return tag_step(stage, recipe, source, documents, self.ref("language", name), self.models)
         tags = {tag: self.ref(tag, name) for tag in TAG_STAGES if tag != "signatures"}
-        return selection_step(source, documents, tags)
+        return selection_step(source, documents, tags, self.ref("takedown-copies", name) if recipe.takedown else None)
+
+    def _make_takedown(self, stage: str, name: str) -> Step:
+        recipe = self.recipe
+        if recipe.takedown is None or stage == "takedown-list":
+            return list_step(self.inventories[TAKEDOWN])
+        if stage == "takedown":
+            return named_step(recipe, name, self.ref("documents", name), self.ref("takedown-list"))
+        documents, named = self._refs("documents"), self._refs("takedown")
+        return copies_step(recipe, recipe.takedown, name, documents, self.ref("signatures", name), named)
 
     def _make_corpus(self, stage: str) -> Step:
         recipe, documents = self.recipe, self._refs("documents")
         if stage == "near-duplicates":
             verdicts = self._refs("decontamination" if recipe.decontamination else "selection")
             return duplicates_step(recipe, documents, verdicts, self._refs("signatures"))
+        if stage == "splits":
+            return splits_step(recipe, documents, self._refs("signatures"), self.ref("near-duplicates"))
+        split = TRAIN if recipe.held_out else None
+        survivors = self.ref(survivors_role(split))
+        guard = Guard(held_out=recipe.held_out, documents=documents, duplicates=self.ref("near-duplicates"))
         if stage == "mixture":
-            return mixture_step(recipe, documents, self.ref("near-duplicates"))
+            return mixture_step(recipe, documents, survivors)
         if stage == "mixing":
-            tags = {
-                source.name: {tag: self.ref(tag, source.name) for tag in ("quality", "content", "pii")}
-                for source in recipe.sources
-            }
-            return mixing_step(recipe, documents, tags, self.ref("near-duplicates"), self.ref("mixture"))
+            mixing = mixing_step(recipe, documents, self._mixing_tags(), survivors, self.ref("mixture"), split)
+            return replace(mixing, check=guard.corpus) if split else mixing
         if stage == "tokenization":
             return tokenization_step(recipe, self.ref("mixing"))
         if stage == "packing":
-            return packing_step(recipe, self.ref("tokenization"))
+            check = partial(guard.tokens, corpus=self.ref("mixing")) if split else None
+            return packing_step(recipe, self.ref("tokenization"), check=check)
         return report_step(recipe, {step.label: step.ref for step in self.steps(until="report")})
+
+    def _make_held_out(self, stage: str, split: str) -> Step:
+        if stage == "mixing":
+            documents = self._refs("documents")
+            return mixing_step(self.recipe, documents, self._mixing_tags(), self.ref("splits"), None, split)
+        if stage == "tokenization":
+            return tokenization_step(self.recipe, self.ref("mixing", split), split)
+        return packing_step(self.recipe, self.ref("tokenization", split), split)
+
+    def _mixing_tags(self) -> dict[str, dict[str, ArtifactRef]]:
+        tags = ("quality", "content", "pii")
+        return {source.name: {tag: self.ref(tag, source.name) for tag in tags} for source in self.recipe.sources}
 
     def _make_decontamination(self, stage: str, name: str) -> Step:
         recipe = self.recipe.decontamination
@@ -127,9 +173,10 @@ class Chain:
 
 
 def inventory_names(recipe: CorpusRecipe) -> list[str]:
-    """Return the names of what is read from outside: sources, then evaluation sets."""
+    """Return the names of what is read from outside: sources, evaluation sets, the takedown list."""
     sets = recipe.decontamination.sets if recipe.decontamination else ()
-    return [source.name for source in recipe.sources] + [one.name for one in sets]
+    names = [source.name for source in recipe.sources] + [one.name for one in sets]
+    return [*names, TAKEDOWN] if recipe.takedown is not None else names
 
 
 def inventory_named(
@@ -140,12 +187,22 @@ def inventory_named(
     rehash: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inventory:
-    """Return the inventory of a source or evaluation set; raises InputError when its files cannot be listed or read."""
+    """Return an inventory by the name of what it lists; raises InputError when its files cannot be listed or read."""
     for source in recipe.sources:
         if source.name == name:
             return take_inventory(store, source.read, rehash=rehash, progress=progress)
+    if name == TAKEDOWN and recipe.takedown is not None:
+        return takedown_inventory(store, recipe.takedown, rehash=rehash)
     sets = recipe.decontamination.sets if recipe.decontamination else ()
     return take_set_inventory(store, next(s for s in sets if s.name == name), rehash=rehash, progress=progress)
+
+
+def take_inventories(store: ArtifactStore, recipe: CorpusRecipe, *, rehash: bool = False) -> dict[str, Inventory]:
+    """Return the inventories of all that is read from outside, as the files are now.
+
+    Raises InputError for what is not there or cannot be read.
+    """
+    return {name: inventory_named(store, recipe, name, rehash=rehash) for name in inventory_names(recipe)}
 
 
 def resolve_models(store: ArtifactStore, recipe: CorpusRecipe) -> tuple[CorpusRecipe, dict[str, ArtifactRef]]:

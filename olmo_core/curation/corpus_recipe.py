@@ -15,6 +15,8 @@ from olmo_core.curation.near_duplicates import NearDuplicateRecipe
 from olmo_core.curation.pii import PiiRecipe
 from olmo_core.curation.quality import QualityRecipe
 from olmo_core.curation.rules import Rule
+from olmo_core.curation.splits import HeldOut, check_held_out
+from olmo_core.curation.takedown import COPY, NAME, TakedownRecipe
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.documents.parquet import ParquetSource
@@ -109,6 +111,10 @@ class CorpusRecipe:
     tokens: TokensRecipe = field(default_factory=TokensRecipe)
     decontamination: DecontaminationRecipe | None = field(default=None, metadata=LATER)
     """Evaluation sets that the corpus shall not contain; docs/decontamination.md."""
+    held_out: tuple[HeldOut, ...] = field(default=(), metadata=LATER)
+    """Splits that nothing is trained on, chosen by hash of source and id; add further ones at the end. docs/held-out.md."""
+    takedown: TakedownRecipe | None = field(default=None, metadata=LATER)
+    """Lists of documents to leave out on request, with their copies. docs/takedown.md."""
 
     def __post_init__(self) -> None:
         """Raise RecipeError for combinations that no type can rule out."""
@@ -129,6 +135,9 @@ class CorpusRecipe:
                 f"recipe sample {self.sample} and limit {self.limit}: give a fraction above 0 to 1, and at least 1 document"
             )
         check_decontamination(self.decontamination, names)
+        check_held_out(self.held_out, names)
+        if self.takedown is not None:
+            self._check_takedown()
         self._check_shares()
         check_columns(self)
 
@@ -143,6 +152,19 @@ class CorpusRecipe:
         for source in self.sources:
             if source.repeat < 0 or (source.share is not None and not 0 <= source.share <= 1):
                 raise RecipeError(f"source {source.name}: repeat and share cannot be negative, share at most 1")
+
+    def _check_takedown(self) -> None:
+        """Names that the takedown list uses are not free for sources and rules."""
+        for source in self.sources:
+            if source.name == NAME:
+                raise RecipeError(
+                    f"source {NAME!r}: with a takedown list that is the name of its inventory; choose another"
+                )
+            for rule in source.rules:
+                if rule.name in (NAME, COPY):
+                    raise RecipeError(
+                        f"source {source.name}: rule {rule.name!r}: takedown gives that reason; rename the rule"
+                    )
 
     def floor_of(self, source: SourceRecipe) -> float | None:
         """Return the language score below which a source's documents are not tagged, None when it has no language rule.

@@ -91,9 +91,7 @@ def tag(texts: pa.LargeStringArray, recipe: SignatureRecipe) -> pa.RecordBatch:
         band_keys(minima, counts[part], recipe.rows, bands[part])
     columns = schema(recipe)
     keys = pa.FixedSizeListArray.from_arrays(pa.array(bands.reshape(-1)), type=columns.field("bands").type)
-    hashes = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(HASH_BYTES), rows, [None, pa.py_buffer(_text_hashes(data, offsets))]
-    )
+    hashes = _text_hashes(data, offsets)
     sizes = pa.array(np.diff(offsets))
     shingles = pa.array(np.minimum(counts, np.iinfo(np.int32).max).astype(np.int32))
     return pa.RecordBatch.from_arrays([hashes, sizes, shingles, keys], schema=columns)
@@ -139,10 +137,16 @@ class SignedDocuments:
         )
 
 
-def _text_hashes(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> bytes:
+def text_hashes(texts: pa.LargeStringArray) -> pa.FixedSizeBinaryArray:
+    """Return the column `text_hash` alone (n,)."""
+    return _text_hashes(*text_buffers(texts))
+
+
+def _text_hashes(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> pa.FixedSizeBinaryArray:
     text = data.data
     ends = offsets.tolist()
-    return b"".join(hashlib.blake2b(text[start:end], digest_size=HASH_BYTES).digest() for start, end in pairwise(ends))
+    raw = b"".join(hashlib.blake2b(text[start:end], digest_size=HASH_BYTES).digest() for start, end in pairwise(ends))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), len(offsets) - 1, [None, pa.py_buffer(raw)])
 
 
 def _single(column: pa.ChunkedArray) -> pa.Array:

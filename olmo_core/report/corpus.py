@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.report import decontamination, markdown
+from olmo_core.report import decontamination, markdown, takedown
 from olmo_core.report.examples import Example
 from olmo_core.report.waterfall import WaterfallLine
 
@@ -15,7 +15,7 @@ def page(
     recipe: Any, report: Mapping[str, Any], lines: Sequence[WaterfallLine], shown: Mapping[str, Sequence[Example]]
 ) -> str:
     """Return the report as Markdown. `recipe` is the CorpusRecipe, `report` what report.json holds."""
-    packed = lines[-1]
+    packed = next(line for line in lines if (line.stage, line.source) == ("packing", "all"))
     first = [line for line in lines if line.stage == "documents" and line.what == "in"]
     came = sum(line.documents for line in first)
     text = sum(line.bytes for line in first)
@@ -35,6 +35,10 @@ def page(
     if "decontamination" in report:
         parts += decontamination.section(report["decontamination"], shown["contaminated"])
     parts += ["## Mixture\n", _mixture(report)]
+    if "held_out" in report:
+        parts += ["## Held out\n", _held_out(report)]
+    if "takedown" in report:
+        parts += ["## Takedown\n", takedown.section(report["takedown"])]
     if report["masked"]:
         masked = ", ".join(f"{n:,} {kind}" for kind, n in sorted(report["masked"].items()))
         parts.append(f"Personal data masked in the documents that stayed: {masked}.\n")
@@ -74,6 +78,23 @@ def _mixture(report: Mapping[str, Any]) -> str:
             )
         )
     return markdown.table(("source", "survivors", "rate", "planned tokens", "share", "realised tokens", "share"), rows)
+
+
+def _held_out(report: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"`{split['artifact']}`",
+            f"{split['fraction']:.2%}",
+            f"{split['share']:.2%}",
+            int(split["documents"]),
+            int(split["because_of_copies"]),
+            int(split["tokens"]),
+        )
+        for name, split in report["held_out"].items()
+    ]
+    header = ("split", "tokens artifact", "asked for", "of the survivors", "documents", "because of a copy", "tokens")
+    return markdown.table(header, rows, left=2)
 
 
 def _stages(report: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from olmo_core.artifacts.manifest import Manifest, StoredObject
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.layout import INDEX, TAG_STAGES, document_objects
+from olmo_core.curation.splits import TRAIN
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError
 
@@ -70,6 +71,10 @@ def _record(
     values = {name: value for stage in TAG_STAGES for name, value in tags[stage].items()}
     duplicate = _row(store, manifests["near-duplicates/all"], f"{source}/{one.key}", row)
     contaminated = _contaminated(store, manifests, source, one.key, row, text)
+    split = {"split": None, "because_of": None}
+    if "splits/all" in manifests:
+        split = _row(store, manifests["splits/all"], f"{source}/{one.key}", row)
+    place = split["split"] if split["split"] not in (None, TRAIN) else "all"
     return {
         "id": document["id"],
         "source": source,
@@ -88,7 +93,10 @@ def _record(
         "contaminated": contaminated,
         "duplicate": duplicate if duplicate["duplicate_of"] else None,
         "duplicates_of_it": _duplicates_of(store, manifests, f"{source}/{document['id']}"),
-        "tokens": _tokens(store, manifests, f"{source}/{one.key}", document["id"]),
+        "takedown": _taken(store, manifests, source, one.key, row),
+        "split": split["split"],
+        "split_because_of": split["because_of"],
+        "tokens": _tokens(store, manifests, f"{source}/{one.key}", document["id"], place),
     }
 
 
@@ -100,6 +108,17 @@ def _contaminated(
         return None
     verdict = _row(store, manifests[f"decontamination/{source}"], key, row)
     return {**_span(text, verdict), "matches": len(verdict["matches"])} if verdict["item"] is not None else None
+
+
+def _taken(
+    store: ArtifactStore, manifests: Mapping[str, Manifest], source: str, key: str, row: int
+) -> dict[str, Any] | None:
+    """Return what the takedown list says of a document: its entries, and the listed document that it copies."""
+    if f"takedown/{source}" not in manifests:
+        return None
+    copy = _row(store, manifests[f"takedown-copies/{source}"], key, row)
+    entries = _row(store, manifests[f"takedown/{source}"], key, row)["entries"]
+    return {**copy, "entries": entries} if copy["by"] else None
 
 
 def _span(text: bytes, span: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,13 +146,15 @@ def _duplicates_of(store: ArtifactStore, manifests: Mapping[str, Manifest], name
     return found
 
 
-def _tokens(store: ArtifactStore, manifests: Mapping[str, Manifest], key: str, identifier: str) -> list[dict[str, Any]]:
+def _tokens(
+    store: ArtifactStore, manifests: Mapping[str, Manifest], key: str, identifier: str, split: str
+) -> list[dict[str, Any]]:
     """Return where each copy of a document lies: token shard, first position, number of tokens (end-of-text included)."""
-    corpus = read_shard(store.storage, manifests["mixing/all"].object(key).path, ["id", "copy"])
+    corpus = read_shard(store.storage, manifests[f"mixing/{split}"].object(key).path, ["id", "copy"])
     rows = pc.indices_nonzero(pc.equal(corpus.column("id"), identifier)).to_pylist()
     if not rows:
         return []
-    packed = manifests["packing/all"]
+    packed = manifests[f"packing/{split}"]
     found = []
     for one in packed.objects:
         if not one.key.endswith(INDEX):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from olmo_core.artifacts.ledger import Tally
@@ -14,6 +14,7 @@ LOSING_STAGES = ("documents", "selection", "decontamination", "near-duplicates",
 """Stages that can quarantine or drop documents, where a corpus has them; taggers keep every row."""
 
 CUT, GROWN = "cut and masked", "grown by masks"
+LOST = "documents were lost or doubled between two stages. This is a bug: please report it"
 GAINS = ("repeated", GROWN)
 """Lines that add to what came in; all others but `in` and `kept` take away."""
 
@@ -79,16 +80,41 @@ def waterfall(manifests: Mapping[str, Manifest]) -> list[WaterfallLine]:
         )
     )
     check_joints(manifests, sources)
-    return lines
+    return lines + [line for split in held_out(manifests) for line in _held_out_lines(manifests, split, per_byte)]
+
+
+def held_out(manifests: Mapping[str, Manifest]) -> list[str]:
+    """Return the names of a corpus's held-out splits."""
+    return [split["name"] for split in manifests["splits/all"].recipe["held_out"]] if "splits/all" in manifests else []
+
+
+def _held_out_lines(manifests: Mapping[str, Manifest], split: str, per_byte: float) -> list[WaterfallLine]:
+    """Return what became of a held-out split in mixing, and its tokens. Raises IntegrityError for what training did not leave to it."""
+    mixing, packed = manifests[f"mixing/{split}"], manifests[f"packing/{split}"]
+    left = manifests["mixing/all"].ledger.dropped.get(f"held out: {split}", Tally())
+    for before, kept, after, read in (
+        ("mixing/all held out", left, f"mixing/{split}", mixing.ledger.read),
+        (f"mixing/{split} kept", _written(mixing), f"packing/{split}", packed.ledger.read),
+    ):
+        if kept != read:
+            raise IntegrityError(f"{before} {kept.to_json()} but {after} read {read.to_json()}: {LOST}")
+    parts = [("in", mixing.ledger.read), *mixing.ledger.dropped.items(), *_rewritten(mixing, mixing.ledger.kept)]
+    lines = [_line("mixing", split, what, tally, per_byte) for what, tally in parts if tally.bytes or what == "kept"]
+    tokens = int(packed.counts.get("tokens", 0))
+    return [*lines, replace(_line("packing", split, "kept", packed.ledger.kept, 0), tokens=tokens)]
+
+
+def _written(mixing: Manifest) -> Tally:
+    written = sum(int(size) for size in mixing.counts.get("text_bytes", {}).values())
+    return Tally(documents=mixing.ledger.kept.documents, bytes=written)
 
 
 def _rewritten(mixing: Manifest, kept: Tally) -> list[tuple[str, Tally]]:
     """Return what cutting and masking, together, took from the texts that stayed or added to them, and what was written."""
-    written = sum(int(size) for size in mixing.counts.get("text_bytes", {}).values())
-    changed = (
-        (CUT, Tally(bytes=kept.bytes - written)) if written < kept.bytes else (GROWN, Tally(bytes=written - kept.bytes))
-    )
-    return [changed, ("kept", Tally(documents=kept.documents, bytes=written))]
+    written = _written(mixing)
+    less = kept.bytes - written.bytes
+    changed = (CUT, Tally(bytes=less)) if less > 0 else (GROWN, Tally(bytes=-less))
+    return [changed, ("kept", written)]
 
 
 def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> None:
@@ -111,8 +137,7 @@ def check_joints(manifests: Mapping[str, Manifest], sources: Sequence[str]) -> N
             same = kept == read if after not in ("tokenization",) else kept.documents == read.documents
             if not same:
                 raise IntegrityError(
-                    f"{before} kept {kept.to_json()} but {after}/{source} read {read.to_json()}: documents were lost or doubled "
-                    f"between two stages. This is a bug: please report it"
+                    f"{before} kept {kept.to_json()} but {after}/{source} read {read.to_json()}: {LOST}"
                 )
 
 
@@ -130,7 +155,8 @@ def _in_order(
     manifests: Mapping[str, Manifest], stage: str, source: str, lost: Mapping[str, Tally]
 ) -> list[tuple[str, Tally]]:
     """Return the reasons in the order of the rules where there are rules, else the largest first."""
-    rules = [r["name"] for r in manifests[f"{stage}/{source}"].recipe.get("rules", [])]
+    rules = ["takedown", "takedown_copy"]
+    rules += [r["name"] for r in manifests[f"{stage}/{source}"].recipe.get("rules", [])]
     rest = sorted((k for k in lost if k not in rules), key=lambda k: -lost[k].documents)
     return [(k, lost[k]) for k in [*rules, *rest] if k in lost]
 

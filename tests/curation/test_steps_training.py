@@ -11,15 +11,27 @@ import pyarrow as pa
 import pytest
 
 from olmo_core.artifacts.build import build
+from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, resolve_models
 from olmo_core.curation.classifier import ClassifierRecipe
 from olmo_core.curation.content import Classifier, ContentRecipe
 from olmo_core.curation.labelled import LabelRecipe
+from olmo_core.curation.splits import RESERVED, numbers
 from olmo_core.curation.steps.inputs import take_inventory
-from olmo_core.curation.steps.training import METRICS, TrainClassifierRecipe, labelled_inventory, training_step
+from olmo_core.curation.steps.training import (
+    METRICS,
+    TrainClassifierRecipe,
+    background_texts,
+    labelled_inventory,
+    training_step,
+)
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, RecipeError
+from olmo_core.storage import Storage
 from olmo_core.workers import Workers
 from tests.curation.tiny_classifier import examples
 from tests.small_corpus import load, small_recipe, write_jsonl
@@ -98,3 +110,44 @@ def test_a_pattern_that_matches_several_files_is_refused(recipe: TrainClassifier
         labelled_inventory(
             ArtifactStore(str(tmp_path / "store")), replace(recipe, data=str(tmp_path / "labelled*.csv"))
         )
+
+
+def test_background_has_nothing_that_may_be_held_out(tmp_path: Path) -> None:
+    """Neither the documents with low numbers, whatever a recipe holds out of them, nor copies under other names."""
+    output = Output(Storage(str(tmp_path)), "shards")
+    ids = [str(i) for i in range(400)]
+    for part in (0, 1):
+        texts = [f"text {int(i) % 380}" for i in ids[part::2]]
+        output.table(str(part), pa.table({"id": ids[part::2], "text": pa.array(texts, pa.large_string())}))
+    shards = [("web", o.path) for o in output.objects]
+    low = {i for i, number in zip(ids, numbers("web", ids), strict=True) if number < RESERVED}
+    copies = {i for i in ids if any(int(i) % 380 == int(one) % 380 for one in low)}
+    assert 20 < len(low) < len(copies) < 80
+    kept = background_texts(output.storage, shards, RESERVED)
+    assert kept is not None
+    assert sorted(kept.to_pylist()) == sorted(f"text {int(i) % 380}" for i in ids if i not in copies)
+    assert background_texts(output.storage, [], RESERVED) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "split", "message"),
+    [
+        (Kind.CORPUS, "validation", "is the held-out split 'validation': nothing may be trained on it"),
+        (Kind.ATTRIBUTES, None, "is neither a corpus nor documents"),
+    ],
+)
+def test_a_held_out_split_is_no_background(
+    recipe: TrainClassifierRecipe, tmp_path: Path, kind: Kind, split: str | None, message: str
+) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    ref = ArtifactRef(kind=kind, name="web-validation", fingerprint="0" * 64)
+    own = {"split": split} if split else {}
+    store.publish(
+        Manifest(ref=ref, stage="mixing", version=1, recipe=own, inputs={}, attempt="", shards=(), ledger=Ledger())
+    )
+    with Workers(1) as workers:
+        inventory = labelled_inventory(store, recipe)
+        build(store, inventory.step, workers)
+        with pytest.raises((InputError, RecipeError), match=message):
+            build(store, training_step(recipe, inventory, ref), workers)
+    assert not list(store.finished("model"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from olmo_core.curation.layout import document_objects
 from olmo_core.curation.pii import COMPATIBLE_MASKS, KINDS, MASKS
 from olmo_core.curation.sampling import fractions, stable_hashes
 from olmo_core.curation.spans import Edit, merge, rewrite
+from olmo_core.curation.splits import SEED
+from olmo_core.curation.steps.splits import survivors_role, survivors_size, take_in
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import RecipeError
+from olmo_core.recipe import LATER
 
 VERSION = 1
 
@@ -36,36 +39,50 @@ class MixRecipe:
     remove: tuple[RemoveSpans, ...]
     min_bytes: int
     seed: int
+    split: str | None = field(default=None, metadata=LATER)
+    """The split whose documents go in; None where the corpus has no held-out splits."""
 
 
 def mixing_step(
     recipe: CorpusRecipe,
     documents: Mapping[str, ArtifactRef],
     tags: Mapping[str, Mapping[str, ArtifactRef]],
-    duplicates: ArtifactRef,
-    mixture: ArtifactRef,
+    survivors: ArtifactRef,
+    mixture: ArtifactRef | None,
+    split: str | None = None,
 ) -> Step:
-    """Return the step that writes the corpus; `documents` is by source, `tags` by source and stage."""
+    """Return the step that writes the corpus, or that of a held-out split, each of whose documents goes in once.
+
+    `documents` is by source, `tags` by source and stage; `survivors` are the splits, or the verdicts of near-duplicates
+    where there are no splits; `mixture` is None for a held-out split.
+    """
     own: MixingRecipe = recipe.mixing
     names = sorted(documents)
+    held_out = mixture is None
     masks = COMPATIBLE_MASKS if recipe.pii.definition == "dolma_compatible" else MASKS
-    inputs = {"near-duplicates": duplicates, "mixture": mixture}
+    inputs = {survivors_role(split): survivors, **({"mixture": mixture} if mixture is not None else {})}
     for name in names:
         inputs[f"{name}-documents"] = documents[name]
         inputs |= {f"{name}-{stage}": tags[name][stage] for stage in _stages(own)}
     return Step(
         stage="mixing",
-        source="all",
+        source=str(split) if held_out else "all",
         version=VERSION,
         kind=Kind.CORPUS,
-        name=recipe.name,
+        name=f"{recipe.name}-{split}" if held_out else recipe.name,
         recipe=MixRecipe(
-            masks=dict(masks) if own.mask_pii else {}, remove=own.remove, min_bytes=own.min_bytes, seed=recipe.seed
+            masks=dict(masks) if own.mask_pii else {},
+            remove=own.remove,
+            min_bytes=own.min_bytes,
+            seed=SEED if held_out else recipe.seed,
+            split=split,
         ),
         inputs=inputs,
-        shards=lambda manifests: _shards(manifests, names, _stages(own)),
+        shards=lambda manifests: _shards(manifests, names, _stages(own), survivors_role(split)),
         work=_mix,
-        reads=lambda manifests: manifests["near-duplicates"].ledger.kept,
+        reads=lambda manifests: (
+            survivors_size(manifests, split) if held_out else manifests[survivors_role(split)].ledger.kept
+        ),
         compiled=True,
         outputs=lambda shard: [shard.key],
     )
@@ -76,12 +93,12 @@ def _stages(recipe: MixingRecipe) -> list[str]:
     return [*(["pii"] if recipe.mask_pii else []), *(["quality", "content"] if recipe.remove else [])]
 
 
-def _shards(inputs: Mapping[str, Manifest], sources: Sequence[str], stages: Sequence[str]) -> list[Shard]:
-    verdicts = {o.key: o for o in inputs["near-duplicates"].objects}
-    planned = inputs["mixture"].counts.get("sources", {})
+def _shards(inputs: Mapping[str, Manifest], sources: Sequence[str], stages: Sequence[str], role: str) -> list[Shard]:
+    verdicts = {o.key: o for o in inputs[role].objects}
+    planned = inputs["mixture"].counts.get("sources", {}) if "mixture" in inputs else None
     shards = []
     for source in sources:
-        rate = planned.get(source, {}).get("rate")
+        rate = 1.0 if planned is None else planned.get(source, {}).get("rate")
         by_stage = {stage: {o.key: o for o in inputs[f"{source}-{stage}"].objects} for stage in stages}
         for one in document_objects(inputs[f"{source}-documents"]):
             verdict = verdicts[f"{source}/{one.key}"]
@@ -107,15 +124,15 @@ def _shards(inputs: Mapping[str, Manifest], sources: Sequence[str], stages: Sequ
 def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: MixRecipe = job.recipe[0]
     inputs = job.shard.inputs
-    keep = column(read_shard(output.storage, inputs["verdict"], ["keep"]), "keep").fill_null(False)
-    table = read_shard(output.storage, inputs["documents"]).filter(keep)
+    ledger = Ledger()
+    table = read_shard(output.storage, inputs["documents"])
+    keep = pa.array(take_in(output.storage, inputs["verdict"], recipe.split, table, ledger))
+    table = table.filter(keep)
     tags = {}
     for path in inputs["tags"].values():
         one = read_shard(output.storage, path)
         tags.update({name: column(one, name).filter(keep) for name in one.column_names})
     sizes = text_sizes(table)
-    ledger = Ledger()
-    ledger.read.add(table.num_rows, int(sizes.sum()))
     texts = column(table, "text")
     edits = edits_of(recipe, tags)
     rewritten = rewrite(texts, merge(*edits)) if edits else texts

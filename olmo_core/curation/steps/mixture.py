@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,11 @@ from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.layout import document_objects
 from olmo_core.curation.sampling import fractions, stable_hashes
+from olmo_core.curation.splits import TRAIN
+from olmo_core.curation.steps.splits import rows_of, survivors_role, survivors_size
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import InputError
+from olmo_core.recipe import LATER
 from olmo_core.tokens.tokenizer import Tokenizer
 
 VERSION = 1
@@ -47,10 +50,13 @@ class MixtureRecipe:
     seed: int
     tokenizer: str
     tokenizer_sha256: str
+    split: str | None = field(default=None, metadata=LATER)
+    """`train` where the corpus has held-out splits: only its documents count."""
 
 
-def mixture_step(recipe: CorpusRecipe, documents: Mapping[str, ArtifactRef], duplicates: ArtifactRef) -> Step:
-    """Return the step that counts what survived and decides each source's rate."""
+def mixture_step(recipe: CorpusRecipe, documents: Mapping[str, ArtifactRef], survivors: ArtifactRef) -> Step:
+    """Return the step that counts what survived and decides each source's rate; `survivors` as for `mixing_step`."""
+    split = TRAIN if recipe.held_out else None
     tokenizer = recipe.tokens.tokenizer
     own = MixtureRecipe(
         sources=tuple(SourceShare(name=s.name, repeat=s.repeat, share=s.share) for s in recipe.sources),
@@ -59,6 +65,7 @@ def mixture_step(recipe: CorpusRecipe, documents: Mapping[str, ArtifactRef], dup
         seed=recipe.seed,
         tokenizer=tokenizer,
         tokenizer_sha256=assets.identity(tokenizer),
+        split=split,
     )
     names = sorted(documents)
     return Step(
@@ -68,15 +75,15 @@ def mixture_step(recipe: CorpusRecipe, documents: Mapping[str, ArtifactRef], dup
         kind=Kind.ATTRIBUTES,
         name=f"{recipe.name}-mixture",
         recipe=own,
-        inputs={"near-duplicates": duplicates, **{f"{name}-documents": documents[name] for name in names}},
-        shards=lambda inputs: [_whole(inputs, names)],
+        inputs={survivors_role(split): survivors, **{f"{name}-documents": documents[name] for name in names}},
+        shards=lambda inputs: [_whole(inputs, names, survivors_role(split))],
         work=_plan,
-        reads=lambda manifests: manifests["near-duplicates"].ledger.kept,
+        reads=lambda manifests: survivors_size(manifests, split),
     )
 
 
-def _whole(inputs: Mapping[str, Manifest], sources: Sequence[str]) -> Shard:
-    verdicts = {o.key: o for o in inputs["near-duplicates"].objects}
+def _whole(inputs: Mapping[str, Manifest], sources: Sequence[str], role: str) -> Shard:
+    verdicts = {o.key: o for o in inputs[role].objects}
     entries, identity, size = [], [], 0
     for source in sources:
         for one in document_objects(inputs[f"{source}-documents"]):
@@ -93,12 +100,8 @@ def _plan(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     tokenizer = Tokenizer.from_file(assets.fetch(recipe.tokenizer))
     ledger = Ledger()
     for source, path, verdict in job.shard.inputs["entries"]:
-        keep = (
-            column(read_shard(output.storage, verdict, ["keep"]), "keep")
-            .fill_null(False)
-            .to_numpy(zero_copy_only=False)
-        )
-        table = read_shard(output.storage, path, ["id", "text"]).filter(pa.array(keep.astype(bool)))
+        keep = rows_of(output.storage, verdict, recipe.split)
+        table = read_shard(output.storage, path, ["id", "text"]).filter(pa.array(keep))
         counted[source].add(recipe, source, table, tokenizer)
         size = int(text_sizes(table).sum())
         ledger.read.add(table.num_rows, size)

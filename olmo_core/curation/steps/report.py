@@ -25,7 +25,7 @@ from olmo_core.curation.steps.evaluation_index import without_set_places
 from olmo_core.curation.steps.mixing import MixRecipe, edits_of
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.recipe import canonical, from_mapping
-from olmo_core.report import decontamination, examples
+from olmo_core.report import decontamination, examples, takedown
 from olmo_core.report.corpus import page
 from olmo_core.report.page import document
 from olmo_core.report.page.facts import Facts
@@ -70,7 +70,9 @@ def without_places(recipe: CorpusRecipe) -> CorpusRecipe:
         return replace(source, read=replace(source.read, paths=(), root=None))
 
     sets = without_set_places(recipe.decontamination) if recipe.decontamination else None
-    return replace(recipe, sources=tuple(placeless(source) for source in recipe.sources), decontamination=sets)
+    listed = replace(recipe.takedown, paths=()) if recipe.takedown is not None else None
+    sources = tuple(placeless(source) for source in recipe.sources)
+    return replace(recipe, sources=sources, decontamination=sets, takedown=listed)
 
 
 def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
@@ -125,6 +127,10 @@ def facts_of(recipe: CorpusRecipe, manifests: Mapping[str, Manifest], storage: S
         shown["contaminated"] = decontamination.examples(storage, manifests, count=6)
         report["decontamination"] = decontamination.summary(manifests)
         report["examples"]["contaminated"] = [e.to_json() for e in shown["contaminated"]]
+    if recipe.held_out:
+        report["held_out"] = _held_out(recipe, manifests)
+    if recipe.takedown is not None:
+        report["takedown"] = takedown.summary(storage, manifests)
     return Facts(
         name=recipe.name,
         recipe=canonical(recipe),
@@ -149,6 +155,22 @@ def _rewriting(mixing: Manifest) -> examples.Rewriting:
         return merge(*edits) if edits else None
 
     return replaced
+
+
+def _held_out(recipe: CorpusRecipe, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    """Return for each held-out split what was asked for and what came of it."""
+    counts = manifests["splits/all"].counts["splits"]
+    survivors = sum(one["documents"] for one in counts.values()) or 1
+    return {
+        split.name: {
+            "fraction": split.fraction,
+            **counts[split.name],
+            "share": counts[split.name]["documents"] / survivors,
+            "tokens": int(manifests[f"packing/{split.name}"].counts.get("tokens", 0)),
+            "artifact": str(manifests[f"packing/{split.name}"].ref),
+        }
+        for split in recipe.held_out
+    }
 
 
 def _put(output: Output, key: str, suffix: str, text: str) -> None:

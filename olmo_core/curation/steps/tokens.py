@@ -6,8 +6,8 @@ token shard a range of the shuffle's hashes, so that it reads one contiguous pie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,16 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.layout import IDS, INDEX, NPY
 from olmo_core.curation.sampling import stable_hashes
+from olmo_core.curation.splits import SEED, TRAIN
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import InputError, IntegrityError
+from olmo_core.recipe import LATER
 from olmo_core.tokens.tokenizer import Tokenizer
 
 TOKENIZATION_VERSION = 1
 PACKING_VERSION = 1
 _HASHES = 1 << 64
+Check = Callable[[ArtifactStore, Sequence[FinishedShard]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +50,21 @@ class PackingRecipe:
     """What decides how documents fall into token shards."""
 
     shard_tokens: int
+    split: str | None = field(default=None, metadata=LATER)
+    """What the tokens may be used for: `train`, or the name of a held-out split; None where nothing is held out."""
 
 
-def tokenization_step(recipe: CorpusRecipe, corpus: ArtifactRef) -> Step:
-    """Return the step that encodes every corpus shard, an end-of-text token after each document."""
+def tokenization_step(recipe: CorpusRecipe, corpus: ArtifactRef, held_out: str | None = None) -> Step:
+    """Return the step that encodes every shard of the corpus, or of a held-out split, an end-of-text token after each document."""
     name = recipe.tokens.tokenizer
+    seed = SEED if held_out else recipe.seed
     return Step(
         stage="tokenization",
-        source="all",
+        source=held_out or "all",
         version=TOKENIZATION_VERSION,
         kind=Kind.ATTRIBUTES,
-        name=f"{recipe.name}-tokenization",
-        recipe=TokenizationRecipe(seed=recipe.seed, tokenizer=name, tokenizer_sha256=assets.identity(name)),
+        name=f"{recipe.name}-{held_out}-tokenization" if held_out else f"{recipe.name}-tokenization",
+        recipe=TokenizationRecipe(seed=seed, tokenizer=name, tokenizer_sha256=assets.identity(name)),
         inputs={"corpus": corpus},
         shards=_corpus_shards,
         work=_encode,
@@ -125,21 +131,34 @@ def _encode(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     return ledger, {"tokens": total, "tokens_by_source": {source: total}}
 
 
-def packing_step(recipe: CorpusRecipe, tokenization: ArtifactRef) -> Step:
-    """Return the step that writes the token artifact: `00000.npy`, ... and the index from tokens back to documents."""
-    own = PackingRecipe(shard_tokens=recipe.tokens.shard_tokens)
+def packing_step(
+    recipe: CorpusRecipe, tokenization: ArtifactRef, held_out: str | None = None, check: Check | None = None
+) -> Step:
+    """Return the step that writes the token artifact: `00000.npy`, ... and the index from tokens back to documents.
+
+    `check` looks at the tokens before they are published. A held-out split may be empty: a trial has few documents.
+    """
+    split = held_out or (TRAIN if recipe.held_out else None)
+    own = PackingRecipe(shard_tokens=recipe.tokens.shard_tokens, split=split)
+
+    def checked(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:
+        if held_out is None:
+            _check_not_empty(store, shards)
+        if check is not None:
+            check(store, shards)
+
     return Step(
         stage="packing",
-        source="all",
+        source=held_out or "all",
         version=PACKING_VERSION,
         kind=Kind.TOKENS,
-        name=recipe.name,
+        name=f"{recipe.name}-{held_out}" if held_out else recipe.name,
         recipe=own,
         inputs={"tokenization": tokenization},
         shards=lambda inputs: _ranges(inputs["tokenization"], own.shard_tokens),
         work=_pack,
         reads=lambda manifests: manifests["tokenization"].ledger.kept,
-        check=_check_not_empty,
+        check=checked,
         outputs=lambda shard: [shard.key + NPY, shard.key + INDEX],
     )
 

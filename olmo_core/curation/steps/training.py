@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from olmo_core.artifacts.ledger import Ledger
+from olmo_core.artifacts.manifest import StoredObject
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind, check_name
 from olmo_core.artifacts.step import Job, Shard, Step
@@ -19,11 +20,14 @@ from olmo_core.curation import classifier
 from olmo_core.curation.classifier import ClassifierRecipe
 from olmo_core.curation.labelled import LabelRecipe, read_labelled
 from olmo_core.curation.layout import document_objects
+from olmo_core.curation.signatures import HASH_BYTES, text_hashes
+from olmo_core.curation.splits import RESERVED, numbers, refuse_held_out
 from olmo_core.curation.steps.inputs import Inventory, inventory_of
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.shards import column, read_shard
-from olmo_core.errors import InputError
-from olmo_core.recipe import canonical
+from olmo_core.errors import InputError, RecipeError
+from olmo_core.recipe import LATER, canonical
+from olmo_core.storage import Storage
 
 METRICS = "metrics.json"
 
@@ -39,7 +43,12 @@ class TrainClassifierRecipe:
     labels: LabelRecipe = field(default_factory=LabelRecipe)
     training: ClassifierRecipe = field(default_factory=ClassifierRecipe)
     background: str | None = None
-    """Name of a documents artifact (`documents/prose`, its tag latest) whose sentences are further negatives."""
+    """A corpus artifact (`corpus/prose`, its tag latest), or a documents artifact, whose sentences are further negatives.
+
+    Never a held-out split, and never a document that some recipe may hold out (the tenth with the lowest numbers,
+    see docs/held-out.md), nor a copy of one within the artifact. What a corpus recipe holds out because of a near copy,
+    or a copy in another source, only a corpus built with its splits is free of: name that one where you can.
+    """
 
     def __post_init__(self) -> None:
         """Raise RecipeError for a name that cannot be one."""
@@ -50,6 +59,8 @@ class TrainClassifierRecipe:
 class _Identity:
     labels: LabelRecipe
     training: ClassifierRecipe
+    reserved: float | None = field(default=None, metadata=LATER)
+    """Documents of the background with a lower number are left out, and copies of them; None without background."""
 
 
 def labelled_inventory(store: ArtifactStore, recipe: TrainClassifierRecipe, *, rehash: bool = False) -> Inventory:
@@ -65,9 +76,13 @@ def labelled_inventory(store: ArtifactStore, recipe: TrainClassifierRecipe, *, r
 def training_step(recipe: TrainClassifierRecipe, inventory: Inventory, background: ArtifactRef | None) -> Step:
     """Return the step that trains, measures on held-out texts and publishes the model."""
     (file,) = inventory.files
+    if background and background.kind not in (Kind.CORPUS, Kind.DOCUMENTS):
+        raise RecipeError(f"classifier {recipe.name}: background {background} is neither a corpus nor documents")
 
     def whole(inputs: Mapping[str, Any]) -> list[Shard]:
         documents = document_objects(inputs["background"]) if background else []
+        if background:
+            refuse_held_out(inputs["background"])
         return [
             Shard(
                 key="model",
@@ -75,7 +90,7 @@ def training_step(recipe: TrainClassifierRecipe, inventory: Inventory, backgroun
                 inputs={
                     "url": file.url,
                     "sha256": inventory.sha256[file.name],
-                    "background": [o.path for o in documents],
+                    "background": [(_source(background, o), o.path) for o in documents if background],
                 },
                 size=file.size,
             )
@@ -87,11 +102,32 @@ def training_step(recipe: TrainClassifierRecipe, inventory: Inventory, backgroun
         version=classifier.VERSION,
         kind=Kind.MODEL,
         name=recipe.name,
-        recipe=_Identity(labels=recipe.labels, training=recipe.training),
+        recipe=_Identity(labels=recipe.labels, training=recipe.training, reserved=RESERVED if background else None),
         inputs={"labelled": inventory.step.ref, **({"background": background} if background else {})},
         shards=whole,
         work=_train,
     )
+
+
+def _source(background: ArtifactRef, one: StoredObject) -> str:
+    return one.key.split("/")[0] if background.kind == Kind.CORPUS else background.name
+
+
+def background_texts(
+    storage: Storage, shards: Sequence[tuple[str, str]], reserved: float
+) -> pa.LargeStringArray | None:
+    """Return the texts of all shards (source, path) without documents that may be held out, and without copies of those."""
+    kept: list[pa.LargeStringArray] = []
+    apart: set[bytes] = set()
+    for source, path in shards:
+        table = read_shard(storage, path, ["id", "text"])
+        low = pa.array(numbers(source, column(table, "id").to_pylist()) < reserved)
+        apart.update(text_hashes(column(table, "text").filter(low)).to_pylist())
+        kept.append(column(table, "text").filter(pa.compute.invert(low)))
+    if not kept:
+        return None
+    copies = pa.array(sorted(apart), pa.binary(HASH_BYTES))
+    return pa.concat_arrays([t.filter(pa.compute.invert(pa.compute.is_in(text_hashes(t), copies))) for t in kept])
 
 
 def _train(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
@@ -99,8 +135,7 @@ def _train(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     labelled = read_labelled(job.shard.inputs["url"], recipe.labels)
     if labelled.sha256 != job.shard.inputs["sha256"]:
         raise InputError(f"{job.shard.inputs['url']} changed while it was being read; run again when it is complete")
-    texts = [column(read_shard(output.storage, path, ["text"]), "text") for path in job.shard.inputs["background"]]
-    background = pa.concat_arrays(texts) if texts else None
+    background = background_texts(output.storage, job.shard.inputs["background"], recipe.reserved or 0.0)
     trained = classifier.train(labelled.texts, labelled.positive, recipe.training, background=background)
     meta = {"label": trained.label, "reads": recipe.training.reads}
     with output.raw("model", trained.suffix, rows=1, meta=meta) as handle:

@@ -1,0 +1,85 @@
+"""`olmo artifacts lineage --document` and `--takedown`: who has a document, which versions no longer, what was trained on it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from flows.command import tables
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.takedown import NAME, Requests, as_list, read_list
+from olmo_core.documents.files import hash_file
+from olmo_core.documents.listing import list_files
+from olmo_core.errors import RecipeError
+from olmo_core.report.holders import Holder, Place, holders
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--document",
+        action="append",
+        default=[],
+        metavar="ID_OR_URL",
+        help="every artifact that has this document, and what was trained on those; repeatable",
+    )
+    parser.add_argument("--takedown", action="append", default=[], metavar="FILE", help="the same for a takedown list")
+
+
+def run(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    """Carry out the command; returns its exit code."""
+    if arguments.artifact or arguments.forward:
+        raise RecipeError("lineage: give an artifact, or --document and --takedown, not both")
+    files = list_files(NAME, arguments.takedown, None) if arguments.takedown else []
+    listed = read_list([(f.name, f.url, hash_file(f)) for f in files])
+    asked = pa.concat_tables([as_list(arguments.document), listed])
+    found = holders(store, Requests(asked))
+    tags = _tags(store, found)
+    if arguments.json:
+        shown = [{**one.to_json(), "tags": tags.get(str(one.manifest.ref), [])} for one in found]
+        tables.show_json({"store": store.uri, "asked": asked.column("entry").to_pylist(), "artifacts": shown})
+        return 0
+    if not found:
+        print(f"nothing in {store.uri} has any of the {asked.num_rows} documents asked for")
+        return 0
+    rows = [
+        (
+            str(one.manifest.ref),
+            one.has,
+            len(one.documents) or None,
+            _where(one),
+            one.manifest.ended,
+            " ".join(tags.get(str(one.manifest.ref), [])),
+        )
+        for one in found
+    ]
+    tables.show(rows, ("artifact", "has it", "documents", "where", "ended", "tags"), left=2)
+    names = {name for one in found for name in one.documents}
+    still = sum(one.has == "yes" for one in found)
+    made = sum(one.has == "made from it" for one in found)
+    print(
+        f"\n{len(names)} documents found for {asked.num_rows} entries; {still} artifacts have some of them, "
+        f"{sum(one.has == 'no' for one in found)} other versions have none, {made} were made from those that have."
+    )
+    return 0
+
+
+def _where(one: Holder) -> str:
+    if not one.places:
+        return one.role
+    first: Place = one.places[0]
+    at = f", row {first.row}" if first.row is not None else ""
+    at = f", tokens {first.start:,} to {first.start + (first.length or 0):,}" if first.start is not None else at
+    more = f" and {len(one.places) - 1:,} more" if len(one.places) > 1 else ""
+    return f"{first.shard.rsplit('/', 1)[-1]}{at}{more}"
+
+
+def _tags(store: ArtifactStore, found: Sequence[Holder]) -> dict[str, list[str]]:
+    names = {(str(one.manifest.ref.kind), one.manifest.ref.name) for one in found}
+    tags: dict[str, list[str]] = {}
+    for kind, name in sorted(names):
+        for tag, ref in store.tags(kind, name).items():
+            tags.setdefault(str(ref), []).append(tag)
+    return tags
