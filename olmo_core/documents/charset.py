@@ -45,7 +45,18 @@ _LABELS = {
     "x-x-big5": "big5hkscs", "x-mac-roman": "mac-roman", "x-mac-cyrillic": "mac-cyrillic", "unicode": "utf-16-le",
     "ucs-2": "utf-16-le", "iso-10646-ucs-2": "utf-16-le",
 }  # fmt: skip
-_WIDE = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "gb18030", "big5hkscs", "cp932", "cp949", "euc_jp")
+_WIDE = (
+    "utf-8",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32-le",
+    "utf-32-be",
+    "gb18030",
+    "big5hkscs",
+    "cp932",
+    "cp949",
+    "euc_jp",
+)
 """Encodings whose structure contradicts other bytes."""
 _SHIFTING = ("iso2022_jp", "hz")
 """Encodings that use ASCII bytes only, so that they look like valid UTF-8."""
@@ -90,29 +101,30 @@ def decode(body: bytes, header: str | None, *, html: bool) -> Decoded | None:
 
     None when no encoding fits.
     """
-    for mark, codec in _BOMS:
+    for mark, wide in _BOMS:
         if body.startswith(mark):
-            marked = _tolerant(body[len(mark) :], codec)
+            marked = _tolerant(body[len(mark) :], wide)
             if marked is not None:
-                return Decoded(marked[0], codec, "bom", None, marked[1])
+                return Decoded(marked[0], wide, "bom", None, marked[1])
     labels: list[tuple[FoundBy, str, str]] = []
-    for found_by, label in (("header", header), ("meta", _own_label(body) if html else None)):
-        codec = codec_of(label) if label else None
-        if label and codec:
-            # A page whose <meta> can be read as ASCII is not in UTF-16 (HTML standard).
-            labels.append((found_by, label, "utf-8" if found_by == "meta" and codec.startswith("utf-16") else codec))  # type: ignore[arg-type]
+    if header and (codec := codec_of(header)):
+        labels.append(("header", header, codec))
+    if html and (own := _own_label(body)) and (codec := codec_of(own)):
+        # A page whose <meta> can be read as ASCII is not in UTF-16 (HTML standard).
+        labels.append(("meta", own, "utf-8" if codec.startswith("utf-16") else codec))
     if b"\x1b$" in body and not any(codec in _SHIFTING for _, _, codec in labels):
         labels.append(("detected", "iso-2022-jp", "iso2022_jp"))
-    for found_by, _, codec in labels:
-        hidden = codec in _SHIFTING or (codec.startswith(("utf-16", "utf-32")) and b"\0" in body)
-        exact = _strict(body, codec) if hidden else None
+    for found_by, _, named in labels:
+        hidden = named in _SHIFTING or (named.startswith(("utf-16", "utf-32")) and b"\0" in body)
+        exact = _strict(body, named) if hidden else None
         if exact is not None:
-            return Decoded(exact, codec, found_by, _other(labels, codec), 0)
+            return Decoded(exact, named, found_by, _other(labels, named), 0)
     plain = _strict(body, "utf-8")
     if plain is not None:
-        by = next((found_by for found_by, _, codec in labels if codec == "utf-8"), None)
-        wrong = None if body.isascii() else next((label for _, label, codec in labels if codec != "utf-8"), None)
-        return Decoded(plain, "utf-8", by or ("header" if labels and body.isascii() else "valid_utf8"), wrong, 0)
+        if body.isascii():  # every label is right
+            return Decoded(plain, "utf-8", labels[0][0] if labels else "valid_utf8", None, 0)
+        by = [found_by for found_by, _, codec in labels if codec == "utf-8"]
+        return Decoded(plain, "utf-8", by[0] if by else "valid_utf8", _other(labels, "utf-8"), 0)
     return _labelled(body, labels) or _detected(body, labels)
 
 
@@ -202,4 +214,3 @@ def _sample(body: bytes) -> bytes:
             if size > _SAMPLE:
                 break
     return b"\n".join(kept)[:_SAMPLE]
-

@@ -49,7 +49,9 @@ def claimed_kind(content_type: str) -> PageKind | Literal["unknown", "other"]:
 def looks_binary(body: bytes, charset: str | None) -> bool:
     """Say whether a body is a binary format by its first bytes, or holds bytes near its beginning that no text has."""
     head = body[:_LOOKED_AT]
-    if head.startswith(_WIDE_BOMS) or (charset is not None and charset.lower().startswith(("utf-16", "utf-32", "ucs-2"))):
+    if head.startswith(_WIDE_BOMS) or (
+        charset is not None and charset.lower().startswith(("utf-16", "utf-32", "ucs-2"))
+    ):
         return False
     if _NO_TEXT_BYTE.search(head):
         # A NUL or two in a page of text are a fault of its making; a format has them by the dozen.
