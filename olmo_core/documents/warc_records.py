@@ -20,7 +20,8 @@ from olmo_core.errors import InputError
 MOST_HEADER = 1 << 18
 """Bytes of a record's header at most, and of the HTTP header in it: addresses and cookies are long, but not this long."""
 _VERSIONS = ["WARC/1.1", "WARC/1.0", "WARC/0.18", "WARC/0.17"]
-_START = re.compile(rb"\nWARC/[01]\.\d\d?\r?\n")
+_START = re.compile(rb"(?:\A|\n)WARC/[01]\.\d\d?\r?\n")
+_LATER_START = re.compile(rb"\nWARC/[01]\.\d\d?\r?\n")
 _LONGEST_START = 12
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _PIECE = 1 << 16
@@ -230,13 +231,15 @@ def _at_boundary(stream: _Pieces) -> bool:
 
 
 def _to_next(stream: _Pieces) -> None:
-    """Pass over bytes until a record begins."""
+    """Pass over bytes until a record begins: here, when the faulty one's header was all of it, or at a later line."""
+    first = True
     while True:
         seen = stream.peek(_PIECE)
-        found = _START.search(seen)
+        found = (_START if first else _LATER_START).search(seen)
         if found:
-            stream.take(found.start() + 1)
+            stream.take(found.end() - len(found[0].lstrip(b"\n")))
             return
+        first = False
         if len(seen) < _PIECE:
             stream.take(len(seen))
             return

@@ -47,19 +47,15 @@ def test_one_wrong_length_costs_one_record_and_no_other(sizes: list[int], data: 
     """Too long or too short, the records before and behind it are found; it is not."""
     blocks = [bytes([97 + n]) * size for n, size in enumerate(sizes)]
     bad = data.draw(st.integers(0, len(blocks) - 1))
-    wrong = data.draw(st.integers(0, 2000).filter(lambda n: n != len(blocks[bad])))
-    lines = [
+    # Up to four bytes too long it ends in the blank lines behind it: only a digest can notice that.
+    wrong = data.draw(st.integers(0, 2000).filter(lambda n: not 0 <= n - len(blocks[bad]) <= 4))
+    written = [
         record(content, "resource", n, **({"Content_Length": str(wrong)} if n == bad else {}))
         for n, content in enumerate(blocks)
     ]
-    found = read(joined(*lines), ends_checked=True)
-    good = [r.block for r in found if r.fault is None]
-    if wrong - len(blocks[bad]) in (1, 2, 3, 4) and b"\n" in b"\r\n\r\n"[: 4 - (wrong - len(blocks[bad]))]:
-        # The blank lines behind a record cannot be told from its end.
-        assert len(found) == len(blocks)
-    else:
-        assert good == [b for n, b in enumerate(blocks) if n != bad]
-        assert any(r.fault for r in found)
+    found = read(joined(*written), ends_checked=True)
+    assert [r.block for r in found if r.fault is None] == [b for n, b in enumerate(blocks) if n != bad]
+    assert len([r for r in found if r.fault]) == 1
 
 
 def test_a_plain_file_that_ends_within_a_record_is_an_error_and_a_compressed_one_has_a_bad_record() -> None:
