@@ -169,7 +169,7 @@ def build(
 
 def run_job(job: Job) -> FinishedShard:
     """Do one shard in a worker process and leave its sidecar."""
-    began = time.process_time()
+    began = _cpu_seconds()
     storage = Storage(job.store)
     output = Output(storage, job.folder)
     ledger, counts = job.work(job, output)
@@ -181,7 +181,7 @@ def run_job(job: Job) -> FinishedShard:
         ledger=ledger,
         counts=counts,
         code=provenance.code_digest(),
-        cpu_seconds=round(time.process_time() - began, 3),
+        cpu_seconds=round(_cpu_seconds() - began, 3),
         peak_memory_bytes=_peak_memory(),
     )
     sidecar = json.dumps(finished.to_json(), sort_keys=True, ensure_ascii=False, default=dict).encode()
@@ -295,9 +295,15 @@ def _repair(store: ArtifactStore, standing: Manifest, fresh: Manifest) -> int:
     return repaired
 
 
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of its children that have ended, such as the one that reads web pages."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
 def _peak_memory() -> int:
-    """Return the largest resident size of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the largest resident size of this process, or of a child that has ended, so far, in bytes."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024
 
 

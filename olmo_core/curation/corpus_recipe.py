@@ -17,9 +17,8 @@ from olmo_core.curation.quality import QualityRecipe
 from olmo_core.curation.rules import Rule
 from olmo_core.curation.splits import HeldOut, check_held_out
 from olmo_core.curation.takedown import COPY, NAME, TakedownRecipe
-from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.environment import EnvironmentSource
-from olmo_core.documents.parquet import ParquetSource
+from olmo_core.documents.reader import Source
 from olmo_core.errors import RecipeError
 from olmo_core.recipe import LATER, from_mapping, read_yaml
 
@@ -31,7 +30,7 @@ LANGUAGE_COLUMN = "target_score"
 class SourceRecipe:
     """One source and what is asked of its documents."""
 
-    read: EnvironmentSource | DolmaJsonlSource | ParquetSource
+    read: Source
     """Where its documents come from, its name and its priority; told apart by the field `kind`."""
     rules: tuple[Rule, ...] = ()
     """A document is dropped when one of these fails; the first one in this order is its reason. Keep chain order."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from olmo_core.documents.ids import IdSet, id_hashes
-from olmo_core.documents.record import Document, Place, Rejection
+from olmo_core.documents.record import Document, Parsed, PassedOver, Place, Rejection
 from olmo_core.documents.schema import DOCUMENTS, QUARANTINE, RAW_BYTES, Reason
 
 _ROW_COST = 512
@@ -25,7 +27,7 @@ class FileRead:
     sha256: str
     """Of the stored bytes."""
     records: int
-    """Documents and quarantined records; 0 for an empty file."""
+    """Documents, quarantined records and those passed over; 0 for an empty file."""
     derived_ids: int
     """Documents without an id of their own; theirs is `{file}:{line or row}`."""
 
@@ -40,6 +42,10 @@ class Batch:
     """Schema `QUARANTINE`, in the same order."""
     finished: tuple[FileRead, ...]
     """Files whose last record is in this batch or an earlier one, each once."""
+    dropped: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Records passed over and their bytes, by reason."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """How many documents carry a note, by note."""
 
 
 class Gatherer:
@@ -56,9 +62,14 @@ class Gatherer:
         self._places: list[tuple[int, str, Place]] = []
         self._rejected: list[tuple[int, str, Place, Rejection]] = []
         self._finished: list[FileRead] = []
+        self._dropped: dict[str, tuple[int, int]] = {}
 
-    def add(self, file: str, place: Place, parsed: Document | Rejection) -> None:
+    def add(self, file: str, place: Place, parsed: Parsed) -> None:
         """Take one record; its number in the batch keeps the order between documents and quarantined records."""
+        if isinstance(parsed, PassedOver):
+            records, size = self._dropped.get(parsed.reason, (0, 0))
+            self._dropped[str(parsed.reason)] = (records + 1, size + place.size)
+            return
         number = len(self._documents) + len(self._rejected)
         if isinstance(parsed, Rejection):
             self._rejected.append((number, file, place, parsed))
@@ -75,6 +86,7 @@ class Gatherer:
     def take(self) -> Batch:
         """Return what was gathered since the last batch."""
         documents = self._table()
+        notes = [document.notes for document in self._documents]
         repeated = self._seen.add(id_hashes(documents.column("id").chunk(0)))
         for row in np.flatnonzero(repeated).tolist():
             number, file, place = self._places[row]
@@ -85,7 +97,14 @@ class Gatherer:
         if repeated.any():
             documents = documents.filter(pa.array(~repeated)).combine_chunks()
             self._rejected.sort(key=lambda rejected: rejected[0])
-        batch = Batch(documents=documents, quarantined=self._quarantine(), finished=tuple(self._finished))
+            notes = [own for own, again in zip(notes, repeated.tolist(), strict=True) if not again]
+        batch = Batch(
+            documents=documents,
+            quarantined=self._quarantine(),
+            finished=tuple(self._finished),
+            dropped=self._dropped,
+            notes=Counter(note for own in notes for note in own),
+        )
         self._clear()
         return batch
 

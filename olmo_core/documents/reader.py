@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from olmo_core.documents.batches import Batch, FileRead, Gatherer
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource, jsonl_records
 from olmo_core.documents.environment import EnvironmentSource, environment_records, list_environment
+from olmo_core.documents.extraction import Extraction
 from olmo_core.documents.files import Expected, SourceFile, check_expected
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.parquet import ParquetSource, parquet_records
-from olmo_core.documents.record import Document, Place, Rejection
+from olmo_core.documents.plain_text import TextSource, text_records
+from olmo_core.documents.record import Document, Parsed, Place
 from olmo_core.documents.streams import HashedFile
+from olmo_core.documents.warc import WarcIdentity, WarcSource, extraction_settings, warc_identity, warc_records
+from olmo_core.documents.wet import WetSource, wet_records
 from olmo_core.errors import InputError, RecipeError
 
-Source = EnvironmentSource | DolmaJsonlSource | ParquetSource
+Source = EnvironmentSource | DolmaJsonlSource | ParquetSource | WarcSource | WetSource | TextSource
+Read = Callable[[SourceFile, HashedFile], Iterator[tuple[Place, Parsed]]]
 
 BATCH_BYTES = 32 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def identity(source: Source) -> Source:
+def identity(source: Source) -> Source | WarcIdentity:
     """Return the source with only what decides how a file becomes documents; the rest is set to its default.
 
     Where files lie, which ones are selected and how sources rank is left out: the inventory says which files there
@@ -30,7 +37,8 @@ def identity(source: Source) -> Source:
     """
     if isinstance(source, EnvironmentSource):
         return dataclasses.replace(source, max_bytes=None, priority=0)
-    return dataclasses.replace(source, paths=(), root=None, priority=0)
+    placeless = dataclasses.replace(source, paths=(), root=None, priority=0)
+    return warc_identity(placeless) if isinstance(placeless, WarcSource) else placeless
 
 
 def scan(source: Source) -> list[SourceFile]:
@@ -61,29 +69,40 @@ def read_documents(
     iterator ends; TransientStorageError when an object store does not answer.
     """
     gatherer = Gatherer(source.name)
-    for file in files:
-        records = derived = 0
-        with HashedFile(file.url) as stream:
-            try:
-                for place, parsed in _records(source, file, stream):
-                    if gatherer.size and gatherer.size + place.size > batch_bytes:
-                        yield gatherer.take()
-                    gatherer.add(file.name, place, parsed)
-                    records += 1
-                    derived += isinstance(parsed, Document) and parsed.id is None
-            except InputError:
-                # Damage that the inventory did not know of is a change, which is the better thing to say.
-                check_expected(file, *stream.finish(), expected)
-                raise
-            size, sha256 = stream.finish()
-        check_expected(file, size, sha256, expected)
-        gatherer.finish(FileRead(name=file.name, size=size, sha256=sha256, records=records, derived_ids=derived))
+    with _opened(source) as read:
+        for file in files:
+            records = derived = 0
+            with HashedFile(file.url) as stream:
+                try:
+                    for place, parsed in read(file, stream):
+                        if gatherer.size and gatherer.size + place.size > batch_bytes:
+                            yield gatherer.take()
+                        gatherer.add(file.name, place, parsed)
+                        records += 1
+                        derived += isinstance(parsed, Document) and parsed.id is None
+                except InputError:
+                    # Damage that the inventory did not know of is a change, which is the better thing to say.
+                    check_expected(file, *stream.finish(), expected)
+                    raise
+                size, sha256 = stream.finish()
+            check_expected(file, size, sha256, expected)
+            gatherer.finish(FileRead(name=file.name, size=size, sha256=sha256, records=records, derived_ids=derived))
     yield gatherer.take()
 
 
-def _records(source: Source, file: SourceFile, stream: HashedFile) -> Iterator[tuple[Place, Document | Rejection]]:
-    if isinstance(source, DolmaJsonlSource):
-        return jsonl_records(source, file, stream)
-    if isinstance(source, ParquetSource):
-        return parquet_records(source, file, stream)
-    return environment_records(source, file, stream)
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[Read]:
+    """Give the function that reads one file of a source, with what it needs over all of them."""
+    if isinstance(source, WarcSource):
+        with Extraction(extraction_settings(source)) as extraction:
+            yield partial(warc_records, source, extraction)
+    elif isinstance(source, WetSource):
+        yield partial(wet_records, source)
+    elif isinstance(source, TextSource):
+        yield partial(text_records, source)
+    elif isinstance(source, DolmaJsonlSource):
+        yield partial(jsonl_records, source)
+    elif isinstance(source, ParquetSource):
+        yield partial(parquet_records, source)
+    else:
+        yield partial(environment_records, source)

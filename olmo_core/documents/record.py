@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from olmo_core.documents.schema import Reason
+from olmo_core.documents.schema import Dropped, Reason
 
 IntegerIds = Literal["quarantine", "stringify"]
 
@@ -33,6 +33,8 @@ class Document(NamedTuple):
     added: str | None
     created: str | None
     metadata: str
+    notes: tuple[str, ...] = ()
+    """What the stage counts over its documents, such as how the character encoding was found."""
 
 
 class Rejection(NamedTuple):
@@ -42,8 +44,17 @@ class Rejection(NamedTuple):
     detail: str
 
 
+class PassedOver(NamedTuple):
+    """A well-formed record that is no document of this source, and why."""
+
+    reason: Dropped
+
+
+Parsed = Document | Rejection | PassedOver
+
+
 class Place(NamedTuple):
-    """Where a record was found: line or row from 1, byte offset in the decompressed file, length, first bytes."""
+    """Where a record was found: line, row or record from 1, byte offset in the decompressed file, length, first bytes."""
 
     position: int
     byte_offset: int | None

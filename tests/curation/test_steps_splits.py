@@ -15,10 +15,10 @@ import pytest
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.plan import plan
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.layout import IDS, INDEX, NPY
 from olmo_core.curation.splits import numbers, refuse_held_out
 from olmo_core.curation.steps.mixing import mixing_step
 from olmo_core.curation.steps.splits import Guard
-from olmo_core.curation.steps.tokens import IDS, INDEX, NPY
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, IntegrityError
 from olmo_core.report.explain import explain

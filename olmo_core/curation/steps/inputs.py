@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -201,6 +202,7 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
     quarantined: list[pa.Table] = []
     taken = [0]
     records = 0
+    notes: Counter[str] = Counter()
 
     def batches() -> Any:
         nonlocal records
@@ -209,6 +211,9 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
             records += sum(file.records for file in batch.finished)
             if batch.quarantined.num_rows:
                 quarantined.append(batch.quarantined)
+            for reason, (count, size) in batch.dropped.items():
+                ledger.drop(reason, count, size)
+            notes.update(batch.notes)
             yield _trial(batch.documents, recipe, source.name, taken, ledger)
 
     for part, table in enumerate(cut(batches(), recipe.shard_bytes)):
@@ -223,7 +228,7 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
     ledger.read = sum([*ledger.quarantined.values(), *ledger.dropped.values()], ledger.kept)
     # The reader's own count, so that the ledger can tell when a record was lost on the way.
     ledger.read.documents = records
-    return ledger, {"files": len(job.shard.inputs["files"])}
+    return ledger, {"files": len(job.shard.inputs["files"])} | ({"notes": dict(sorted(notes.items()))} if notes else {})
 
 
 def _trial(table: pa.Table, recipe: DocumentsRecipe, source: str, taken: list[int], ledger: Ledger) -> pa.Table:
@@ -246,7 +251,16 @@ def _check_ids(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:
     """Raise InputError when there is no document at all, or one id is in two shards (within one, the reader looks)."""
     if shards and not any(shard.ledger.kept.documents for shard in shards):
         files = sum(int(shard.counts.get("files", 0)) for shard in shards)
-        raise InputError(f"there is no document in {files} files: they are empty, or a trial's sample is too small")
+        lost = Ledger.total(shard.ledger for shard in shards)
+        reasons = {reason: tally.documents for reason, tally in {**lost.dropped, **lost.quarantined}.items()}
+        raise InputError(
+            f"there is no document in {files} files: they are empty, or a trial's sample is too small"
+            + (
+                f" (records that became none: {', '.join(f'{k} {v}' for k, v in sorted(reasons.items()))})"
+                if reasons
+                else ""
+            )
+        )
     objects = [o for shard in shards for o in shard.objects if o.meta.get("role") != QUARANTINE]
     hashes = [id_hashes(column(read_shard(store.storage, o.path, ["id"]), "id")) for o in objects]
     for one, rows in zip(objects, find_duplicates(hashes), strict=True):
