@@ -22,6 +22,9 @@ from typing import Any
 
 import pytest
 
+from olmo_core import storage_s3
+from tests.fault_proxy import FaultProxy
+
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool")
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
 MISSING = f"no radosgw: apt-get install {' '.join(PACKAGES)}"
@@ -265,3 +268,17 @@ def bucket(s3: S3Server) -> str:
     name = f"tests-{uuid.uuid4()}"
     s3.client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def faults(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the server, through which the clients of this process, and of processes that it spawns, go meanwhile.
+
+    Nothing goes wrong until the test says what. Clients are impatient: a stall takes a second or two.
+    """
+    with FaultProxy(s3.endpoint, seed=20, stall_seconds=2.5) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setenv("OLMO_S3_READ_TIMEOUT", "2")
+        storage_s3.forget()
+        yield proxy
+    storage_s3.forget()
