@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,8 +42,8 @@ class Fault(StrEnum):
     """The server has done what was asked; the client is not told. Writes only."""
 
 
-EVEN = dict.fromkeys(Fault, 0.02)
-"""Every kind of fault as often: about one request in eight goes wrong."""
+OFTEN = {**dict.fromkeys(Fault, 0.02), Fault.STALL: 0.003}
+"""About one request in ten goes wrong; stalls are rarer, as each costs a client the time it waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,8 @@ class Request:
     method: str
     target: str
     """Path and query as sent."""
+    range: str = ""
+    """The Range header, where there is one."""
 
 
 @dataclass(kw_only=True)
@@ -78,6 +80,8 @@ class FaultProxy:
         """How often each fault has happened."""
         self.requests: Counter[str] = Counter()
         """Requests seen, by method."""
+        self.last: deque[Request] = deque(maxlen=100)
+        """The last requests seen."""
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self._number = 0
@@ -124,11 +128,13 @@ class FaultProxy:
         """Let nothing happen any more, and begin to count anew."""
         with self._lock:
             self._rules, self.rates = [], {}
+            self.last.clear()
             self.counts, self.requests = Counter(), Counter()
 
     def _choose(self, request: Request) -> Fault | None:
         with self._lock:
             self.requests[request.method] += 1
+            self.last.append(request)
             self._number += 1
             fault = self._by_rule(request) or self._by_chance(request)
             if fault is not None:
@@ -182,10 +188,10 @@ class FaultProxy:
     def _exchange(self, head: bytes, reader: _Reader, client: socket.socket, server: socket.socket) -> None:
         """Handle one request; raises to end the connection by a reset."""
         method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-        fault = self._choose(Request(method=method, target=target))
+        fields = _fields(head)
+        fault = self._choose(Request(method=method, target=target, range=fields.get("range", "")))
         if fault == Fault.RESET_BEFORE:
             raise _Broken
-        fields = _fields(head)
         if fields.get("expect", "").lower() == "100-continue":
             # Answered here: the signature does not cover this header, and the server is not asked twice.
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")

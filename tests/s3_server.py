@@ -274,11 +274,11 @@ def bucket(s3: S3Server) -> str:
 def faults(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy before the server, through which the clients of this process, and of processes that it spawns, go meanwhile.
 
-    Nothing goes wrong until the test says what. Clients are impatient: a stall takes a second or two.
+    Nothing goes wrong until the test says what. Clients are impatient: a stall takes a second.
     """
-    with FaultProxy(s3.endpoint, seed=20, stall_seconds=2.5) as proxy:
+    with FaultProxy(s3.endpoint, seed=20, stall_seconds=1.3) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setenv("OLMO_S3_READ_TIMEOUT", "2")
+        monkeypatch.setenv("OLMO_S3_READ_TIMEOUT", "1")
         storage_s3.forget()
         yield proxy
     storage_s3.forget()

@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from tests.fault_proxy import EVEN, Fault, FaultProxy
+from tests.fault_proxy import OFTEN, Fault, FaultProxy
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 pytestmark = pytest.mark.s3
@@ -64,7 +64,7 @@ def test_the_seed_decides_what_happens(s3: S3Server, bucket: str) -> None:
 
     def happened(seed: int) -> list[str]:
         with FaultProxy(s3.endpoint, seed=seed, stall_seconds=0) as proxy:
-            proxy.rates = {**EVEN, Fault.RESET_BEFORE: 0.3, Fault.STALL: 0.0}
+            proxy.rates = {**OFTEN, Fault.RESET_BEFORE: 0.3, Fault.STALL: 0.0}
             through, seen = client(proxy.endpoint), []
             for n in range(60):
                 before = dict(proxy.counts)
