@@ -1,6 +1,7 @@
 """Building artifacts on a real S3 server: what holds for a folder holds there, and every byte is the same.
 
-The tests of test_build.py that are about the store run again, unchanged, with a store in a bucket.
+The tests of test_build.py that are about the store run again, unchanged, with a store in a bucket, and with one behind a
+proxy that damages one request in ten.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import TransientStorageError
 from olmo_core.storage import Storage
 from olmo_core.workers import Workers
+from tests.artifacts.places import BUCKETS, Threads, open_store
 from tests.artifacts.test_build import (  # noqa: F401 - collected here, with this module's fixture `store`
     SHARDS,
     digests,
@@ -35,9 +37,15 @@ from tests.small_corpus import Run, build_all, chain_of, load, small_recipe
 pytestmark = pytest.mark.s3
 
 
+@pytest.fixture(params=BUCKETS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    return open_store(request, tmp_path)
+
+
 @pytest.fixture
-def store(bucket: str) -> ArtifactStore:
-    return ArtifactStore(f"s3://{bucket}/some/store")
+def workers(request: pytest.FixtureRequest, workers: Workers) -> Workers:
+    """Worker processes; threads behind the proxy."""
+    return Threads(2) if "s3-faults" in request.node.name else workers
 
 
 def test_every_object_is_the_same_as_in_a_folder(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
@@ -50,20 +58,6 @@ def test_every_object_is_the_same_as_in_a_folder(store: ArtifactStore, workers: 
         other = here.manifest.object(one.key)
         assert store.storage.read(one.path) == folder.storage.read(other.path)
         assert (one.digest, one.rows, one.size) == (other.digest, other.rows, other.size)
-
-
-def test_two_builds_at_the_same_time_leave_one_artifact(store: ArtifactStore, workers: Workers) -> None:
-    """The second begins and ends after the first has done its last shard: the first then takes what stands."""
-    step = toy(SHARDS)
-    second = []
-
-    def meanwhile(progress: Progress) -> None:
-        if progress.shards_done == 8:
-            second.append(build(store, step, workers))
-
-    first = build(store, step, workers, progress=meanwhile)
-    assert first.manifest == second[0].manifest == store.manifest(step.ref)
-    assert store.verify(step.ref) == []
 
 
 @pytest.mark.slow  # the waits between the attempts of earnest runs
