@@ -106,6 +106,7 @@ def endure(setting: Setting, arguments: argparse.Namespace, draw: random.Random)
         workers = arguments.workers[number % len(arguments.workers)]
         note(runs.killed(setting, store, workers, f"kill-{number}", spans[store], draw, min(left, KILLS_OF_A_STORE)))
         number += 1
+    # Last: a run that the worker has started is the hardest to watch.
     for number in range(arguments.retries if "s3-faults" in spans else 0):
         note(runs.retried(setting, 2, f"retry-{number}", spans["s3-faults"], draw))
     return done

@@ -178,7 +178,11 @@ def retried(setting: Setting, workers: int, name: str, span: Span, draw: random.
     resources = json.dumps({"store": uri, "workers": workers})
     parameters = ["-p", f"recipe={json.dumps(str(setting.recipe))}", "-p", f"resources={resources}"]
     said = setting.services.prefect("deployment", "run", "build-dolma", *parameters).stdout
-    run_id = re.findall(r"UUID: ([0-9a-f-]{36})", said)[0]
+    ids = re.findall(r"UUID: ([0-9a-f-]{36})", said)
+    if not ids:
+        run.problems.append(f"the deployment was not started: {said[-1000:]}")
+        return run
+    run_id = ids[0]
 
     def found() -> int | None:
         try:

@@ -19,6 +19,8 @@ from tests.s3_server import S3Server, free_port
 
 BUCKET = "endurance"
 STORES = ("local", "s3", "s3-faults")
+RATES = {fault: rate / 3 for fault, rate in OFTEN.items()}
+"""One request in thirty: of a run's thousands enough go wrong, and it still ends in minutes."""
 READ_TIMEOUT = 3
 """Seconds a client waits for a byte: stalls cost that much, and a busy server still answers in time."""
 
@@ -44,12 +46,12 @@ class Setting:
 
 
 def write_recipe(folder: Path, max_bytes: int) -> Path:
-    """Write the quickstart's recipe with less text, in about a dozen shards all the same; return its path."""
+    """Write the quickstart's recipe with less text, in about eight shards all the same; return its path."""
     data = yaml.safe_load((RECIPES / "quickstart.yaml").read_text(encoding="utf-8"))
     whole = sum(source["read"]["max_bytes"] for source in data["sources"])
     for source in data["sources"]:
         source["read"]["max_bytes"] = source["read"]["max_bytes"] * max_bytes // whole
-    data |= {"name": "endurance", "shard_bytes": max(max_bytes // 12, 20_000)}
+    data |= {"name": "endurance", "shard_bytes": max(max_bytes // 8, 20_000)}
     data["tokens"]["shard_tokens"] = max(max_bytes // 16, 10_000)
     path = folder / "endurance.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
@@ -74,7 +76,7 @@ def open_setting(folder: Path, *, max_bytes: int, seed: int) -> Iterator[Setting
         server.start(folder / "s3")
         server.client().create_bucket(Bucket=BUCKET)
         proxy = ending.enter_context(FaultProxy(server.endpoint, seed=seed, stall_seconds=READ_TIMEOUT + 1))
-        proxy.rates = OFTEN
+        proxy.rates = RATES
         services = Services(
             home=folder / "olmo",
             profiles=folder / "profiles.toml",
