@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ def main(words: list[str] | None = None) -> int:
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)
     print(f"seed {seed}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     began = time.time()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     with tempfile.TemporaryDirectory(prefix="olmo-endurance-") as folder:
         with open_setting(Path(folder), max_bytes=arguments.max_bytes, seed=seed) as setting:
             done = endure(setting, arguments, random.Random(seed))

@@ -63,6 +63,8 @@ class Started:
 
     process: subprocess.Popen[bytes]
     log: Path
+    groups: set[int]
+    """Where its process group is noted as long as it may run."""
 
     def said(self) -> str:
         """What it has said so far."""
@@ -72,6 +74,7 @@ class Started:
         """Say whether it ends within so many seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=seconds)
+            self.groups.discard(self.process.pid)
             return True
         return False
 
@@ -80,6 +83,7 @@ class Started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.groups.discard(self.process.pid)
 
 
 def start(setting: Setting, store: str, uri: str, workers: int) -> Started:
@@ -97,7 +101,8 @@ def start(setting: Setting, store: str, uri: str, workers: int) -> Started:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Started(process=process, log=log)
+    setting.groups.add(process.pid)
+    return Started(process=process, log=log, groups=setting.groups)
 
 
 def finish(run: Run, started: Started) -> None:

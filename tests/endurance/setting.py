@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -34,6 +35,8 @@ class Setting:
     server: S3Server
     proxy: FaultProxy
     recipe: Path
+    groups: set[int] = field(default_factory=set)
+    """Process groups that were started; what is left of them ends with the setting."""
 
     def uri(self, store: str, name: str) -> str:
         """The address of a store of a kind, for the run of this name."""
@@ -87,9 +90,17 @@ def open_setting(folder: Path, *, max_bytes: int, seed: int) -> Iterator[Setting
         )
         ending.callback(services.olmo, "down", "--grace", "4")
         done(services.olmo("up", "--port", str(port), "--wait", "300", timeout=400))
-        yield Setting(
+        setting = Setting(
             folder=folder, services=services, server=server, proxy=proxy, recipe=write_recipe(folder, max_bytes)
         )
+        ending.callback(_end, setting.groups)
+        yield setting
+
+
+def _end(groups: set[int]) -> None:
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def _restore(environment: dict[str, str]) -> None:
