@@ -242,11 +242,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need the server run in one process: first, as xdist looks at the groups in this hook too.
 
-    But those that need the small corpus as well run where that is: starting a second server is the cheaper of the two.
+    But those that need the small corpus or the services as well run where these are: a second server is the cheaper.
     """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            if item.get_closest_marker("s3") and "small" not in getattr(item, "fixturenames", ()):
+            elsewhere = {"small", "running_services"} & set(getattr(item, "fixturenames", ()))
+            if item.get_closest_marker("s3") and not elsewhere:
                 item.add_marker(pytest.mark.xdist_group("s3"))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from typing import IO
 
 import pytest
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from olmo_core import storage_s3
 from olmo_core.errors import TransientStorageError
@@ -130,6 +132,27 @@ def test_an_upload_in_parts_survives(store: Storage, faults: FaultProxy, fault: 
     written = store.put("large", data)
     assert faults.counts == {fault: 1}
     assert written.size == len(data) and store.read("large") == data
+
+
+@pytest.mark.parametrize("took_effect", [True, False])
+def test_an_upload_whose_end_is_not_known_any_more_is_looked_for(
+    store: Storage, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch, took_effect: bool
+) -> None:
+    """Some servers answer NoSuchUpload when the request that ends an upload comes a second time (Ceph does not)."""
+    data, client = os.urandom(9_000_000), storage_s3.client()
+    store.put("large", b"older")
+    upload, sent = client.upload_fileobj, list[bool]()
+
+    def lose_the_end(raw: IO[bytes], *place: str, **more: object) -> None:
+        sent.append(True)
+        if took_effect or len(sent) > 1:
+            upload(raw, *place, **more)
+        if len(sent) == 1:
+            raise ClientError({"Error": {"Code": "NoSuchUpload"}}, "CompleteMultipartUpload")
+
+    monkeypatch.setattr(client, "upload_fileobj", lose_the_end)
+    store.put("large", data)
+    assert store.read("large") == data and len(sent) == 1 + (not took_effect)
 
 
 OPERATIONS: dict[str, Callable[[Storage], object]] = {
