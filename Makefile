@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check bench clean help
+.PHONY: install quickstart test check bench endurance clean help
 help:
 	@echo "make quickstart   install, start Prefect, build a small corpus from real text, show what came out"
 	@echo "make test         all tests but those that need a GPU"
 	@echo "make check        ruff, mypy, layers, file lengths, names (what CI runs)"
 	@echo "make bench        speed beside the usual libraries, on this machine"
+	@echo "make endurance    the chain on S3 with faults, killed at random: the same bytes? (half an hour)"
 	@echo "make clean        end this project's services and remove .venv and .olmo"
 
 install: $(STAMP)
@@ -34,6 +35,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
+
+endurance: $(STAMP)
+	$(BIN)/python -m tests.endurance
 
 clean:
 	-test -x $(BIN)/olmo && $(BIN)/olmo down

@@ -1,9 +1,11 @@
 """One small wrapper over object stores and folders: `file`, `s3` and `memory` by one code path.
 
-Everything is addressed by a path relative to the store's root. What the store adds to fsspec:
+Everything is addressed by a path relative to the store's root. What holds for each kind of store:
 
 - `put` and `writer` publish atomically: a reader sees the whole object or none;
-- `put_if_absent` decides a race: exactly one caller wins (local: `os.link`; S3: PutObject with If-None-Match `*`);
+- `put_if_absent` decides a race: exactly one caller wins, and each learns the truth (local: `os.link`; S3: PutObject
+  with If-None-Match `*`, and a mark that tells one's own success when the answer was lost);
+- what one process has done, the next question of any other sees: nothing is cached;
 - errors are told apart: StorageError says what to do, TransientStorageError is worth another try.
 
 Credentials and endpoints come from the environment only (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
@@ -15,27 +17,21 @@ import contextlib
 import hashlib
 import io
 import os
-import secrets
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-import fsspec
-
 from olmo_core.errors import OlmoError, StorageError
 from olmo_core.redaction import SHOWN, has_user
-from olmo_core.storage_errors import CUT, check_endpoint, signs_of, storage_error
+from olmo_core.storage_errors import storage_error
+from olmo_core.storage_folder import TEMPORARY, Backend, Folder, Memory
+from olmo_core.storage_s3 import Bucket
 
-_ABSENT = (FileNotFoundError, NotADirectoryError)
-_S3_OPTIONS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 5, "mode": "standard"}}
-"""Seconds, and attempts in all: a store that is down is given up after some seconds, one that hangs after some minutes."""
-_S3_BUFFER = 1 << 20
-_memory_lock = threading.Lock()
+_READ_AHEAD = 1 << 20
+"""Bytes of a file's buffer where every read is a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +72,8 @@ class Storage:
         self.protocol = protocol
         self._root = str(Path(rest).expanduser().absolute()) if protocol == "file" else rest.strip("/")
         self.uri = self._root if protocol == "file" else f"{protocol}://{self._root}"
+        kinds: dict[str, type[Folder] | type[Memory] | type[Bucket]] = {"file": Folder, "memory": Memory, "s3": Bucket}
+        self._backend: Backend = kinds[protocol](self._root)
 
     def __repr__(self) -> str:
         return f"Storage({self.uri!r})"
@@ -83,22 +81,20 @@ class Storage:
     def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
         return Storage, (self.uri,)
 
-    @property
-    def _fs(self) -> Any:
-        return _filesystem(self.protocol)
-
-    def _full(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
-
     def url(self, path: str = "") -> str:
         """Return the address of an object for people and for other programs."""
         return f"{self.uri}/{path}" if path else self.uri
+
+    def bucket_key(self, path: str) -> tuple[str, str]:
+        """Return the bucket and the key of an object of an S3 store."""
+        bucket, _, key = self.url(path).removeprefix("s3://").partition("/")
+        return bucket, key
 
     def web_address(self, path: str) -> str | None:
         """Return an object's address for a browser, unsigned; None where the store has none (folders, memory)."""
         if self.protocol != "s3":
             return None
-        bucket, key = self._bucket_key(path)
+        bucket, key = self.bucket_key(path)
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         base = f"{endpoint.rstrip('/')}/{bucket}" if endpoint else f"https://{bucket}.s3.amazonaws.com"
         return f"{base}/{quote(key)}"
@@ -109,25 +105,12 @@ class Storage:
         if length == 0:
             return b""  # a range of no bytes cannot be asked for: S3 would send the whole object
         with self._errors("read", path):
-            end = None if length is None else start + length
-            try:
-                data: bytes = self._fs.cat_file(self._full(path), start=start or None, end=end)
-            except Exception as error:
-                signs = signs_of(error)
-                if "InvalidRange" in signs:  # S3 refuses a range that begins at the end or behind it
-                    return b""
-                if not signs & CUT:
-                    raise
-                data = self._fs.cat_file(self._full(path), start=start or None, end=end)
-            return data
+            return self._backend.read(path, start, length)
 
     def open(self, path: str) -> IO[bytes]:
         """Return a seekable file object for reading."""
         with self._errors("open", path):
-            if self.protocol == "s3":
-                return io.BufferedReader(_RangeReader(self, path), _S3_BUFFER)
-            handle: IO[bytes] = self._fs.open(self._full(path), "rb")
-            return handle
+            return self._backend.open(path) or io.BufferedReader(_RangeReader(self, path), _READ_AHEAD)
 
     def exists(self, path: str) -> bool:
         """Say whether an object is there; asks the store, never a cache."""
@@ -136,52 +119,24 @@ class Storage:
     def size(self, path: str) -> int | None:
         """Return an object's size in bytes, or None when it is not there."""
         with self._errors("look for", path):
-            try:
-                info = self._fs.info(self._full(path))
-            except _ABSENT as error:
-                _raise_without_bucket(error)
-                return None
-            return int(info["size"]) if info["type"] == "file" else None
+            return self._backend.size(path)
 
     def walk(self, prefix: str) -> Iterator[Listed]:
         """Yield the objects below the folder `prefix`, in order of path; unfinished temporary files are left out."""
         with self._errors("list", prefix):
-            try:
-                found = self._fs.find(self._full(prefix), detail=True)
-            except _ABSENT as error:
-                _raise_without_bucket(error)
-                found = {}
-        cut = len(self._root) + 1
-        for full, info in sorted(found.items()):
-            name = full.lstrip("/") if self.protocol == "memory" else full
-            if not Path(name).name.startswith(".tmp-"):
-                yield Listed(path=name[cut:], size=int(info["size"]), modified=_modified(info))
+            found = sorted(self._backend.walk(prefix))
+        for path, size, modified in found:
+            yield Listed(path=path, size=size, modified=modified)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders directly below `prefix`, sorted."""
-        with self._errors("list", prefix):
-            try:
-                entries = self._fs.ls(self._full(prefix), detail=True)
-            except _ABSENT as error:
-                _raise_without_bucket(error)
-                return []
-            return sorted(Path(e["name"]).name for e in entries if e["type"] == "directory")
+        return self.contents(prefix)[0]
 
     def contents(self, prefix: str) -> tuple[list[str], dict[str, Listed]]:
-        """Return the folders and, by name, the objects directly below `prefix`: one request for both."""
+        """Return the folders, sorted, and, by name, the objects directly below `prefix`: one request for both."""
         with self._errors("list", prefix):
-            try:
-                entries = self._fs.ls(self._full(prefix), detail=True)
-            except _ABSENT as error:
-                _raise_without_bucket(error)
-                return [], {}
-        folders, objects = [], {}
-        for entry in entries:
-            name = Path(entry["name"]).name
-            if entry["type"] == "directory":
-                folders.append(name)
-            elif not name.startswith(".tmp-"):
-                objects[name] = Listed(path=f"{prefix}/{name}", size=int(entry["size"]), modified=_modified(entry))
+            folders, found = self._backend.contents(prefix)
+        objects = {path.rsplit("/", 1)[-1]: Listed(path=path, size=size, modified=at) for path, size, at in found}
         return sorted(folders), objects
 
     def is_there(self) -> bool:
@@ -208,67 +163,31 @@ class Storage:
         Yields a file object open for writing and a `Written` whose size and sha256 are filled in at the end.
         """
         written = Written(path=path)
-        folder = Path(self._full(path)).parent if self.protocol == "file" else None
         with self._errors("write", path):
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+            descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=self._backend.staging(path))
             try:
                 with os.fdopen(descriptor, "w+b") as raw:
                     hashing = _HashingWriter(raw)
                     yield hashing, written  # type: ignore[misc]
                     raw.flush()
                     written.size, written.sha256 = hashing.size, hashing.digest.hexdigest()
-                    if folder is not None:
-                        os.fsync(raw.fileno())
-                    elif self.protocol == "s3":
-                        raw.seek(0)
-                        bucket, key = self._bucket_key(path)
-                        _s3_client().upload_fileobj(raw, bucket, key, ExtraArgs=_content_type(path))
-                    else:
-                        raw.seek(0)
-                        self._fs.pipe_file(self._full(path), raw.read())
-                if folder is not None:
-                    os.chmod(name, 0o644)
-                    os.replace(name, self._full(path))
+                    self._backend.publish(raw, name, path)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Publish `data` at `path` unless something is there; True when this call did it.
+        """Publish `data` at `path` unless something is there; True when it is this call's object that is there.
 
-        On S3 a retried request can meet its own success: the caller compares contents when it gets False.
+        When it raises TransientStorageError, nobody knows: the object may be there, and a later call tells.
         """
         with self._errors("write", path):
-            if self.protocol == "file":
-                return _link_new(Path(self._full(path)), data)
-            if self.protocol == "memory":
-                with _memory_lock:
-                    if self._fs.exists(self._full(path)):
-                        return False
-                    self._fs.pipe_file(self._full(path), data)
-                    return True
-            bucket, key = self._bucket_key(path)
-            client = _s3_client()
-            try:
-                client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-            except client.exceptions.ClientError as error:
-                signs = signs_of(error)
-                # 409: another request for this key was under way, and may have been one that put nothing.
-                if "412" in signs or ("409" in signs and self.exists(path)):
-                    return False
-                raise
-            return True
+            return self._backend.put_if_absent(path, data)
 
     def delete(self, path: str) -> None:
         """Remove an object; it is no error when it is not there."""
-        with self._errors("delete", path), contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._full(path))
-
-    def _bucket_key(self, path: str) -> tuple[str, str]:
-        bucket, _, key = self._full(path).partition("/")
-        return bucket, key
+        with self._errors("delete", path):
+            self._backend.delete(path)
 
     @contextlib.contextmanager
     def _errors(self, action: str, path: str) -> Iterator[None]:
@@ -284,7 +203,7 @@ class Storage:
 
 
 class _RangeReader(io.RawIOBase):
-    """An S3 object as a file: every read is one request, with the store's own errors."""
+    """An object as a file without a buffer: every read is one request, with the store's own errors."""
 
     def __init__(self, storage: Storage, path: str) -> None:
         size = storage.size(path)
@@ -340,63 +259,3 @@ class _HashingWriter(io.RawIOBase):
 
     def tell(self) -> int:
         return self.size
-
-
-def _link_new(target: Path, data: bytes) -> bool:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
-    try:
-        with open(temporary, "xb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _content_type(path: str) -> dict[str, str]:
-    """Return what makes a browser show a page instead of saving it."""
-    return {"ContentType": "text/html; charset=utf-8"} if path.endswith(".html") else {}
-
-
-def _modified(info: dict[str, Any]) -> float:
-    value = info.get("mtime") or info.get("LastModified") or info.get("created") or 0.0
-    return float(value.timestamp() if hasattr(value, "timestamp") else value)
-
-
-def _raise_without_bucket(error: Exception) -> None:
-    """Let "not found" pass as an answer, unless it is the whole bucket that is missing."""
-    if "NoSuchBucket" in signs_of(error):
-        raise error
-
-
-@cache
-def _filesystem(protocol: str) -> Any:
-    if protocol != "s3":
-        return fsspec.filesystem(protocol)
-    check_endpoint()
-    # max_concurrency: an object is read by one request, not by one for its size and others for its parts.
-    options = {"use_listings_cache": False, "skip_instance_cache": True, "max_concurrency": 1}
-    made = fsspec.filesystem("s3", config_kwargs=_S3_OPTIONS, **options)
-    made.retries = 1  # its own, around those of _S3_OPTIONS: they would multiply
-    return made
-
-
-@cache
-def _s3_client() -> Any:
-    import boto3  # here: the local store needs no AWS package
-    from botocore.config import Config  # type: ignore[import-untyped]
-
-    check_endpoint()
-    return boto3.session.Session().client("s3", config=Config(**_S3_OPTIONS))
-
-
-def forget_clients() -> None:
-    """Make clients anew from now on: those there are have the credentials of their first use."""
-    _filesystem.cache_clear()
-    _s3_client.cache_clear()

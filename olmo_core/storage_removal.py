@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from olmo_core.errors import StorageError
-from olmo_core.storage import Storage, _s3_client
+from olmo_core.storage import Storage
+from olmo_core.storage_folder import TEMPORARY
+from olmo_core.storage_s3 import client as s3_client
 
 _BATCH = 1000
 """Most keys in one DeleteObjects request."""
@@ -46,9 +48,9 @@ def delete_many(storage: Storage, paths: Iterable[str]) -> int:
                 storage.delete(path)
             continue
         with storage._errors("delete", batch[0]):
-            bucket = storage._bucket_key("")[0]
-            keys = [{"Key": storage._bucket_key(path)[1]} for path in batch]
-            answer = _s3_client().delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            bucket = storage.bucket_key("")[0]
+            keys = [{"Key": storage.bucket_key(path)[1]} for path in batch]
+            answer = s3_client().delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
         for failed in answer.get("Errors", []):
             raise StorageError(
                 f"cannot delete s3://{bucket}/{failed['Key']}: the store says {failed['Code']}; look at the rights of your key"
@@ -61,7 +63,7 @@ def leftovers(storage: Storage, before: float) -> Iterator[Leftover]:
     if storage.protocol == "file":
         for folder, _, names in os.walk(storage.uri):
             for name in names:
-                if name.startswith(".tmp-"):
+                if name.startswith(TEMPORARY):
                     full = os.path.join(folder, name)
                     with contextlib.suppress(FileNotFoundError):
                         status = os.stat(full)
@@ -70,8 +72,8 @@ def leftovers(storage: Storage, before: float) -> Iterator[Leftover]:
                             yield Leftover(path=path, size=status.st_size, modified=status.st_mtime)
     elif storage.protocol == "s3":
         with storage._errors("list unfinished uploads below", ""):
-            bucket, prefix = storage._bucket_key("")
-            pages = _s3_client().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+            bucket, prefix = storage.bucket_key("")
+            pages = s3_client().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
             found = [one for page in pages for one in page.get("Uploads", [])]
         for one in found:
             started = one["Initiated"].timestamp()
@@ -85,8 +87,8 @@ def discard(storage: Storage, leftover: Leftover) -> None:
     if leftover.upload is None:
         storage.delete(leftover.path)
         return
-    client = _s3_client()
-    bucket, key = storage._bucket_key(leftover.path)
+    client = s3_client()
+    bucket, key = storage.bucket_key(leftover.path)
     with storage._errors("give up the upload of", leftover.path), contextlib.suppress(client.exceptions.NoSuchUpload):
         client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=leftover.upload)
 
@@ -94,6 +96,6 @@ def discard(storage: Storage, leftover: Leftover) -> None:
 def remove_empty_folders(storage: Storage, path: str) -> None:
     """Remove the folders at and below a path that hold nothing; object stores have none."""
     if storage.protocol == "file":
-        for folder, _, _ in os.walk(storage._full(path), topdown=False):
+        for folder, _, _ in os.walk(storage.url(path), topdown=False):
             with contextlib.suppress(OSError):  # not empty, or gone
                 os.rmdir(folder)

@@ -16,7 +16,7 @@ from typing import Any
 from prefect.blocks.system import Secret
 
 from olmo_core.errors import RecipeError
-from olmo_core.storage import forget_clients
+from olmo_core.storage_s3 import forget as forget_clients
 
 
 @contextlib.contextmanager

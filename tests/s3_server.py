@@ -22,6 +22,9 @@ from typing import Any
 
 import pytest
 
+from olmo_core import storage_s3
+from tests.fault_proxy import FaultProxy
+
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool")
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
 MISSING = f"no radosgw: apt-get install {' '.join(PACKAGES)}"
@@ -239,11 +242,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need the server run in one process: first, as xdist looks at the groups in this hook too.
 
-    But those that need the small corpus as well run where that is: starting a second server is the cheaper of the two.
+    But those that need the small corpus or the services as well run where these are: a second server is the cheaper.
     """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            if item.get_closest_marker("s3") and "small" not in getattr(item, "fixturenames", ()):
+            elsewhere = {"small", "running_services"} & set(getattr(item, "fixturenames", ()))
+            if item.get_closest_marker("s3") and not elsewhere:
                 item.add_marker(pytest.mark.xdist_group("s3"))
 
 
@@ -265,3 +269,17 @@ def bucket(s3: S3Server) -> str:
     name = f"tests-{uuid.uuid4()}"
     s3.client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def faults(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the server, through which the clients of this process, and of processes that it spawns, go meanwhile.
+
+    Nothing goes wrong until the test says what. Clients are impatient: a stall takes a second.
+    """
+    with FaultProxy(s3.endpoint, seed=20, stall_seconds=1.3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setenv("OLMO_S3_READ_TIMEOUT", "1")
+        storage_s3.forget()
+        yield proxy
+    storage_s3.forget()

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core import storage as module
-from olmo_core.errors import TransientStorageError
+from olmo_core import storage_s3 as module
+from olmo_core.errors import StorageError, TransientStorageError
 from olmo_core.storage import Storage
 from tests.documents.s3_standin import Bucket, serve
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
@@ -49,8 +49,7 @@ def new_clients() -> Iterator[Callable[[], None]]:
     """Clients keep the credentials and options of their first use: make them forget, now and after the test."""
 
     def forget() -> None:
-        module._filesystem.cache_clear()
-        module._s3_client.cache_clear()
+        module.forget()
 
     yield forget
     forget()
@@ -59,8 +58,8 @@ def new_clients() -> Iterator[Callable[[], None]]:
 @pytest.fixture
 def impatient(new_clients: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that give up sooner than is good in earnest."""
-    options = {"connect_timeout": 1, "read_timeout": 1, "retries": {"total_max_attempts": 2, "mode": "standard"}}
-    monkeypatch.setattr(module, "_S3_OPTIONS", options)
+    for name, value in (("CONNECT_TIMEOUT", 1), ("READ_TIMEOUT", 1), ("ATTEMPTS", 2)):
+        monkeypatch.setenv(f"OLMO_S3_{name}", str(value))
     new_clients()
 
 
@@ -81,7 +80,8 @@ def failures(store: Storage) -> dict[str, str]:
 def test_a_body_cut_half_way_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, new_clients: Callable[[], None], times: int, error: type[Exception] | None
 ) -> None:
-    """Once more only: a stand-in server closes the connection after half of the body."""
+    """A few times only: a stand-in server closes the connection after half of the body."""
+    monkeypatch.setenv("OLMO_S3_ATTEMPTS", "3")
     data = os.urandom(100_000)
     stand_in = Bucket()
     stand_in.objects["x"], stand_in.cut["x"] = data, times
@@ -90,7 +90,7 @@ def test_a_body_cut_half_way_is_asked_for_again(
         new_clients()
         with pytest.raises(error, match="cannot read s3://bucket/x") if error else contextlib.nullcontext():
             assert Storage("s3://bucket").read("x", start=10) == data[10:]
-    assert stand_in.asked["x"] == 2
+    assert stand_in.asked["x"] == (3 if error else 2)
 
 
 @pytest.mark.parametrize(
@@ -166,35 +166,37 @@ def test_a_store_that_hangs_is_given_up(s3: S3Server, store: Storage, impatient:
     assert time.monotonic() - began < 60
 
 
-def test_options_of_earnest_runs(new_clients: Callable[[], None]) -> None:
-    """Both clients, the one that reads and the one that writes, have the same limits."""
+def test_options_of_earnest_runs(new_clients: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is said about limits that are none."""
     new_clients()
-    reader = module._filesystem("s3")
-    reader.connect()
-    for client in (reader.s3, module._s3_client()):
-        config = client.meta.config
-        assert (config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]) == (10, 60, 5)
+    config = module.client().meta.config
+    assert (config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]) == (10, 60, 5)
+    for wrong in ("0", "-1", "soon", "1.5", ""):
+        monkeypatch.setenv("OLMO_S3_READ_TIMEOUT", wrong)
+        new_clients()
+        with pytest.raises(StorageError, match="OLMO_S3_READ_TIMEOUT is .*give a whole number above 0"):
+            Storage("s3://bucket").read("x")
 
 
 def test_an_object_is_read_by_few_requests(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     data = os.urandom(3_000_000)
     store.put("x/large", data)
     asked: list[str] = []
-    ask = type(store._fs)._call_s3
+    ask = module.client()._make_api_call
 
-    async def counted(self: object, method: str, *words: object, **named: object) -> object:
-        asked.append(method)
-        return await ask(self, method, *words, **named)
+    def counted(operation: str, *words: object) -> object:
+        asked.append(operation)
+        return ask(operation, *words)
 
-    monkeypatch.setattr(type(store._fs), "_call_s3", counted)
+    monkeypatch.setattr(module.client(), "_make_api_call", counted)
     assert store.read("x/large") == data
-    assert asked == ["get_object"]
+    assert asked == ["GetObject"]
     with store.open("x/large") as handle:
         assert handle.read() == data
-    assert asked[1:] == ["head_object", "get_object"]
+    assert asked[1:] == ["HeadObject", "GetObject"]
     with store.open("x/large") as handle:
         assert b"".join(iter(lambda: handle.read(1000), b"")) == data
-    assert asked[3:] == ["head_object", "get_object", "get_object", "get_object"], "a buffer of 1 MiB"
+    assert asked[3:] == ["HeadObject", "GetObject", "GetObject", "GetObject"], "a buffer of 1 MiB"
 
 
 def test_large_objects_are_sent_in_parts(s3: S3Server, store: Storage) -> None:

@@ -9,7 +9,7 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, IntegrityError
-from olmo_core.recipe import canonical
+from olmo_core.recipe import canonical, fingerprint
 from olmo_core.storage import Storage
 from olmo_core.workers import Workers
 
@@ -56,7 +56,7 @@ class Built:
     reused: bool
     """True when the manifest was there already and nothing ran."""
     shards_reused: int
-    """Shards taken from an earlier artifact or an earlier attempt."""
+    """Shards taken from an earlier artifact or another attempt."""
     seconds: float
     same_bytes: bool | None = None
     """After a forced rebuild: whether every object came out with the sha256 that the standing manifest states."""
@@ -109,9 +109,14 @@ def build(
             if print_ in found and _still_there(store, found[print_])
         }
         marks.start(store, folder, relies_on, reuses=[o.path for shard in finished.values() for o in shard.objects])
-    reused = len(finished)
+    reused = adopted = len(finished)
     started = _now()
-    todo = sorted((s for s in shards if s.key not in finished), key=lambda s: (-s.size, s.key))
+    # Large shards first; those of about one size in an order of this attempt's own, so that of two runs of the same
+    # recipe at the same time one finds done what the other has done (see `_made_meanwhile`).
+    todo = sorted(
+        (s for s in shards if s.key not in finished),
+        key=lambda s: (-s.size.bit_length(), fingerprint([attempt, s.key])),
+    )
     jobs = [
         Job(
             store=store.uri,
@@ -121,6 +126,7 @@ def build(
             recipe=(step.recipe, step.settings),
             shard=shard,
             work=step.work,
+            alone=rebuild,
         )
         for shard in todo
     ]
@@ -145,6 +151,7 @@ def build(
     for job, result in workers.map(run_job, jobs, lambda j: f"{step.label}/{j.shard.key}", first_alone=step.compiled):
         finished[job.shard.key] = result
         done_bytes += job.shard.size
+        reused += not _is_own(job, result)
         report()
     ordered = tuple(finished[key] for key in sorted(finished))
     manifest = _manifest(step, attempt, started, ordered)
@@ -161,15 +168,22 @@ def build(
             same_bytes=same,
             repaired=repaired,
         )
+    shared = [o.path for shard in ordered for o in shard.objects if not o.path.startswith(f"{folder}/")]
+    if reused > adopted:
+        marks.start(store, folder, relies_on, reuses=shared)
     published, ours = store.publish(manifest)
     marks.confirm(store, published, attempt, ours=ours)
-    log.info("%s: %d shards built, %d reused, %.1f s", step.label, len(todo), reused, time.monotonic() - began)
+    log.info(
+        "%s: %d shards built, %d reused, %.1f s", step.label, len(shards) - reused, reused, time.monotonic() - began
+    )
     return Built(ref=step.ref, manifest=published, reused=False, shards_reused=reused, seconds=time.monotonic() - began)
 
 
 def run_job(job: Job) -> FinishedShard:
-    """Do one shard in a worker process and leave its sidecar."""
+    """Do one shard in a worker process and leave its sidecar; or take it over, if another attempt did it meanwhile."""
     began = _cpu_seconds()
+    if not job.alone and (made := _made_meanwhile(ArtifactStore(job.store), job)) is not None:
+        return made
     storage = Storage(job.store)
     output = Output(storage, job.folder)
     ledger, counts = job.work(job, output)
@@ -211,20 +225,45 @@ def adoptable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
     """
     found: dict[str, FinishedShard] = {}
     for listed in store.storage.walk(step.ref.address):
-        if not listed.path.endswith(SIDECAR):
-            continue
-        try:
-            shard = FinishedShard.from_json(json.loads(store.storage.read(listed.path)))
-        except (ValueError, KeyError, TypeError):
-            log.warning("ignoring unreadable sidecar %s", listed.path)
-            continue
-        if shard.code != provenance.code_digest() or shard.fingerprint in found:
-            continue
-        if all(store.storage.size(o.path) == o.size and store.sha256(o.path) == o.sha256 for o in shard.objects):
-            found[shard.fingerprint] = shard
-        else:
-            log.warning("not adopting %s: its objects are not what its sidecar says", listed.path)
+        if listed.path.endswith(SIDECAR):
+            shard = _left_behind(store, listed.path, found)
+            if shard is not None:
+                found[shard.fingerprint] = shard
     return found
+
+
+def _left_behind(store: ArtifactStore, path: str, known: Container[str] = ()) -> FinishedShard | None:
+    """Return the shard of a sidecar if it may be taken over: of this code, not known yet, its objects as they should be."""
+    try:
+        shard = FinishedShard.from_json(json.loads(store.storage.read(path)))
+    except (ValueError, KeyError, TypeError):
+        log.warning("ignoring unreadable sidecar %s", path)
+        return None
+    if shard.code != provenance.code_digest() or shard.fingerprint in known:
+        return None
+    if all(store.storage.size(o.path) == o.size and store.sha256(o.path) == o.sha256 for o in shard.objects):
+        return shard
+    log.warning("not adopting %s: its objects are not what its sidecar says", path)
+    return None
+
+
+def _made_meanwhile(store: ArtifactStore, job: Job) -> FinishedShard | None:
+    """Return the job's shard if another attempt at the address has finished it since this build looked.
+
+    Asked just before the work begins: of two runs at the same time only what both have under way is done twice.
+    """
+    address, own = job.folder.rsplit("/", 1)
+    for attempt in store.storage.folders(address):
+        sidecar = f"{address}/{attempt}/{job.shard.key}{SIDECAR}"
+        if attempt != own and store.storage.exists(sidecar):
+            shard = _left_behind(store, sidecar)
+            if shard is not None and shard.fingerprint == job.fingerprint:
+                return shard
+    return None
+
+
+def _is_own(job: Job, result: FinishedShard) -> bool:
+    return all(one.path.startswith(f"{job.folder}/") for one in result.objects)
 
 
 def _finished(store: ArtifactStore, step: Step, role: str, ref: ArtifactRef) -> Manifest:

@@ -44,6 +44,8 @@ class Job:
     recipe: Any
     shard: Shard
     work: Callable[[Job, Output], tuple[Ledger, Mapping[str, Any]]]
+    alone: bool = False
+    """Take nothing over from other attempts: a forced rebuild makes everything itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

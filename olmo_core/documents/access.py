@@ -6,18 +6,16 @@ import contextlib
 from collections.abc import Iterator
 
 from olmo_core.errors import InputError, OlmoError, TransientStorageError
+from olmo_core.storage_errors import CREDENTIALS, Fault, fault_of, signs_of
 
-_REFUSED = {
-    "401", "403", "AccessDenied", "ExpiredToken", "Forbidden", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
-    "CredentialRetrievalError", "NoCredentialsError", "PartialCredentialsError",
-}  # fmt: skip
-_MISSING = {"404", "NoSuchBucket", "NoSuchKey", "NotFound"}
-_TRANSIENT = {
-    "429", "500", "502", "503", "504", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling",
-    "ClientConnectorError", "ClientOSError", "ClientPayloadError", "ConnectTimeoutError", "ConnectionClosedError",
-    "EndpointConnectionError", "FSTimeoutError", "HTTPClientError", "IncompleteReadError", "ProtocolError", "ReadTimeoutError",
-    "ResponseStreamingError", "ServerDisconnectedError", "ServerTimeoutError",
-}  # fmt: skip
+_ADVICE = {
+    Fault.REFUSED: "the store refuses the credentials ({shown}); " + CREDENTIALS,
+    Fault.NO_BUCKET: "it is not there ({shown}); correct the source's paths, or create the bucket",
+    Fault.MISSING: "it is not there ({shown}); correct the source's paths, or run again if files are still moving",
+    Fault.DENIED: "permission denied ({shown}); make it readable for the user who runs this",
+    Fault.FULL: "{shown}; look at the file and its disk",
+    Fault.OTHER: "{shown}; look at the file and its disk",
+}
 
 
 @contextlib.contextmanager
@@ -28,46 +26,20 @@ def reading(url: str, action: str = "read") -> Iterator[None]:
     except OlmoError:
         raise
     except Exception as error:
-        signs = _signs(error)
-        where = f"cannot {action} {url}"
-        shown = f"{type(error).__name__}: {error}"
-        if signs & _REFUSED:
-            raise InputError(
-                f"{where}: the store refuses the credentials ({shown}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
-            ) from error
-        if signs & _MISSING or isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise InputError(
-                f"{where}: it is not there ({shown}); correct the source's paths, or run again if files are still moving"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise InputError(
-                f"{where}: permission denied ({shown}); make it readable for the user who runs this"
-            ) from error
+        fault = fault_of(error)
+        where, shown = f"cannot {action} {url}", f"{type(error).__name__}: {error}"
         # smart_open gives up on a broken connection with a plain OSError; what a service answers is a ClientError.
-        broken = "://" in url and isinstance(error, OSError) and "ClientError" not in signs
-        if signs & _TRANSIENT or broken or isinstance(error, ConnectionError | TimeoutError):
+        if (
+            fault == Fault.OTHER
+            and "://" in url
+            and isinstance(error, OSError)
+            and "ClientError" not in signs_of(error)
+        ):
+            fault = Fault.TRANSIENT
+        if fault == Fault.TRANSIENT:
             raise TransientStorageError(
                 f"{where}: the store did not answer ({shown}); trying again may help"
             ) from error
-        if isinstance(error, OSError):
-            raise InputError(f"{where}: {shown}; look at the file and its disk") from error
-        raise
-
-
-def _signs(error: BaseException) -> set[str]:
-    """Return class names and service codes of an error and of what caused it: libraries wrap each other."""
-    signs: set[str] = set()
-    todo: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while todo:
-        one = todo.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        signs.update(kind.__name__ for kind in type(one).__mro__)
-        response = getattr(one, "response", None)
-        if isinstance(response, dict):
-            signs.add(str(response.get("Error", {}).get("Code", "")))
-            signs.add(str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")))
-        todo += [one.__cause__, getattr(one, "backend_error", None)]
-    return signs
+        if fault is None or (fault == Fault.OTHER and not isinstance(error, OSError)):
+            raise
+        raise InputError(f"{where}: {_ADVICE[fault].format(shown=shown)}") from error

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from olmo_core import storage as clients
+from olmo_core import storage_s3
 from olmo_core.artifacts.build import build
 from olmo_core.artifacts.gc import collect
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.storage_folder import Found
 from olmo_core.storage_removal import delete_many
 from olmo_core.workers import Workers
 from tests.artifacts.test_gc import (  # noqa: F401 - collected here, with this module's fixture `store`
@@ -46,16 +47,17 @@ def aged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make all that is in the store now count as two days old; what is written later is new."""
     from olmo_core.artifacts import marks
 
-    real, old = clients._modified, [0.0]
+    walk, contents, old = storage_s3.Bucket.walk, storage_s3.Bucket.contents, [0.0]
 
-    def modified(info: dict[str, Any]) -> float:
-        found = real(info)
-        return found - 2 * DAY if found <= old[0] else found
+    def shifted(found: Found) -> Found:
+        path, size, modified = found
+        return path, size, modified - 2 * DAY if modified <= old[0] else modified
 
     def age(store: ArtifactStore) -> None:
         def second() -> float:
             store.storage.put("clock", b"")
-            return real(clients._filesystem("s3").info(f"{store.uri}/clock"))
+            backend: Any = store.storage._backend
+            return next(at for path, _, at in contents(backend, "")[1] if path == "clock")
 
         first = second()
         while (now := second()) <= first:
@@ -63,7 +65,12 @@ def aged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         old[0] = now - 0.001
         monkeypatch.setattr(marks, "finished_at", lambda manifest: 0.0)
 
-    monkeypatch.setattr(clients, "_modified", modified)
+    def contents_of(self: storage_s3.Bucket, prefix: str) -> tuple[list[str], list[Found]]:
+        folders, found = contents(self, prefix)
+        return folders, [shifted(one) for one in found]
+
+    monkeypatch.setattr(storage_s3.Bucket, "walk", lambda self, prefix: map(shifted, walk(self, prefix)))
+    monkeypatch.setattr(storage_s3.Bucket, "contents", contents_of)
     return age
 
 
@@ -80,9 +87,9 @@ def test_many_objects_go_in_batches_and_neighbours_stay(
             pass
     client.put_object(Bucket=bucket, Key="some/store-of-others/attributes/x/y/attempt-z/a.parquet", Body=b"x")
     asked: list[int] = []
-    real = clients._s3_client().delete_objects
+    real = storage_s3.client().delete_objects
     monkeypatch.setattr(
-        clients._s3_client(), "delete_objects", lambda **o: asked.append(len(o["Delete"]["Objects"])) or real(**o)
+        storage_s3.client(), "delete_objects", lambda **o: asked.append(len(o["Delete"]["Objects"])) or real(**o)
     )
     did = later(store)
     assert did.objects == 1005 + 5 and sorted(asked)[-2:] == [5, 1000]

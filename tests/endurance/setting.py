@@ -1,0 +1,109 @@
+"""What an endurance run needs: an S3 server, a fault proxy before it, one Prefect server with a worker, and the recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from flows.command.server_api import ServerApi
+from olmo_core import storage_s3
+from olmo_core.curation.corpus_recipe import RECIPES
+from tests.fault_proxy import OFTEN, FaultProxy
+from tests.flows.conftest import Services, done
+from tests.s3_server import S3Server, free_port
+
+BUCKET = "endurance"
+STORES = ("local", "s3", "s3-faults")
+RATES = {fault: rate / 3 for fault, rate in OFTEN.items()}
+"""One request in thirty: of a run's thousands enough go wrong, and it still ends in minutes."""
+READ_TIMEOUT = 3
+"""Seconds a client waits for a byte: stalls cost that much, and a busy server still answers in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that runs, and where the stores are."""
+
+    folder: Path
+    services: Services
+    server: S3Server
+    proxy: FaultProxy
+    recipe: Path
+    groups: set[int] = field(default_factory=set)
+    """Process groups that were started; what is left of them ends with the setting."""
+
+    def uri(self, store: str, name: str) -> str:
+        """The address of a store of a kind, for the run of this name."""
+        return str(self.folder / "stores" / name) if store == "local" else f"s3://{BUCKET}/{name}"
+
+    def environment(self, store: str) -> dict[str, str]:
+        """The environment of a run: with `s3-faults` the way to the server leads through the proxy."""
+        way = {"AWS_ENDPOINT_URL": self.proxy.endpoint} if store == "s3-faults" else {}
+        return self.services.environment() | self.server.environment | {"OLMO_S3_READ_TIMEOUT": str(READ_TIMEOUT)} | way
+
+
+def write_recipe(folder: Path, max_bytes: int) -> Path:
+    """Write the quickstart's recipe with less text, in about eight shards all the same; return its path."""
+    data = yaml.safe_load((RECIPES / "quickstart.yaml").read_text(encoding="utf-8"))
+    whole = sum(source["read"]["max_bytes"] for source in data["sources"])
+    for source in data["sources"]:
+        source["read"]["max_bytes"] = source["read"]["max_bytes"] * max_bytes // whole
+    data |= {"name": "endurance", "shard_bytes": max(max_bytes // 8, 20_000)}
+    data["tokens"]["shard_tokens"] = max(max_bytes // 16, 10_000)
+    path = folder / "endurance.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+@contextlib.contextmanager
+def open_setting(folder: Path, *, max_bytes: int, seed: int) -> Iterator[Setting]:
+    """Start everything, and end it with the block. This process itself is a client of the server without the proxy."""
+    server = S3Server()
+    before = dict(os.environ)
+    port = free_port()
+    extra = server.environment | {"OLMO_S3_READ_TIMEOUT": str(READ_TIMEOUT)}
+    with contextlib.ExitStack() as ending:
+        ending.callback(_restore, before)
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(server.environment)
+        storage_s3.forget()
+        (folder / "s3").mkdir(parents=True)
+        ending.callback(server.stop)
+        server.start(folder / "s3")
+        server.client().create_bucket(Bucket=BUCKET)
+        proxy = ending.enter_context(FaultProxy(server.endpoint, seed=seed, stall_seconds=READ_TIMEOUT + 1))
+        proxy.rates = RATES
+        services = Services(
+            home=folder / "olmo",
+            profiles=folder / "profiles.toml",
+            port=port,
+            api=ServerApi(port),
+            # The worker's own environment is that of the runs it starts: through the proxy.
+            extra=extra | {"AWS_ENDPOINT_URL": proxy.endpoint},
+        )
+        ending.callback(services.olmo, "down", "--grace", "4")
+        done(services.olmo("up", "--port", str(port), "--wait", "300", timeout=400))
+        setting = Setting(
+            folder=folder, services=services, server=server, proxy=proxy, recipe=write_recipe(folder, max_bytes)
+        )
+        ending.callback(_end, setting.groups)
+        yield setting
+
+
+def _end(groups: set[int]) -> None:
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _restore(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    storage_s3.forget()
