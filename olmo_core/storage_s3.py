@@ -107,7 +107,8 @@ class Bucket:
         for page in _pages(Bucket=self.name, Prefix=below, Delimiter="/"):
             folders += [one["Prefix"][len(below) :].rstrip("/") for one in page.get("CommonPrefixes", ())]
             found += [
-                (one["Key"][cut:], int(one["Size"]), one["LastModified"].timestamp()) for one in page.get("Contents", ())
+                (one["Key"][cut:], int(one["Size"]), one["LastModified"].timestamp())
+                for one in page.get("Contents", ())
             ]
         return folders, found
 
@@ -121,7 +122,9 @@ class Bucket:
         for attempt in range(1, attempts() + 1):
             raw.seek(0)
             try:
-                client().upload_fileobj(raw, self.name, self._key(path), ExtraArgs={"Metadata": {_MARK: mark}, **_content_type(path)})
+                client().upload_fileobj(
+                    raw, self.name, self._key(path), ExtraArgs={"Metadata": {_MARK: mark}, **_content_type(path)}
+                )
                 return
             except Exception as error:
                 # The last request of an upload in parts, sent again after it took effect, finds no upload any more.

@@ -57,7 +57,7 @@ def aged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def second() -> float:
             store.storage.put("clock", b"")
             backend: Any = store.storage._backend
-            return next(at for path, _, at in contents(backend, "")[1] if path == "clock")
+            return next(when for path, _, when in contents(backend, "")[1] if path == "clock")
 
         first = second()
         while (now := second()) <= first:
