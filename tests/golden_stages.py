@@ -108,14 +108,18 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def build_stages(folder: Path, workers: Workers) -> dict[str, Manifest]:
-    """Build the chain over the fixed documents below an empty folder; returns the manifests by `stage/source`."""
+def build_stages(folder: Path, workers: Workers, **changes: Any) -> dict[str, Manifest]:
+    """Build the chain over the fixed documents below an empty folder; returns the manifests by `stage/source`.
+
+    `changes` are fields of the recipe, for stages that the plain recipe does not have.
+    """
     for name, documents in (("web", WEB), ("books", BOOKS)):
         path = write_jsonl(folder / name / f"{name}.jsonl", [record(i, text) for i, text in documents])
         os.utime(path, ns=(10**18, 10**18))  # the inventory records the time
     recipe = load(
         folder,
         RECIPE
+        | changes
         | {
             "sources": [
                 one | {"read": one["read"] | {"paths": [f"{folder}/{one['read']['name']}/*"]}} for one in SOURCES

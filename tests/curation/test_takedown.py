@@ -20,7 +20,8 @@ from olmo_core.errors import InputError
 IDS = st.sampled_from(["a", "b", "web/a", "web/web/a", "", "http://x.org/p", "https://X.org/p/", "é", "日本"])
 URLS = st.sampled_from(
     ["http://x.org/p", "HTTPS://X.ORG:443/p/", "http://x.org/q", "http://bücher.de/1", "http://xn--bcher-kva.de/1/",
-     "http://ｘ.org/p", "http://y.org", "x.org/p", "mailto:a@x.org"]
+     "http://ｘ.org/p", "http://y.org", "x.org/p", "mailto:a@x.org", "see http://x.org/p", "http://me:pw@x.org/p",
+     'http://"@x.org./p', "http://z\\@x.org/p", "http://x\t.org/p", " http://x.org. /p", "http://[::1]:80/p"]
 )  # fmt: skip
 METADATA = st.one_of(
     st.just({}),

@@ -153,6 +153,35 @@ def test_runs_again_in_seconds_and_rebuilds_only_what_follows(running_services: 
         )
 
 
+@pytest.mark.slow
+def test_held_out_splits_and_takedown_have_tasks_and_tags(running_services: Services, corpus: Corpus) -> None:
+    """Their stages show under their names, and the split's corpus and tokens are published beside those for training."""
+    listed = corpus.recipe.with_name("list.txt")
+    listed.write_text("web/0-0\nweb/never\n")
+    text = (
+        corpus.recipe.read_text()
+        + f'held_out: [{{name: validation, fraction: 0.1}}]\ntakedown: {{paths: ["{listed}"]}}\n'
+    )
+    corpus.recipe.write_text(text)
+    run_id, process = run(running_services, corpus)
+    done(process)
+    more = {"inventory/takedown", "takedown-list/all", "takedown/web", "takedown-copies/web", "splits/all"}
+    more |= {f"{stage}/validation" for stage in ("mixing", "tokenization", "packing")}
+    assert tasks(running_services, run_id) == dict.fromkeys(EXPECTED | more, "Completed")
+    store = ArtifactStore(str(corpus.store))
+    for kind in ("corpus", "tokens"):
+        held, train = (store.manifest(store.resolve(f"{kind}/{name}@latest")) for name in ("small-validation", "small"))
+        assert (held.recipe["split"], train.recipe["split"]) == ("validation", "train")
+        assert held.ledger.kept.documents > 0 and train.ledger.kept.documents > 0
+    shown = done(running_services.olmo("waterfall", "small", "--store", str(corpus.store)))
+    assert "held out: validation" in shown and "takedown" in shown and "packing/validation" in shown
+    told = done(running_services.olmo("explain", "0-0", "--corpus", "small", "--store", str(corpus.store)))
+    assert "web/0-0: taken down: listed as web/0-0" in told
+    words = ("run", "build-dolma", "--recipe", str(corpus.recipe), "--store", str(corpus.store))
+    wrong = running_services.olmo(*words, "--rebuild", "mixing/test")
+    assert wrong.returncode == 1 and "names no source; they are takedown, all, web, validation" in wrong.stderr
+
+
 def before_keys(before: dict[str, str], name: str) -> set[str]:
     return {path.rsplit("/", 1)[1] for path in before if path.split("/")[1] == name}
 

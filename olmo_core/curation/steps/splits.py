@@ -87,7 +87,7 @@ def _whole(inputs: Mapping[str, Manifest], sources: Sequence[str]) -> Shard:
                 _Entry(source=source, key=one.key, documents=one.path, verdict=verdict.path, signatures=signature.path)
             )
             identity.append([source, one.key, one.digest, verdict.digest, signature.digest])
-            size += verdict.size
+            size += signature.size
     return Shard(key="all", identity={"shards": identity}, inputs={"entries": entries}, size=size)
 
 
