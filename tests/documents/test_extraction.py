@@ -72,7 +72,9 @@ def test_a_page_that_waits_for_something_is_ended_by_the_clock() -> None:
 
 def test_bytes_that_are_no_text_are_said_to_be_so(extraction: Extraction) -> None:
     noise = bytes(n * n * 7 % 251 for n in range(4000))
-    extraction.send([Page(True, "utf-8", noise), Page(False, "koi8-r", "обычный текст на русском языке".encode("koi8-r"))])
+    extraction.send(
+        [Page(True, "utf-8", noise), Page(False, "koi8-r", "обычный текст на русском языке".encode("koi8-r"))]
+    )
     bad, plain = extraction.answers()
     assert bad.outcome == "undecodable"
     assert (plain.text, plain.charset) == ("обычный текст на русском языке", "koi8-r")
@@ -107,7 +109,10 @@ def test_the_process_dies_with_its_owner_even_in_the_middle_of_a_page(tmp_path: 
         "sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
     ) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())

@@ -92,7 +92,9 @@ OLD = "Project Gutenberg Etext of X\n\n**Small print**\n*END THE SMALL PRINT! FO
     ],
 )  # fmt: skip
 def test_what_stands_around_a_book_is_cut(before: str, after: str) -> None:
-    book = "CHAPTER ONE\n\nProduced by chance, *** it *** was the end of the\nProject Gutenberg of his dreams.\n\nTHE END"
+    book = (
+        "CHAPTER ONE\n\nProduced by chance, *** it *** was the end of the\nProject Gutenberg of his dreams.\n\nTHE END"
+    )
     assert gutenberg_book(before + book + after) == book
 
 

@@ -114,7 +114,10 @@ PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(200)
         (record(block(b"{}", "application/json"), n=2), "other_content_type"),
         (record(block(page().encode(), "text/plain"), n=2), "other_content_type"),
         (response(b"\0" * 20_000_000, n=2, content_type="video/mp4"), "other_content_type"),
-        (record(block(page().encode(), "text/html"), n=2, WARC_Identified_Payload_Type="application/pdf"), "other_content_type"),
+        (
+            record(block(page().encode(), "text/html"), n=2, WARC_Identified_Payload_Type="application/pdf"),
+            "other_content_type",
+        ),
         (record(block(b"neither this nor that", None), n=2), "other_content_type"),
         (response(PDF, n=2), "binary"),
         (response(PNG, n=2), "binary"),
@@ -128,7 +131,9 @@ PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(200)
         (response("x", n=2), "no_text"),
     ],
 )
-def test_what_is_no_page_is_dropped_with_its_reason_and_its_neighbours_stay(tmp_path: Path, one: bytes, reason: str) -> None:
+def test_what_is_no_page_is_dropped_with_its_reason_and_its_neighbours_stay(
+    tmp_path: Path, one: bytes, reason: str
+) -> None:
     found = warc(tmp_path, GOOD, one, response(page(), n=3))
     assert [d["metadata"]["url"] for d in found.documents] == ["https://example.org/1", "https://example.org/3"]
     assert found.dropped == {reason: 1}
@@ -256,7 +261,9 @@ def test_encodings_are_counted_and_none_is_silently_wrong(tmp_path: Path) -> Non
     found = warc(
         tmp_path,
         response(page(russian * 3).encode("koi8-r"), n=1, content_type="text/html; charset=koi8-r"),
-        response(page(russian * 3, head='<meta charset="windows-1251">').encode("cp1251"), n=2, content_type="text/html"),
+        response(
+            page(russian * 3, head='<meta charset="windows-1251">').encode("cp1251"), n=2, content_type="text/html"
+        ),
         response(page(russian * 3).encode("cp1251"), n=3, content_type="text/html; charset=iso-8859-1"),
         response(page(russian * 3), n=4, content_type="text/html; charset=iso-8859-1"),
         response(page(russian * 3).encode().replace(b"\xd1\x8e", b"\xd1\xff", 1), n=5),
@@ -340,7 +347,11 @@ def test_wet_files(tmp_path: Path) -> None:
 def test_real_crawl(shared_data: Path) -> None:
     """Every response of the two files gives one page, with the digest that Wget wrote; a minimal parser counts them."""
     found = read(WarcSource(name="cc", paths=(f"{shared_data}/web/*.warc.gz",)))
-    records = [r for p in sorted((shared_data / "web").glob("*.warc.gz")) for r in minimal_records(gzip.decompress(p.read_bytes()))]
+    records = [
+        r
+        for p in sorted((shared_data / "web").glob("*.warc.gz"))
+        for r in minimal_records(gzip.decompress(p.read_bytes()))
+    ]
     responses = [fields for fields, _ in records if fields["warc-type"] == "response"]
     assert found.records == len(records)
     assert [d["id"] for d in found.documents] == [r["warc-record-id"] for r in responses]

@@ -61,7 +61,9 @@ def test_one_wrong_length_costs_one_record_and_no_other(sizes: list[int], data: 
 def test_a_plain_file_that_ends_within_a_record_is_an_error_and_a_compressed_one_has_a_bad_record() -> None:
     data = joined(record(b"one", "resource", 1), record(b"two" * 100, "resource", 2))
     for cut in (data[:-60], data[: len(data) - 5]):
-        with pytest.raises(InputError, match=r"x\.warc: ends \d+ bytes before record 2 \(at byte \d+\) does.*Get the file again"):
+        with pytest.raises(
+            InputError, match=r"x\.warc: ends \d+ bytes before record 2 \(at byte \d+\) does.*Get the file again"
+        ):
             read(cut)
         first, second = read(cut, ends_checked=True)
         assert first.block == b"one" and first.fault is None
@@ -99,7 +101,9 @@ def test_only_what_is_held_is_kept_of_a_large_block() -> None:
     assert (one.block, one.length, one.fault) == (b"z" * 10, 50_000_000, None)
 
 
-@pytest.mark.parametrize("data", [b"plain text\n" * 10, b'{"id": "1"}\n', b"filedesc://a.arc 0.0.0.0 20000101 text/plain 76\n"])
+@pytest.mark.parametrize(
+    "data", [b"plain text\n" * 10, b'{"id": "1"}\n', b"filedesc://a.arc 0.0.0.0 20000101 text/plain 76\n"]
+)
 def test_what_is_no_warc_file_is_an_error(data: bytes) -> None:
     with pytest.raises(InputError, match=r"x\.warc: is no WARC file: it begins with"):
         read(data)

@@ -55,7 +55,9 @@ def record(content: bytes, kind: str = "response", n: int = 0, **fields: str | N
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
 
-def response(html: str | bytes, n: int = 0, content_type: str | None = "text/html; charset=utf-8", **fields: Any) -> bytes:
+def response(
+    html: str | bytes, n: int = 0, content_type: str | None = "text/html; charset=utf-8", **fields: Any
+) -> bytes:
     """Return a record of a page that was fetched well."""
     body = html if isinstance(html, bytes) else html.encode()
     return record(block(body, content_type), n=n, **{"WARC_Payload_Digest": sha1(body), **fields})
