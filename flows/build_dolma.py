@@ -20,7 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides
 from tasks.publish import publish_corpus
-from tasks.session import Resources, open_session
+from tasks.session import Resources, corpus_name, open_session
 from tasks.stages import Stages
 
 TAGS = ("quality", "content", "pii", "signatures")
@@ -30,9 +30,8 @@ TASKS_AT_ONCE: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=256)
 
 
 def run_name() -> str:
-    """Name a run by its recipe and the beginning of its id."""
-    recipe = str(flow_run.parameters.get("recipe", "")).rsplit("/", 1)[-1].removesuffix(".yaml")
-    return f"{recipe}-{str(flow_run.id or '')[:8]}"
+    """Name a run by its corpus and the beginning of its id."""
+    return f"{corpus_name(flow_run.parameters)}-{str(flow_run.id or '')[:8]}"
 
 
 @flow(name="build-dolma", flow_run_name=run_name, task_runner=TASKS_AT_ONCE, persist_result=False)  # type: ignore[arg-type]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -18,7 +18,8 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, assets_of, inventory_named, resolve_models, stages_of
 from olmo_core.curation.corpus_recipe import CorpusRecipe, Overrides, load_recipe
 from olmo_core.curation.steps.inputs import Inventory, remember
-from olmo_core.errors import RecipeError
+from olmo_core.errors import OlmoError, RecipeError
+from olmo_core.recipe import from_mapping
 from olmo_core.storage import Storage
 from olmo_core.workers import Workers
 from tasks.credentials import credentials
@@ -101,6 +102,16 @@ class Session:
             )
 
         return inventory_named(self.store, self.recipe, name, rehash=self._resources.rehash, progress=tell)
+
+
+def corpus_name(parameters: Mapping[str, Any]) -> str:
+    """Return the name of the corpus that a run with these parameters makes; that of the recipe's file where it cannot be read."""
+    recipe, given = str(parameters.get("recipe", "quickstart")), parameters.get("overrides")
+    try:
+        overrides = from_mapping(Overrides, given, "overrides") if isinstance(given, Mapping) else given
+        return load_recipe(recipe, overrides).name
+    except OlmoError:
+        return Path(recipe).stem
 
 
 @contextlib.contextmanager

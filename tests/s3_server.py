@@ -111,7 +111,11 @@ class S3Server:
         self._command("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._daemon("ceph-osd", "-i", "0")
         self.start_gateway()
-        user = ("--uid=olmo", "--display-name=olmo", f"--access-key={ACCESS_KEY}", f"--secret={SECRET_KEY}")
+        self.add_user("olmo", ACCESS_KEY, SECRET_KEY)
+
+    def add_user(self, name: str, access_key: str, secret_key: str) -> None:
+        """Make a user, whose buckets no other user may see."""
+        user = (f"--uid={name}", f"--display-name={name}", f"--access-key={access_key}", f"--secret={secret_key}")
         self._command("radosgw-admin", "-n", "client.rgw", "user", "create", *user)
 
     def stop(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 
 from flows.command import main as olmo
 from flows.command.project import find_project, ui_url
+from flows.command.server_api import ServerApi
+from flows.command.watching import watch
 
 CORPUS = "quickstart"
 
@@ -22,14 +23,14 @@ def main() -> int:
         return code
     _say("prefect deployment run build-dolma --watch")
     prefect = [sys.executable, "-m", "prefect", "deployment", "run", "build-dolma", "--watch"]
-    if code := subprocess.run(prefect, check=False).returncode:
-        port = project.read_state().port
-        print(f"\nThe run failed. Look at {ui_url(port)}/runs and {project.log('worker-cpu')}", file=sys.stderr)
+    port, log = project.read_state().port, project.log("quickstart")
+    if code := watch(prefect, log, ServerApi(port)):
+        print(f"\nThe run failed. Look at {ui_url(port)}/runs, {log} and {project.log('worker-cpu')}", file=sys.stderr)
         return code
+    print(f"(all that the command said: {log})")
     _say("olmo waterfall quickstart --examples 1")
     if code := olmo.main(["waterfall", CORPUS, "--examples", "1"]):
         return code
-    port = project.read_state().port
     print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {ui_url(port)}/runs")
     print("Try: olmo explain ID   olmo plan   olmo artifacts ls   prefect deployment run build-dolma   olmo down")
     return 0

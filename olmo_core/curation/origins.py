@@ -43,6 +43,11 @@ class CorpusOrigins:
         Raises RecipeError when no report or recipe leads to it, or code of another version made it; InputError when
         source files that these shards need are gone; IntegrityError.
         """
+        if ref.kind == Kind.MODEL:
+            raise RecipeError(
+                f"{ref}: no model is repaired from here, as nothing tells where its labelled texts lie. Delete {ref.manifest_path} and run "
+                f"`olmo run train-classifier` with its recipe: what is not damaged is taken over"
+            )
         step, chain = self._found(ref)
         if step.stage == "documents":
             self._check_places(step, chain.inventories[step.source], shards)

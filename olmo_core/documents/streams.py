@@ -159,11 +159,12 @@ def decompressed(stream: HashedFile, name: str) -> Iterator[bytes]:
                 piece = next(pieces, None)
             except _DAMAGE as error:
                 truncated = isinstance(error, EOFError)
-                raise InputError(
-                    f"{stream.url}: {codec} data is {'truncated' if truncated else 'damaged'} "
-                    f"{'after' if truncated else 'before'} compressed byte {stream.position}, "
-                    f"after {made} decompressed bytes ({error}); get the file again"
-                ) from error
+                where = (
+                    f"truncated: it ends after {stream.position} compressed bytes, which give {made} decompressed bytes"
+                    if truncated
+                    else f"damaged somewhere before compressed byte {stream.position}, after {made} good decompressed bytes"
+                )
+                raise InputError(f"{stream.url}: {codec} data is {where} ({error}); get the file again") from error
             if piece is None:
                 return
             made += len(piece)
@@ -193,7 +194,7 @@ def _check_magic(buffered: io.BufferedReader[HashedFile], url: str, codec: str |
 
 def _pieces(buffered: io.BufferedReader[HashedFile], codec: str | None) -> Iterator[bytes]:
     if codec == "zstd":
-        yield from _zstd_pieces(buffered)
+        yield from _gathered(_zstd_pieces(buffered))
         return
     opened: Any = buffered
     if codec == "gzip":
@@ -202,27 +203,38 @@ def _pieces(buffered: io.BufferedReader[HashedFile], codec: str | None) -> Itera
         opened = bz2.BZ2File(buffered)
     elif codec == "xz":
         opened = lzma.LZMAFile(buffered)  # noqa: SIM115 - owns nothing
-    while piece := opened.read(PIECE):
-        yield piece
+    # read1: what comes before a cut or damaged place is had, and counted; read would lose up to a whole piece of it.
+    yield from _gathered(iter(lambda: opened.read1(PIECE), b""))
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces joined to about 1 MiB; what came before an error is yielded before the error is raised."""
+    some: list[bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            some.append(piece)
+            size += len(piece)
+            if size >= PIECE:
+                yield b"".join(some)
+                some, size = [], 0
+    except _DAMAGE:
+        if some:
+            yield b"".join(some)
+        raise
+    if some:
+        yield b"".join(some)
 
 
 def _zstd_pieces(buffered: io.BufferedReader[HashedFile]) -> Iterator[bytes]:
     """Decompress frame after frame; the frame that the file's end cuts is an EOFError."""
     context = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     frame: Any = None
-    gathered: list[bytes] = []
-    size = 0
     while data := buffered.read(_ZSTD_PIECE):
         while data:
             frame = frame or context.decompressobj()
-            gathered.append(frame.decompress(data))
-            size += len(gathered[-1])
+            yield frame.decompress(data)
             data = frame.unused_data if frame.eof else b""
             frame = None if frame.eof else frame
-        if size >= PIECE:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    if size:
-        yield b"".join(gathered)
     if frame is not None:
         raise EOFError("the last zstd frame has no end")

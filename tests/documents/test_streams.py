@@ -7,8 +7,10 @@ import gzip
 import hashlib
 import lzma
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -77,17 +79,26 @@ def test_a_truncated_file_is_an_error_with_a_position(tmp_path: Path, suffix: st
     packed = PACKED[suffix]
     cut = max(7, min(len(packed) - 1, int(len(packed) * part)))
     path = write(tmp_path, f"a{suffix}", packed[:cut])
-    with pytest.raises(
-        InputError,
-        match=rf"a\{suffix}: .* truncated after compressed byte {cut}, after \d+ decomp",
-    ):
+    # The codecs' own objects say how much the part that is there gives.
+    unpacker: Any = {
+        ".gz": lambda: zlib.decompressobj(31),
+        ".bz2": bz2.BZ2Decompressor,
+        ".xz": lzma.LZMADecompressor,
+        ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+    }[suffix]()
+    given = len(unpacker.decompress(packed[:cut]))
+    assert given <= len(TEXT) and (given > 0 or part < 0.4)
+    expected = rf"a\{suffix}: .* truncated: it ends after {cut} compressed bytes, which give {given} decompressed bytes"
+    with pytest.raises(InputError, match=expected):
         unpack(path)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_second_member_cut_short_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path, f"a{suffix}", PACKED[suffix] + PACKED[suffix][:-3])
-    with pytest.raises(InputError, match=r"truncated after compressed byte \d+"):
+    with pytest.raises(
+        InputError, match=rf"it ends after {2 * len(PACKED[suffix]) - 3} compressed bytes, which give \d+ dec"
+    ):
         unpack(path)
 
 
