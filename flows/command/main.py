@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),
     "artifacts": ("flows.command.artifacts", "list, show, verify, tag and trace what is in the store"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
+    "export": ("flows.command.export", "a corpus in another tool's format"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
 }

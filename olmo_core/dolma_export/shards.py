@@ -1,0 +1,71 @@
+"""The jobs of one shard: its documents with their attributes, or a shard of the finished corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import IO
+
+import pyarrow as pa
+
+from olmo_core.documents.shards import read_shard, text_sizes
+from olmo_core.dolma_export.attribute_lines import attribute_lines
+from olmo_core.dolma_export.document_lines import COLUMNS, document_lines
+from olmo_core.dolma_export.files import ExportedFile, Job, Target
+from olmo_core.dolma_export.json_columns import compressed, row_ranges, write_strings
+from olmo_core.errors import IntegrityError
+from olmo_core.storage import Storage
+
+BATCH_BYTES = 1 << 24
+"""Text turned into lines at once: bounds the memory beside the shard itself."""
+
+
+def write_shard(job: Job, targets: Sequence[Target]) -> list[ExportedFile]:
+    """Write the files of one shard of a source's documents: the documents, and each stage's attributes."""
+    storage = Storage(job.store)
+    documents = _table(storage, job.inputs["documents"], COLUMNS)
+    done = []
+    for target in targets:
+        stage = job.inputs["stages"][target.path]
+        if stage is None:
+            done.append(_write(job, target, documents, lambda piece, first: document_lines(piece)))
+            continue
+        where = job.inputs["attributes"][stage]
+        done.append(_write(job, target, documents, _attributes(stage, _table(storage, where), storage.url(where[0]))))
+    return done
+
+
+def write_corpus(job: Job, targets: Sequence[Target]) -> list[ExportedFile]:
+    """Write one shard of the finished corpus as documents; a document that is repeated is there as often."""
+    table = _table(Storage(job.store), job.inputs["corpus"], COLUMNS)
+    return [_write(job, target, table, lambda piece, first: document_lines(piece)) for target in targets]
+
+
+Lines = Callable[[pa.Table, int], pa.LargeStringArray]
+"""Makes the lines of some documents, given them and the row of the shard at which they begin."""
+
+
+def _attributes(stage: str, tags: pa.Table, what: str) -> Lines:
+    return lambda piece, first: attribute_lines(stage, piece, tags.slice(first, piece.num_rows), what)
+
+
+def _table(storage: Storage, where: tuple[str, int], columns: Sequence[str] | None = None) -> pa.Table:
+    """Return an object's rows; `where` is its path and how many rows its manifest says. Raises IntegrityError when there are not as many as its manifest says."""
+    path, rows = where
+    table = read_shard(storage, path, columns)
+    if table.num_rows != rows:
+        raise IntegrityError(
+            f"{storage.url(path)} has {table.num_rows} rows, its manifest says {rows}: it is damaged; "
+            "`olmo artifacts verify` checks all of its artifact"
+        )
+    return table
+
+
+def _write(job: Job, target: Target, documents: pa.Table, lines: Lines) -> ExportedFile:
+    sizes = text_sizes(documents)
+
+    def fill(handle: IO[bytes]) -> None:
+        with compressed(handle) as packed:
+            for first, last in row_ranges(sizes, BATCH_BYTES):
+                write_strings(packed, lines(documents.slice(first, last - first), first))
+
+    return job.write(target, documents.num_rows, fill)
