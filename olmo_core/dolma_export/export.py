@@ -14,6 +14,7 @@ export that was cut short goes on where it was; files that stand, by sha256, are
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -122,12 +123,11 @@ def export_dolma(
     for path in stale:
         target.delete(path)
     files = sorted([*written, *found, *others.values()], key=lambda one: one.path)
-    target.put(RECORD, _json(_record(corpus, report, manifests, plan, files)))
-    for listed in list(target.walk(NOTES)):
-        target.delete(listed.path)
+    target.put(RECORD, _json(_record(report, manifests, plan, files)))
+    _tidy(target)
     return Exported(
         url=target.url(RECORD),
-        corpus=corpus,
+        corpus=report.name,
         written=tuple(written),
         found=tuple(found),
         removed=tuple(stale),
@@ -184,8 +184,15 @@ def _parts_of(files: Mapping[str, ExportedFile]) -> dict[str, Part]:
     return {path: one.part for path, one in files.items()}  # type: ignore[misc]
 
 
+def _tidy(target: Storage) -> None:
+    """Remove the notes: the record says all that they did."""
+    if target.protocol == "file":
+        shutil.rmtree(target.url(NOTES), ignore_errors=True)
+    for listed in list(target.walk(NOTES)):
+        target.delete(listed.path)
+
+
 def _record(
-    corpus: str,
     report: ArtifactRef,
     manifests: Mapping[str, Manifest],
     plan: Plan,
@@ -201,7 +208,7 @@ def _record(
             counts["tokens"] = counts.get("tokens", 0) + one.rows
     return {
         "format": FORMAT,
-        "corpus": corpus,
+        "corpus": report.name,
         "report": report.to_json(),
         "artifacts": {label: str(manifest.ref) for label, manifest in sorted(manifests.items())},
         "parts": dict(sorted(parts.items())),

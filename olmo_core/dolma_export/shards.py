@@ -30,7 +30,12 @@ def write_shard(job: Job, targets: Sequence[Target]) -> list[ExportedFile]:
             done.append(_write(job, target, documents, lambda piece, first: document_lines(piece)))
             continue
         where = job.inputs["attributes"][stage]
-        done.append(_write(job, target, documents, _attributes(stage, _table(storage, where), storage.url(where[0]))))
+        tags = _table(storage, where)
+        if tags.num_rows != documents.num_rows:
+            raise IntegrityError(
+                f"{storage.url(where[0])} has {tags.num_rows} rows for the {documents.num_rows} documents of {job.name}"
+            )
+        done.append(_write(job, target, documents, _attributes(stage, tags, storage.url(where[0]))))
     return done
 
 
@@ -49,7 +54,10 @@ def _attributes(stage: str, tags: pa.Table, what: str) -> Lines:
 
 
 def _table(storage: Storage, where: tuple[str, int], columns: Sequence[str] | None = None) -> pa.Table:
-    """Return an object's rows; `where` is its path and how many rows its manifest says. Raises IntegrityError when there are not as many as its manifest says."""
+    """Return an object's rows. Raises IntegrityError when there are not as many as its manifest says.
+
+    `where` is its path, and that number.
+    """
     path, rows = where
     table = read_shard(storage, path, columns)
     if table.num_rows != rows:
