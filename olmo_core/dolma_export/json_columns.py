@@ -73,11 +73,11 @@ def scores(values: pa.Array, what: str) -> pa.LargeStringArray:
     if not np.isfinite(floats).all():
         row = int(np.flatnonzero(~np.isfinite(floats))[0])
         raise IntegrityError(f"{what}: the value of row {row} is {floats[row]}; the stage that wrote it is at fault")
-    rounded = np.round(floats, DIGITS)
     # numpy multiplies, rounds and divides: beside a tie it may go the other way than Python, which is exact.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.round(floats, DIGITS)
         scaled = np.abs(floats) * 10.0**DIGITS
-    ties = np.flatnonzero((np.abs(scaled - np.floor(scaled) - 0.5) < _NEAR_TIE) | (scaled > 2.0**50))
+        ties = np.flatnonzero((np.abs(scaled - np.floor(scaled) - 0.5) < _NEAR_TIE) | (scaled > 2.0**50))
     rounded[ties] = [round(value, DIGITS) for value in floats[ties].tolist()]
     text = pa.array(rounded + 0.0).cast(STRING)  # adding 0.0 makes minus zero zero
     pointed = pc.if_else(pc.match_substring_regex(text, "[.e]"), text, joined(text, ".0"))

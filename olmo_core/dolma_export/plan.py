@@ -98,7 +98,7 @@ class _Planner:
     def shard(self, source: str, one: StoredObject, stages: Mapping[str, _Stage], documents: bool) -> Job:
         targets: list[Target] = []
         by_path: dict[str, str | None] = {}
-        attributes: dict[str, tuple[str, int]] = {}
+        attributes: dict[str, dict[str, Any]] = {}
         if documents:
             path = f"{source}/documents/{one.key}.jsonl.gz"
             targets.append(_target(path, "documents", one.digest))
@@ -108,13 +108,13 @@ class _Planner:
             path = f"{source}/attributes/{stage}/{one.key}.jsonl.gz"
             targets.append(_target(path, "attributes", one.digest, tags.digest))
             by_path[path] = stage
-            attributes[stage] = (tags.path, tags.rows)
-        inputs = {"documents": (one.path, one.rows), "attributes": attributes, "stages": by_path}
+            attributes[stage] = tags.to_json()
+        inputs = {"documents": one.to_json(), "attributes": attributes, "stages": by_path}
         return self.job(f"{source}/{one.key}", targets, inputs, shards.write_shard, one.size)
 
     def corpus(self, one: StoredObject) -> Job:
         target = _target(tokens.corpus_path(one.key), "corpus", one.digest)
-        return self.job(f"corpus/{one.key}", [target], {"corpus": (one.path, one.rows)}, shards.write_corpus, one.size)
+        return self.job(f"corpus/{one.key}", [target], {"corpus": one.to_json()}, shards.write_corpus, one.size)
 
     def tokens(self, packed: Manifest, corpus: Manifest) -> Iterator[Job]:
         entries = [(one.key, one.path, one.rows) for one in corpus.objects]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import IO
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from olmo_core.documents.shards import read_shard, text_sizes
+from olmo_core.documents.shards import text_sizes
 from olmo_core.dolma_export.attribute_lines import attribute_lines
 from olmo_core.dolma_export.document_lines import COLUMNS, document_lines
 from olmo_core.dolma_export.files import ExportedFile, Job, Target
@@ -29,13 +31,14 @@ def write_shard(job: Job, targets: Sequence[Target]) -> list[ExportedFile]:
         if stage is None:
             done.append(_write(job, target, documents, lambda piece, first: document_lines(piece)))
             continue
-        where = job.inputs["attributes"][stage]
-        tags = _table(storage, where)
+        one = job.inputs["attributes"][stage]
+        tags, where = _table(storage, one), storage.url(one["path"])
         if tags.num_rows != documents.num_rows:
             raise IntegrityError(
-                f"{storage.url(where[0])} has {tags.num_rows} rows for the {documents.num_rows} documents of {job.name}"
+                f"{where} has {tags.num_rows} rows for the {documents.num_rows} documents of {job.name}: it is of another "
+                "shard; rebuild its stage (`olmo run build-dolma --rebuild STAGE`)"
             )
-        done.append(_write(job, target, documents, _attributes(stage, tags, storage.url(where[0]))))
+        done.append(_write(job, target, documents, _attributes(stage, tags, where)))
     return done
 
 
@@ -53,18 +56,21 @@ def _attributes(stage: str, tags: pa.Table, what: str) -> Lines:
     return lambda piece, first: attribute_lines(stage, piece, tags.slice(first, piece.num_rows), what)
 
 
-def _table(storage: Storage, where: tuple[str, int], columns: Sequence[str] | None = None) -> pa.Table:
-    """Return an object's rows. Raises IntegrityError when there are not as many as its manifest says.
+def _table(storage: Storage, one: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of a stored object. Raises IntegrityError when it is not, byte for byte, what its manifest says.
 
-    `where` is its path, and that number.
+    Page checksums do not cover what stands between pages; what leaves the store is compared as a whole.
     """
-    path, rows = where
-    table = read_shard(storage, path, columns)
-    if table.num_rows != rows:
+    where = storage.url(one["path"])
+    content = storage.read(one["path"])
+    if (seen := hashlib.sha256(content).hexdigest()) != one["sha256"]:
         raise IntegrityError(
-            f"{storage.url(path)} has {table.num_rows} rows, its manifest says {rows}: it is damaged; "
+            f"{where} has sha256 {seen}, its manifest says {one['sha256']}: it is damaged; "
             "`olmo artifacts verify` checks all of its artifact"
         )
+    table = pq.read_table(pa.BufferReader(content), columns=list(columns) if columns is not None else None)
+    if table.num_rows != one["rows"]:
+        raise IntegrityError(f"{where} has {table.num_rows} rows, its manifest says {one['rows']}; this is a bug")
     return table
 
 
