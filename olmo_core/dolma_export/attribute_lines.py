@@ -31,7 +31,13 @@ from olmo_core.errors import IntegrityError, RecipeError
 from olmo_core.kernels.buffers import text_buffers
 from olmo_core.kernels.code_points import BLOCK, code_points_before, count_blocks
 
-CATEGORIES = {("language", "language"), ("selection", "reason"), ("near-duplicates", "kind")}
+CATEGORIES = {
+    ("language", "language"),
+    ("selection", "reason"),
+    ("near-duplicates", "kind"),
+    ("decontamination", "set"),
+    ("splits", "split"),
+}
 """Stage and column of text that is one of a few words."""
 KINDS: Mapping[tuple[str, str], tuple[str, ...]] = {("pii", "pii_spans"): pii.KINDS}
 """Stage and column of spans that get a key for each kind, and the kinds."""

@@ -214,6 +214,7 @@ def _record(
         "parts": dict(sorted(parts.items())),
         "attributes": plan.attributes,
         "left_out": {"columns": plan.left_out, "stages": NOT_ATTRIBUTES},
+        "withheld": plan.withheld,
         "files": [one.to_json() for one in files],
     }
 

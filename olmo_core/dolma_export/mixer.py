@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.dolma_export.attribute_lines import key
+from olmo_core.dolma_export.attribute_lines import key, variable
 
 _OUTPUT_BYTES = 2 << 30
 
@@ -23,15 +23,17 @@ def mixer_configuration(
     rules: Sequence[Mapping[str, Any]],
     mixing: Mapping[str, Any],
     verdicts: Sequence[str],
+    held_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the configuration for one source.
 
     `owners`: stage of each column; `rules` and `mixing`: recipes of the selection and of mixing, as manifests have
-    them; `verdicts`: further stages with a column `keep` (near-duplicates), by which documents are dropped too.
+    them; `verdicts`: further stages with a column `keep` (near-duplicates), by which documents are dropped too; `held_out`: names of splits that training may not have.
     What it cannot say: how often a source is taken (`repeat`, `share`), which is the toolkit's resharding.
     """
     drop = [_drops(key(owners[r["column"]], r["column"]), r["drop_if"], r["value"]) for r in rules]
     drop += [_drops(key(stage, "keep"), "is", False) for stage in verdicts]
+    drop += [f"$.attributes[?(@.{key('splits', 'split')}__{variable(name)})]" for name in held_out]
     replace = []
     for one in mixing["remove"]:
         score = one["at_least"] if one["at_least"] is not None else 0.0

@@ -38,6 +38,8 @@ class Plan:
     """Keys by stage; keys of categories, and of spans by kind, have a further part behind them."""
     left_out: dict[str, list[str]] = field(default_factory=dict)
     """Columns by stage that have no form in the toolkit's attributes."""
+    withheld: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Documents by source and reason that have no line: dropped by something other than a rule, such as a takedown list."""
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -65,8 +67,13 @@ def plan_export(
         if not {"documents", "attributes"} & set(parts):
             continue
         stages = _stages(manifests, source) if "attributes" in parts else {}
+        selection = manifests[f"selection/{source}"]
+        if held := _withheld(selection):
+            made.withheld[source] = held
         for one in document_objects(manifests[f"documents/{source}"]):
-            made.jobs.append(planner.shard(source, one, stages, "documents" in parts))
+            made.jobs.append(
+                planner.shard(source, one, stages, selection.object(one.key), sorted(held), "documents" in parts)
+            )
         if stages:
             made.jobs.append(_mixer(planner, manifests, source, stages, made))
     if "corpus" in parts:
@@ -95,21 +102,36 @@ class _Planner:
             size=size,
         )
 
-    def shard(self, source: str, one: StoredObject, stages: Mapping[str, _Stage], documents: bool) -> Job:
+    def shard(
+        self,
+        source: str,
+        one: StoredObject,
+        stages: Mapping[str, _Stage],
+        selection: StoredObject,
+        withheld: Sequence[str],
+        documents: bool,
+    ) -> Job:
+        decided = [selection.digest, withheld] if withheld else []
         targets: list[Target] = []
         by_path: dict[str, str | None] = {}
         attributes: dict[str, dict[str, Any]] = {}
         if documents:
             path = f"{source}/documents/{one.key}.jsonl.gz"
-            targets.append(_target(path, "documents", one.digest))
+            targets.append(_target(path, "documents", one.digest, *decided))
             by_path[path] = None
         for stage, held in stages.items():
             tags = held.object(one.key)
             path = f"{source}/attributes/{stage}/{one.key}.jsonl.gz"
-            targets.append(_target(path, "attributes", one.digest, tags.digest))
+            targets.append(_target(path, "attributes", one.digest, tags.digest, *decided))
             by_path[path] = stage
             attributes[stage] = tags.to_json()
-        inputs = {"documents": one.to_json(), "attributes": attributes, "stages": by_path}
+        inputs = {
+            "documents": one.to_json(),
+            "attributes": attributes,
+            "stages": by_path,
+            "selection": selection.to_json(),
+            "withheld": withheld,
+        }
         return self.job(f"{source}/{one.key}", targets, inputs, shards.write_shard, one.size)
 
     def corpus(self, one: StoredObject) -> Job:
@@ -172,6 +194,12 @@ def _stages(manifests: Mapping[str, Manifest], source: str) -> dict[str, _Stage]
     return dict(sorted(found.items()))
 
 
+def _withheld(selection: Manifest) -> dict[str, int]:
+    """Return the documents that selection dropped for anything but a rule, by reason: they may not leave the store."""
+    rules = {rule["name"] for rule in selection.recipe["rules"]}
+    return {reason: tally.documents for reason, tally in selection.ledger.dropped.items() if reason not in rules}
+
+
 def _target(path: str, part: Part, *made_from: Any) -> Target:
     return Target(path=path, part=part, made_from=fingerprint(["dolma-export", VERSION, path, list(made_from)]))
 
@@ -205,6 +233,7 @@ def _mixer(
         manifests[f"selection/{source}"].recipe["rules"],
         manifests["mixing/all"].recipe,
         verdicts,
+        [one["name"] for one in manifests["splits/all"].recipe["held_out"]] if "splits/all" in manifests else (),
     )
     text = json.dumps(configuration, indent=1, ensure_ascii=False) + "\n"
     target = _target(f"{source}/mix.json", "attributes", text)

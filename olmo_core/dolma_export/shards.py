@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from olmo_core.documents.shards import text_sizes
+from olmo_core.curation.steps.selection import REASON
+from olmo_core.documents.shards import column, text_sizes
 from olmo_core.dolma_export.attribute_lines import attribute_lines
 from olmo_core.dolma_export.document_lines import COLUMNS, document_lines
 from olmo_core.dolma_export.files import ExportedFile, Job, Target
@@ -22,9 +24,14 @@ BATCH_BYTES = 1 << 24
 
 
 def write_shard(job: Job, targets: Sequence[Target]) -> list[ExportedFile]:
-    """Write the files of one shard of a source's documents: the documents, and each stage's attributes."""
+    """Write the files of one shard of a source's documents: the documents, and each stage's attributes.
+
+    Documents that selection dropped for one of the `withheld` reasons have no line in any of them.
+    """
     storage = Storage(job.store)
     documents = _table(storage, job.inputs["documents"], COLUMNS)
+    shown = _shown(storage, job, documents.num_rows)
+    documents = documents if shown is None else documents.filter(shown)
     done = []
     for target in targets:
         stage = job.inputs["stages"][target.path]
@@ -33,13 +40,26 @@ def write_shard(job: Job, targets: Sequence[Target]) -> list[ExportedFile]:
             continue
         one = job.inputs["attributes"][stage]
         tags, where = _table(storage, one), storage.url(one["path"])
-        if tags.num_rows != documents.num_rows:
+        if one["rows"] != job.inputs["documents"]["rows"]:
             raise IntegrityError(
-                f"{where} has {tags.num_rows} rows for the {documents.num_rows} documents of {job.name}: it is of another "
-                "shard; rebuild its stage (`olmo run build-dolma --rebuild STAGE`)"
+                f"{where} has {one['rows']} rows for the {job.inputs['documents']['rows']} documents of {job.name}: it "
+                "is of another shard; rebuild its stage (`olmo run build-dolma --rebuild STAGE`)"
             )
+        tags = tags if shown is None else tags.filter(shown)
         done.append(_write(job, target, documents, _attributes(stage, tags, where)))
     return done
+
+
+def _shown(storage: Storage, job: Job, rows: int) -> pa.BooleanArray | None:
+    """Say which documents may leave the store; None for all."""
+    if not job.inputs["withheld"]:
+        return None
+    reasons = column(_table(storage, job.inputs["selection"], [REASON]), REASON)
+    if len(reasons) != rows:
+        raise IntegrityError(
+            f"{storage.url(job.inputs['selection']['path'])} has {len(reasons)} rows for {rows} documents"
+        )
+    return pc.invert(pc.is_in(reasons, pa.array(job.inputs["withheld"], pa.string())))
 
 
 def write_corpus(job: Job, targets: Sequence[Target]) -> list[ExportedFile]:
