@@ -184,7 +184,9 @@ def main() -> None:
         if arguments.tokenizer:
             theirs, ours = toolkit.tokens(export, arguments.tokenizer.absolute()), token_ids(export / "tokens")
             same = sum(theirs.get(place) == ids for place, ids in ours.items())
-            print(f"tokens: {len(theirs)} documents, ours {len(ours)}, of which {same} have the same ids; the toolkit strips")
+            print(
+                f"tokens: {len(theirs)} documents, ours {len(ours)}, of which {same} have the same ids; the toolkit strips"
+            )
             print(f"merged: {len(toolkit.merge(export, arguments.tokenizer.absolute())[0])} tokens, "
                   f"ours {sum(map(len, ours.values()))}")  # fmt: skip
 
