@@ -108,10 +108,10 @@ def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: MixRecipe = job.recipe[0]
     inputs = job.shard.inputs
     keep = column(read_shard(output.storage, inputs["verdict"], ["keep"]), "keep").fill_null(False)
-    table = read_shard(output.storage, inputs["documents"]).filter(keep)
+    table = read_shard(output.storage, inputs["documents"], rows=len(keep)).filter(keep)
     tags = {}
     for path in inputs["tags"].values():
-        one = read_shard(output.storage, path)
+        one = read_shard(output.storage, path, rows=len(keep))
         tags.update({name: column(one, name).filter(keep) for name in one.column_names})
     sizes = text_sizes(table)
     ledger = Ledger()

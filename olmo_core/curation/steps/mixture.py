@@ -98,7 +98,7 @@ def _plan(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
             .fill_null(False)
             .to_numpy(zero_copy_only=False)
         )
-        table = read_shard(output.storage, path, ["id", "text"]).filter(pa.array(keep.astype(bool)))
+        table = read_shard(output.storage, path, ["id", "text"], rows=len(keep)).filter(pa.array(keep.astype(bool)))
         counted[source].add(recipe, source, table, tokenizer)
         size = int(text_sizes(table).sum())
         ledger.read.add(table.num_rows, size)
