@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from olmo_core import assets
 from olmo_core.artifacts.build import Built
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.inputs import document_objects
+from olmo_core.curation.layout import document_objects
 from olmo_core.documents.shards import read_shard
 from olmo_core.report.explain import explain
 from olmo_core.report.waterfall import waterfall

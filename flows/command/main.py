@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": ("flows.command.report", "fetch or open the report of a corpus: a page with plots and samples"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
+    "export": ("flows.command.export", "a corpus in another tool's format"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
 }

@@ -26,3 +26,8 @@ def document_objects(manifest: Manifest) -> list[StoredObject]:
 def quarantine_objects(manifest: Manifest) -> list[StoredObject]:
     """Return the shards of a documents artifact that hold quarantined records, in order of key."""
     return [o for o in manifest.objects if o.meta.get("role") == QUARANTINE]
+
+
+def count_of(one: StoredObject, what: str) -> int:
+    """Return how many rows an object says it has of a kind; of one that is only predicted, that it may have some."""
+    return int(one.meta.get(what, 0 if one.sha256 else 1))

@@ -14,16 +14,28 @@ from olmo_core.errors import IntegrityError
 from olmo_core.storage import Storage
 
 
-def read_shard(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a shard's rows, or some of its columns. Raises IntegrityError when the object is no whole Parquet file."""
+def read_shard(
+    storage: Storage, path: str, columns: Sequence[str] | None = None, *, rows: int | None = None
+) -> pa.Table:
+    """Return a shard's rows, or some of its columns.
+
+    Raises IntegrityError when the object is no whole Parquet file, or has not `rows` rows where that is given: columns
+    of other documents must never be taken for those of these.
+    """
     try:
         with storage.open(path) as handle:
             wanted = list(columns) if columns is not None else None
-            return pq.read_table(handle, columns=wanted, page_checksum_verification=True)
+            table = pq.read_table(handle, columns=wanted, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(
             f"{storage.url(path)} is damaged: {error}; `olmo artifacts verify` checks all of its artifact"
         ) from error
+    if rows is not None and table.num_rows != rows:
+        raise IntegrityError(
+            f"{storage.url(path)} has {table.num_rows} rows, but what belongs to it has {rows}: one of them is damaged, or "
+            "of another shard; `olmo artifacts verify` checks whole artifacts"
+        )
+    return table
 
 
 def column(table: pa.Table, name: str) -> pa.Array:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.curation.steps.takedown import count_of
+from olmo_core.curation.layout import count_of
 from olmo_core.documents.shards import column, read_shard
 from olmo_core.report import markdown
 from olmo_core.storage import Storage

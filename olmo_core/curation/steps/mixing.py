@@ -130,7 +130,7 @@ def _mix(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     table = table.filter(keep)
     tags = {}
     for path in inputs["tags"].values():
-        one = read_shard(output.storage, path)
+        one = read_shard(output.storage, path, rows=len(keep))
         tags.update({name: column(one, name).filter(keep) for name in one.column_names})
     sizes = text_sizes(table)
     texts = column(table, "text")

@@ -101,7 +101,7 @@ def _plan(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     ledger = Ledger()
     for source, path, verdict in job.shard.inputs["entries"]:
         keep = rows_of(output.storage, verdict, recipe.split)
-        table = read_shard(output.storage, path, ["id", "text"]).filter(pa.array(keep))
+        table = read_shard(output.storage, path, ["id", "text"], rows=len(keep)).filter(pa.array(keep))
         counted[source].add(recipe, source, table, tokenizer)
         size = int(text_sizes(table).sum())
         ledger.read.add(table.num_rows, size)

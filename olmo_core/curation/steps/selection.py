@@ -17,9 +17,8 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.curation.corpus_recipe import SourceRecipe
 from olmo_core.curation.histograms import breaks, describe, histogram
-from olmo_core.curation.layout import FAILS, KEEP, REASON, document_objects
+from olmo_core.curation.layout import FAILS, KEEP, REASON, count_of, document_objects
 from olmo_core.curation.rules import Rule, check, evaluate
-from olmo_core.curation.steps.takedown import count_of
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import IntegrityError
 

@@ -127,8 +127,8 @@ def _split(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     return ledger, {"splits": counts}
 
 
-def _keep(storage: Storage, path: str) -> npt.NDArray[np.bool_]:
-    keep = column(read_shard(storage, path, ["keep"]), "keep").fill_null(False)
+def _keep(storage: Storage, path: str, rows: int | None = None) -> npt.NDArray[np.bool_]:
+    keep = column(read_shard(storage, path, ["keep"], rows=rows), "keep").fill_null(False)
     return np.asarray(keep.to_numpy(zero_copy_only=False), bool)
 
 
@@ -193,11 +193,14 @@ def survivors_size(inputs: Mapping[str, Manifest], split: str | None) -> Tally:
     return Tally(documents=counts["documents"], bytes=counts["bytes"])
 
 
-def rows_of(storage: Storage, path: str, split: str | None) -> npt.NDArray[np.bool_]:
-    """Return which rows of a document shard are of a split (n,), from a column of splits, or of verdicts without split."""
+def rows_of(storage: Storage, path: str, split: str | None, rows: int | None = None) -> npt.NDArray[np.bool_]:
+    """Return which rows of a document shard are of a split (n,), from a column of splits, or of verdicts without split.
+
+    Raises IntegrityError when there are not `rows` of them, where that is given.
+    """
     if split is None:
-        return _keep(storage, path)
-    own = pc.equal(column(read_shard(storage, path, ["split"]), "split"), split).fill_null(False)
+        return _keep(storage, path, rows)
+    own = pc.equal(column(read_shard(storage, path, ["split"], rows=rows), "split"), split).fill_null(False)
     return np.asarray(own.to_numpy(zero_copy_only=False), bool)
 
 
@@ -206,7 +209,7 @@ def take_in(
 ) -> npt.NDArray[np.bool_]:
     """Return which documents go into the corpus of a split, and enter what was read and what is held out from training."""
     sizes = text_sizes(documents)
-    mine = rows_of(storage, path, split)
+    mine = rows_of(storage, path, split, documents.num_rows)
     ledger.read.add(int(mine.sum()), int(sizes[mine].sum()))
     if split == TRAIN:
         splits = column(read_shard(storage, path, ["split"]), "split")

@@ -23,7 +23,7 @@ from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation import signatures
 from olmo_core.curation.corpus_recipe import CorpusRecipe
-from olmo_core.curation.layout import document_objects
+from olmo_core.curation.layout import count_of, document_objects
 from olmo_core.curation.signatures import SignatureRecipe
 from olmo_core.curation.steps.inputs import Inventory, inventory_of
 from olmo_core.curation.takedown import COPY, NAME, Requests, TakedownRecipe, read_list
@@ -162,11 +162,6 @@ def _spread(table: pa.Table, rows: npt.NDArray[np.int64], total: int) -> pa.Tabl
     if not len(rows):
         return pa.table([pa.nulls(total, f.type) for f in nullable], schema=nullable)
     return table.cast(nullable).take(pa.array(place, mask=place < 0))
-
-
-def count_of(one: StoredObject, what: str) -> int:
-    """Return how many rows an object says it has of a kind; of one that is only predicted, that it may have some."""
-    return int(one.meta.get(what, 0 if one.sha256 else 1))
 
 
 def copies_step(
