@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
-from olmo_core.documents.batches import Batch, FileRead, Gatherer
+import pyarrow.compute as pc
+
+from olmo_core.documents.batches import Batch, FileRead, Gatherer, Records, in_columns, missing_ids
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource, jsonl_records
 from olmo_core.documents.environment import EnvironmentSource, environment_records, list_environment
 from olmo_core.documents.files import Expected, SourceFile, check_expected
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.parquet import ParquetSource, parquet_records
-from olmo_core.documents.record import Document, Place, Rejection
 from olmo_core.documents.streams import HashedFile
 from olmo_core.errors import InputError, RecipeError
 
@@ -60,17 +61,15 @@ def read_documents(
     Raises InputError when a file is not as expected, truncated or damaged, so a caller must publish nothing before the
     iterator ends; TransientStorageError when an object store does not answer.
     """
-    gatherer = Gatherer(source.name)
+    gatherer = Gatherer(source.name, batch_bytes)
     for file in files:
         records = derived = 0
         with HashedFile(file.url) as stream:
             try:
-                for place, parsed in _records(source, file, stream):
-                    if gatherer.size and gatherer.size + place.size > batch_bytes:
-                        yield gatherer.take()
-                    gatherer.add(file.name, place, parsed)
-                    records += 1
-                    derived += isinstance(parsed, Document) and parsed.id is None
+                for some in _records(source, file, stream):
+                    yield from gatherer.add(file.name, some)
+                    records += len(some.positions)
+                    derived += pc.sum(missing_ids(some.ids)).as_py() or 0
             except InputError:
                 # Damage that the inventory did not know of is a change, which is the better thing to say.
                 check_expected(file, *stream.finish(), expected)
@@ -81,9 +80,9 @@ def read_documents(
     yield gatherer.take()
 
 
-def _records(source: Source, file: SourceFile, stream: HashedFile) -> Iterator[tuple[Place, Document | Rejection]]:
+def _records(source: Source, file: SourceFile, stream: HashedFile) -> Iterator[Records]:
     if isinstance(source, DolmaJsonlSource):
         return jsonl_records(source, file, stream)
     if isinstance(source, ParquetSource):
-        return parquet_records(source, file, stream)
-    return environment_records(source, file, stream)
+        return in_columns(parquet_records(source, file, stream))
+    return in_columns(environment_records(source, file, stream))
