@@ -86,7 +86,8 @@ class _Scanned:
         if len(self._ids) < block.size + PADDING:
             self._ids = np.empty(block.size + PADDING, np.uint8)
             self._rest = np.empty(block.size + 2 * _MOST_LINES + PADDING, np.uint8)
-        self._text = np.empty(block.size - at + PADDING, np.uint8)
+        # Arrow's allocator keeps memory that was given back; pages that are new to a process cost as much as the scan.
+        self._text = np.frombuffer(pa.allocate_buffer(block.size - at + PADDING), np.uint8)
         self.count, self.lines, end = scan(
             block.data,
             at,

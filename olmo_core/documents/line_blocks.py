@@ -14,7 +14,7 @@ from olmo_core.kernels.json_strings import PADDING
 Fill = Callable[[memoryview], int]
 """Writes the next bytes of a stream into a buffer; returns how many, 0 at the end."""
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 4 << 20
 """What is read at once: hashing, scanning and decoding then find it in the cache of the core."""
 _BOM = b"\xef\xbb\xbf"
 _LINE_FEED = 0x0A

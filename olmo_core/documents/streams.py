@@ -26,6 +26,7 @@ from olmo_core.documents.access import reading
 from olmo_core.errors import InputError
 
 PIECE = 1 << 20
+_HASHED_PIECE = 1 << 17
 _ZSTD_PIECE = 1 << 14  # a run-length block turns 4 bytes into 128 KiB: small pieces bound the memory of one step
 _ZSTD_WINDOW = 1 << 31  # `zstd --long=31`, as large archives use
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -184,12 +185,13 @@ def content_filler(stream: HashedFile, name: str) -> Callable[[memoryview], int]
 
     def fill(buffer: memoryview) -> int:
         nonlocal checked
-        count = stream.readinto(buffer)
+        count = 0
+        # A piece at a time, so that it is in the core's cache when it is hashed.
+        while count < len(buffer) and (more := stream.readinto(buffer[count : count + _HASHED_PIECE])):
+            count += more
         if not checked:
             checked = True
-            while 0 < count < 6 and (more := stream.readinto(buffer[count:6])):
-                count += more
-            _check_magic(bytes(buffer[:min(count, 6)]), stream.url, None)
+            _check_magic(bytes(buffer[: min(count, 6)]), stream.url, None)
         return count
 
     return fill

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -21,6 +22,9 @@ BLOCK = 32
 """Bytes looked at together: one vector register with AVX2, two or four with smaller ones."""
 PADDING = 2 * BLOCK
 """Bytes behind the end of every buffer that is read or written here."""
+_ESCAPES = np.zeros(128, np.uint8)
+"""The character of each escape of one letter."""
+_ESCAPES[np.frombuffer(b'"/\\bfnrt', np.uint8)] = np.frombuffer(b'"/\\\b\f\n\r\t', np.uint8)
 
 
 def _vector(builder: Any, pointer: Any, index: Any) -> Any:
@@ -43,24 +47,21 @@ def _all(byte: int) -> Any:
 
 
 def _stops(typing_context: Any, bytes_: Any, index: Any) -> Any:
-    """Return a bit for each quote, backslash, control and non-ASCII byte of the block at `index`, the first lowest."""
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        block = _vector(builder, *arguments)
-        # Signed: non-ASCII bytes are below the space too.
-        lanes = builder.icmp_signed("<", block, _all(0x20)), builder.icmp_unsigned("==", block, _all(QUOTE))
-        return _marks(builder, *lanes, builder.icmp_unsigned("==", block, _all(BACKSLASH)))
-
-    return types.uint64(types.CPointer(types.uint8), types.int64), emit
-
-
-def _ascii_stops(typing_context: Any, bytes_: Any, index: Any) -> Any:
     """Return a bit for each quote, backslash and control byte of the block at `index`, the first lowest."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = _vector(builder, *arguments)
         lanes = builder.icmp_unsigned("<", block, _all(0x20)), builder.icmp_unsigned("==", block, _all(QUOTE))
         return _marks(builder, *lanes, builder.icmp_unsigned("==", block, _all(BACKSLASH)))
+
+    return types.uint64(types.CPointer(types.uint8), types.int64), emit
+
+
+def _non_ascii(typing_context: Any, bytes_: Any, index: Any) -> Any:
+    """Return a bit for each non-ASCII byte of the block at `index`, the first lowest."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _marks(builder, builder.icmp_signed("<", _vector(builder, *arguments), _all(0)))
 
     return types.uint64(types.CPointer(types.uint8), types.int64), emit
 
@@ -91,7 +92,7 @@ def _copy_block(typing_context: Any, source: Any, at: Any, out: Any, to: Any) ->
 
 
 stops: Any = intrinsic(_stops)
-ascii_stops: Any = intrinsic(_ascii_stops)
+non_ascii: Any = intrinsic(_non_ascii)
 line_feeds: Any = intrinsic(_line_feeds)
 copy_block: Any = intrinsic(_copy_block)
 
@@ -103,65 +104,46 @@ def decoded(source, at, end, out, to):
     Returns the bytes behind the closing quote and behind what was written, or (-1, to) when the string does not end
     before `end`, is not UTF-8, or has an escape that is none or half of a surrogate pair.
     """
+    start = to
+    other = np.uint64(0)
     while at < end:
         copy_block(source, at, out, to)
         marks = stops(source, at)
-        if marks == 0:
-            at += BLOCK
-            to += BLOCK
-            continue
-        plain = trailing_zeros(marks)
-        at += plain
-        to += plain
-        if at >= end:
-            break
-        byte = load8(source, at)
-        if byte == QUOTE:
-            return at + 1, to
-        if byte == BACKSLASH:
-            at, to = _escape(source, at + 1, end, out, to)
-            if at < 0:
-                break
-            continue
-        while byte >= 0x80:
-            length = sequence(source, at)
-            if length == 0:
+        other |= non_ascii(source, at)
+        done = 0
+        while marks != 0:
+            place = trailing_zeros(marks)
+            to += place - done
+            byte = load8(source, at + place)
+            if byte == QUOTE:
+                return (at + place + 1, to) if other == 0 or is_utf8(out, start, to) else (-1, to)
+            letter = load8(source, at + place + 1)
+            if byte != BACKSLASH or letter >= 0x80:
                 return -1, to
-            for _ in range(length):
-                out[to] = load8(source, at)
-                at += 1
-                to += 1
-            byte = load8(source, at)
-        if byte < 0x20:
-            break
+            value = _ESCAPES[letter]
+            done = place + 2
+            if value == 0:
+                if letter != 0x75:
+                    return -1, to
+                at, to = _code_point(source, at + done, out, to)
+                if at < 0:
+                    return -1, to
+                done = -1
+                break
+            out[to] = value
+            to += 1
+            copy_block(source, at + done, out, to)
+            marks = marks >> np.uint64(done) << np.uint64(done)
+        if done >= 0:
+            step = max(done, BLOCK)
+            at += step
+            to += step - done
     return -1, to
 
 
 @leaf
-def _escape(source, at, end, out, to):
-    """Write the character of the escape whose letter is byte `at`; return the next positions, or (-1, to)."""
-    letter = load8(source, at)
-    if letter == 0x6E:
-        out[to] = 0x0A
-    elif letter == QUOTE or letter == BACKSLASH or letter == 0x2F:
-        out[to] = letter
-    elif letter == 0x74:
-        out[to] = 0x09
-    elif letter == 0x72:
-        out[to] = 0x0D
-    elif letter == 0x62:
-        out[to] = 0x08
-    elif letter == 0x66:
-        out[to] = 0x0C
-    elif letter == 0x75:
-        return _code_point(source, at + 1, end, out, to)
-    else:
-        return -1, to
-    return at + 1, to + 1
-
-
-@leaf
-def _code_point(source, at, end, out, to):
+def _code_point(source, at, out, to):
+    """Write the character of the escape whose digits begin at byte `at`; return the next positions, or (-1, to)."""
     point = _four_digits(source, at)
     at += 4
     if point < 0 or 0xDC00 <= point < 0xE000:
@@ -209,6 +191,23 @@ def _four_digits(source, at):
 
 
 @leaf
+def is_utf8(text, at, end):
+    """Say whether bytes are well-formed UTF-8."""
+    while at < end:
+        marks = non_ascii(text, at)
+        if marks == 0:
+            at += BLOCK
+            continue
+        at += trailing_zeros(marks)
+        while at < end and load8(text, at) >= 0x80:
+            length = sequence(text, at)
+            at += length
+            if length == 0 or at > end:
+                return False
+    return True
+
+
+@leaf
 def sequence(source, at):
     """Return the length of the well-formed UTF-8 sequence of 2 to 4 bytes at `at` (Unicode table 3-7), or 0."""
     lead = load8(source, at)
@@ -233,7 +232,7 @@ def string_end(source, at, end):
     Escapes are stepped over and bytes not looked at any closer.
     """
     while at < end:
-        marks = ascii_stops(source, at)
+        marks = stops(source, at)
         if marks == 0:
             at += BLOCK
             continue
