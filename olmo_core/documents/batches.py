@@ -77,13 +77,14 @@ def in_columns(items: Iterable[tuple[Place, Document | Rejection]]) -> Iterator[
         held.append((place, parsed))
         size += place.size
         if len(held) >= _RECORDS_AT_ONCE or size >= _BYTES_AT_ONCE:
-            yield _columns(held)
+            yield records_of(held)
             held, size = [], 0
     if held:
-        yield _columns(held)
+        yield records_of(held)
 
 
-def _columns(items: list[tuple[Place, Document | Rejection]]) -> Records:
+def records_of(items: list[tuple[Place, Document | Rejection]]) -> Records:
+    """Return in columns what was read record by record."""
     places = [place for place, _ in items]
     documents = [parsed for _, parsed in items if isinstance(parsed, Document)]
     offsets = [place.byte_offset for place in places]

@@ -19,6 +19,7 @@ from olmo_core.documents.record import (
     Document,
     IntegerIds,
     Rejection,
+    canonical_bytes,
     may_have_lost_digits,
     parse_others,
     parse_record,
@@ -162,7 +163,7 @@ class _Scanned:
         ends = bounds[1:].tolist()
         parts = [written[ends[index - 1] if index else 0 : ends[index]] for index in having]
         for index, record in zip(having, _objects(parts), strict=True):
-            parsed = _BROKEN if record is None else parse_others(record, source, _canonical)
+            parsed = _BROKEN if record is None else parse_others(record, source, canonical_bytes)
             if isinstance(parsed, Rejection):
                 found[index] = self._closer(index, int(self._sizes[index]))
             else:
@@ -241,10 +242,6 @@ def _exact(data: bytes, source: DolmaJsonlSource) -> Document | Rejection | None
         return parse_record(json.loads(data), source.name, source.integer_ids, _exact_json)
     except (ValueError, RecursionError):
         return None
-
-
-def _canonical(value: dict[str, Any]) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if value else b"{}"
 
 
 def _exact_json(value: dict[str, Any]) -> str:

@@ -84,5 +84,5 @@ def _records(source: Source, file: SourceFile, stream: HashedFile) -> Iterator[R
     if isinstance(source, DolmaJsonlSource):
         return jsonl_records(source, file, stream)
     if isinstance(source, ParquetSource):
-        return in_columns(parquet_records(source, file, stream))
+        return parquet_records(source, file, stream)
     return in_columns(environment_records(source, file, stream))

@@ -54,7 +54,12 @@ class Place(NamedTuple):
 
 def canonical_json(value: dict[str, Any]) -> str:
     """Return a JSON object with sorted keys and without spaces. Raises TypeError for what JSON cannot express."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() if value else "{}"
+    return canonical_bytes(value).decode()
+
+
+def canonical_bytes(value: dict[str, Any]) -> bytes:
+    """Return what `canonical_json` returns, in UTF-8."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if value else b"{}"
 
 
 def parse_record(

@@ -14,11 +14,19 @@ from olmo_core.errors import IntegrityError
 from olmo_core.storage import Storage
 
 
-def read_shard(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a shard's rows, or some of its columns. Raises IntegrityError when the object is no whole Parquet file."""
+def read_shard(
+    storage: Storage, path: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+) -> pa.Table:
+    """Return a shard's rows, or some of its columns or row groups.
+
+    Raises IntegrityError when the object is no whole Parquet file.
+    """
     try:
         with storage.open(path) as handle:
             wanted = list(columns) if columns is not None else None
+            if groups is not None:
+                file = pq.ParquetFile(handle, page_checksum_verification=True)
+                return file.read_row_groups(list(groups), columns=wanted)
             return pq.read_table(handle, columns=wanted, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(
