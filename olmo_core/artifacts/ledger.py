@@ -66,7 +66,7 @@ class Ledger:
             reasons = ", ".join(f"{reason} {tally.documents}" for reason, tally in sorted(self.quarantined.items()))
             raise QuarantineError(
                 f"{where}: {bad} of {self.read.documents} records were quarantined ({reasons}), more than the limit of "
-                f"{limit:.3%}; nothing was published. The records are in {folder}/*.quarantine.parquet in the store, with "
+                f"{limit:.3%}; nothing was published. The records are in {folder}/*.quarantine*.parquet in the store, with "
                 f"reason and position. Mend the input, or raise `quarantine_limit` in the recipe"
                 + (
                     "; integer ids are taken with `integer_ids: stringify` on the source"

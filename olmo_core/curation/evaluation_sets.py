@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple, cast
 import orjson
 
 from olmo_core.artifacts.ref import check_name
-from olmo_core.documents.dolma_jsonl import read_lines
 from olmo_core.documents.files import Expected, SourceFile, check_expected
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.streams import HashedFile, decompressed
+from olmo_core.documents.text_lines import read_lines
 from olmo_core.errors import InputError, RecipeError
 
 SetRule = Literal["paragraphs", "ngrams"]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from olmo_core.documents.ids import IdSet, id_hashes
 from olmo_core.documents.record import Document, Parsed, PassedOver, Place, Rejection
 from olmo_core.documents.schema import DOCUMENTS, QUARANTINE, RAW_BYTES, Reason
 
 _ROW_COST = 512
-"""Bytes of Python objects held for a row besides its text, so that tiny records bound a batch too."""
+"""Bytes held for a row besides its text, roughly, so that tiny records bound a batch too."""
+_RECORDS_AT_ONCE, _BYTES_AT_ONCE = 1024, 1 << 20
+
+PARSED: pa.Schema = pa.schema([DOCUMENTS.field(name) for name in ("text", "added", "created", "metadata")])
+"""The columns of parsed documents, but for the id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +54,136 @@ class Batch:
     """How many documents carry a note, by note."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Consecutive records of one file, in columns. What is said of n records is said of rejected ones too."""
+
+    positions: npt.NDArray[np.int64]
+    """(n,): line or row, from 1."""
+    offsets: npt.NDArray[np.int64] | None
+    """(n,): byte in the decompressed file; None where that says nothing."""
+    sizes: npt.NDArray[np.int64]
+    """(n,): bytes."""
+    raw: Callable[[int], bytes]
+    """First `RAW_BYTES` bytes of the record with that index, until the next `Records` are asked for."""
+    rejected: Mapping[int, Rejection]
+    """Why, by index; records that are neither here nor in `passed` are documents."""
+    ids: pa.StringArray
+    """One for each document; null or empty where it has none."""
+    parsed: pa.Table
+    """Schema `PARSED`, a row for each document."""
+    passed: Mapping[int, PassedOver] = field(default_factory=dict)
+    """Records that are not meant to be documents, and why, by index."""
+    notes: Sequence[Sequence[str]] = ()
+    """The notes of each document; empty where none has any."""
+
+
+def in_columns(items: Iterable[tuple[Place, Parsed]]) -> Iterator[Records]:
+    """Yield in columns what a format gives record by record: up to 1,024 records or about 1 MB at a time."""
+    held: list[tuple[Place, Parsed]] = []
+    size = 0
+    for place, parsed in items:
+        held.append((place, parsed))
+        size += place.size
+        if len(held) >= _RECORDS_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield records_of(held)
+            held, size = [], 0
+    if held:
+        yield records_of(held)
+
+
+def records_of(items: list[tuple[Place, Parsed]]) -> Records:
+    """Return in columns what was read record by record."""
+    places = [place for place, _ in items]
+    documents = [parsed for _, parsed in items if isinstance(parsed, Document)]
+    offsets = [place.byte_offset for place in places]
+    return Records(
+        positions=np.array([place.position for place in places], np.int64),
+        offsets=None if None in offsets else np.array(offsets, np.int64),
+        sizes=np.array([place.size for place in places], np.int64),
+        raw=lambda index: places[index].raw,
+        rejected={i: parsed for i, (_, parsed) in enumerate(items) if isinstance(parsed, Rejection)},
+        ids=pa.array([d.id for d in documents], pa.string()),
+        parsed=pa.table([[getattr(d, name) for d in documents] for name in PARSED.names], schema=PARSED),
+        passed={i: parsed for i, (_, parsed) in enumerate(items) if isinstance(parsed, PassedOver)},
+        notes=[d.notes for d in documents] if any(d.notes for d in documents) else (),
+    )
+
+
 class Gatherer:
     """Collects records until a batch is full. Ids are unique over all that went through one gatherer."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, batch_bytes: int) -> None:
         self._source = source
+        self._batch_bytes = batch_bytes
         self._seen = IdSet()
         self._clear()
 
     def _clear(self) -> None:
-        self.size = 0
-        self._documents: list[Document] = []
-        self._places: list[tuple[int, str, Place]] = []
-        self._rejected: list[tuple[int, str, Place, Rejection]] = []
+        self._size = 0
+        self._documents: list[pa.Table] = []
+        self._quarantined: list[tuple[object, ...]] = []
         self._finished: list[FileRead] = []
         self._dropped: dict[str, tuple[int, int]] = {}
+        self._notes: Counter[str] = Counter()
 
-    def add(self, file: str, place: Place, parsed: Parsed) -> None:
-        """Take one record; its number in the batch keeps the order between documents and quarantined records."""
-        if isinstance(parsed, PassedOver):
-            records, size = self._dropped.get(parsed.reason, (0, 0))
-            self._dropped[str(parsed.reason)] = (records + 1, size + place.size)
-            return
-        number = len(self._documents) + len(self._rejected)
-        if isinstance(parsed, Rejection):
-            self._rejected.append((number, file, place, parsed))
-            self.size += len(place.raw) + _ROW_COST
-            return
-        self._documents.append(parsed)
-        self._places.append((number, file, place))
-        self.size += place.size + _ROW_COST
+    def add(self, file: str, records: Records) -> Iterator[Batch]:
+        """Take records in and yield the batches that became full. A record that exceeds a batch is one by itself."""
+        count = len(records.positions)
+        is_document = np.ones(count, np.bool_)
+        is_document[[*records.rejected, *records.passed]] = False
+        rows = np.flatnonzero(is_document)
+        ids = _named(records.ids, file, records.positions[rows])
+        repeated = self._seen.add(id_hashes(ids))
+        rejected = dict(records.rejected)
+        for row in np.flatnonzero(repeated).tolist():
+            detail = f"an earlier record has the id {ids[row].as_py()[:200]!r}"
+            rejected[int(rows[row])] = Rejection(Reason.DUPLICATE_ID, detail)
+        table, notes = self._table(ids, records.parsed), records.notes
+        if repeated.any():
+            table, rows = table.filter(pa.array(~repeated)), rows[~repeated]
+            notes = [own for own, again in zip(notes, repeated.tolist(), strict=False) if not again]
+        bad = sorted(rejected)
+        raw = [records.raw(index)[:RAW_BYTES] for index in bad]
+        cost = records.sizes + _ROW_COST
+        for index, data in zip(bad, raw, strict=True):
+            if index in records.rejected:
+                cost[index] = len(data) + _ROW_COST
+        sizes = records.sizes
+        if records.passed:
+            sizes = sizes.copy()
+            for index, over in records.passed.items():
+                many, size = self._dropped.get(over.reason, (0, 0))
+                self._dropped[str(over.reason)] = (many + 1, size + int(sizes[index]))
+                sizes[index] = cost[index] = 0
+        first = 0
+        for last in self._cuts(sizes, cost):
+            inside = slice(*np.searchsorted(rows, [first, last]).tolist())
+            self._documents.append(table.slice(inside.start, inside.stop - inside.start))
+            self._notes.update(note for own in notes[inside] for note in own)
+            for index, data in zip(bad, raw, strict=True):
+                if first <= index < last:
+                    why = rejected[index]
+                    offset = None if records.offsets is None else int(records.offsets[index])
+                    place = (file, int(records.positions[index]), offset, int(records.sizes[index]))
+                    self._quarantined.append((*place, str(why.reason), why.detail, data))
+            self._size += int(cost[first:last].sum())
+            first = last
+            if last < count:
+                yield self.take()
+
+    def _cuts(self, sizes: npt.NDArray[np.int64], cost: npt.NDArray[np.int64]) -> Iterator[int]:
+        """Yield where batches end among records, and at last how many records there are."""
+        ends = np.cumsum(cost)
+        held, first = self._size, 0
+        while first < len(cost):
+            before = int(ends[first - 1]) if first else 0
+            full = held + ends[first:] - cost[first:] - before + sizes[first:] > self._batch_bytes
+            if not held:
+                full[0] = False
+            last = first + int(np.argmax(full)) if full.any() else len(cost)
+            yield last
+            held, first = 0, last
 
     def finish(self, file: FileRead) -> None:
         """Note that a file ended."""
@@ -85,50 +191,38 @@ class Gatherer:
 
     def take(self) -> Batch:
         """Return what was gathered since the last batch."""
-        documents = self._table()
-        notes = [document.notes for document in self._documents]
-        repeated = self._seen.add(id_hashes(documents.column("id").chunk(0)))
-        for row in np.flatnonzero(repeated).tolist():
-            number, file, place = self._places[row]
-            shown = documents.column("id")[row].as_py()[:200]
-            self._rejected.append(
-                (number, file, place, Rejection(Reason.DUPLICATE_ID, f"an earlier record has the id {shown!r}"))
-            )
-        if repeated.any():
-            documents = documents.filter(pa.array(~repeated)).combine_chunks()
-            self._rejected.sort(key=lambda rejected: rejected[0])
-            notes = [own for own, again in zip(notes, repeated.tolist(), strict=True) if not again]
         batch = Batch(
-            documents=documents,
+            documents=pa.concat_tables(self._documents) if self._documents else DOCUMENTS.empty_table(),
             quarantined=self._quarantine(),
             finished=tuple(self._finished),
             dropped=self._dropped,
-            notes=Counter(note for own in notes for note in own),
+            notes=self._notes,
         )
         self._clear()
         return batch
 
-    def _table(self) -> pa.Table:
-        ids = [
-            d.id or f"{file}:{place.position}"
-            for d, (_, file, place) in zip(self._documents, self._places, strict=True)
-        ]
-        columns = [
-            pa.array(ids, pa.string()),
-            pa.array([d.text for d in self._documents], pa.large_string()),
-            pa.repeat(pa.scalar(self._source, pa.string()), len(ids)),
-            pa.array([d.added for d in self._documents], pa.string()),
-            pa.array([d.created for d in self._documents], pa.string()),
-            pa.array([d.metadata for d in self._documents], pa.string()),
-        ]
-        return pa.Table.from_arrays(columns, schema=DOCUMENTS)
+    def _table(self, ids: pa.StringArray, parsed: pa.Table) -> pa.Table:
+        source = pa.repeat(pa.scalar(self._source, pa.string()), len(ids))
+        text, *others = parsed.columns
+        return pa.Table.from_arrays([ids, text, source, *others], schema=DOCUMENTS)
 
     def _quarantine(self) -> pa.Table:
-        rows = [
-            (file, place.position, place.byte_offset, place.size, str(why.reason), why.detail, place.raw[:RAW_BYTES])
-            for _, file, place, why in self._rejected
-        ]
-        columns = list(zip(*rows, strict=True)) or [()] * len(QUARANTINE)
+        columns = list(zip(*self._quarantined, strict=True)) or [()] * len(QUARANTINE)
         return pa.Table.from_arrays(
             [pa.array(c, f.type) for c, f in zip(columns, QUARANTINE, strict=True)], schema=QUARANTINE
         )
+
+
+def missing_ids(ids: pa.StringArray) -> pa.BooleanArray:
+    """Say of each id whether there is none: null or empty."""
+    return pc.equal(pc.fill_null(pc.binary_length(ids), 0), 0)
+
+
+def _named(ids: pa.StringArray, file: str, positions: npt.NDArray[np.int64]) -> pa.StringArray:
+    """Return ids with `{file}:{position}` where there is none."""
+    missing = missing_ids(ids)
+    if not pc.any(missing).as_py():
+        return ids
+    places = positions[missing.to_numpy(zero_copy_only=False)].tolist()
+    derived = pa.array([f"{file}:{position}" for position in places], pa.string())
+    return pc.replace_with_mask(ids, missing, derived)

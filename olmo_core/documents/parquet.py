@@ -6,16 +6,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from olmo_core.documents.batches import PARSED, Records, records_of
 from olmo_core.documents.files import SourceFile
-from olmo_core.documents.record import Document, IntegerIds, Place, Rejection, parse_record
+from olmo_core.documents.record import (
+    Document,
+    IntegerIds,
+    Place,
+    Rejection,
+    canonical_bytes,
+    parse_others,
+    parse_record,
+)
 from olmo_core.documents.schema import RAW_BYTES, Reason
 from olmo_core.documents.streams import HashedFile
 from olmo_core.errors import InputError
+from olmo_core.kernels.json_lines import blank_rows
 
 _BATCH_BYTES = 8 << 20
 _MOST_ROWS = 4096
@@ -50,9 +62,7 @@ class ParquetSource:
     """Rows with a longer text are quarantined."""
 
 
-def parquet_records(
-    source: ParquetSource, file: SourceFile, stream: HashedFile
-) -> Iterator[tuple[Place, Document | Rejection]]:
+def parquet_records(source: ParquetSource, file: SourceFile, stream: HashedFile) -> Iterator[Records]:
     """Yield every row of a file with the document it holds or the reason why it holds none.
 
     A `metadata` column (a struct, or a JSON object as text) is the base of the metadata; times and decimals become
@@ -68,7 +78,8 @@ def parquet_records(
                 for batch in parquet.iter_batches(
                     _rows_at_once(parquet, group), [group], list(columns), use_threads=False
                 ):
-                    yield from _batch_records(source, batch, columns, position)
+                    if batch.num_rows:
+                        yield _records(source, batch, columns, position)
                     position += batch.num_rows
             except InputError:
                 raise
@@ -121,6 +132,104 @@ def _rows_at_once(parquet: pq.ParquetFile, group: int) -> int:
     metadata = parquet.metadata.row_group(group)
     mean = max(1, metadata.total_byte_size // max(1, metadata.num_rows))
     return int(min(_MOST_ROWS, max(1, _BATCH_BYTES // mean)))
+
+
+def _records(source: ParquetSource, batch: pa.RecordBatch, columns: dict[str, str], position: int) -> Records:
+    """Return a batch's records: whole columns where nothing is odd about them, else row by row.
+
+    No text becomes a Python string, except of rows that are set aside.
+    """
+    arrays = {columns[name]: _plain(batch.column(name)) for name in batch.schema.names}
+    text = _texts(arrays.pop("text"))
+    ids, added, created = (_short(arrays.pop(key, None), len(batch)) for key in ("id", "added", "created"))
+    if text is None or ids is None or added is None or created is None:
+        return records_of(list(_batch_records(source, batch, columns, position)))
+    sizes = pc.fill_null(pc.binary_length(text), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    odd = np.zeros(len(batch), np.bool_)
+    filled = text.fill_null("") if text.null_count else text
+    _, bounds, data = filled.buffers()
+    if data is not None:
+        ends = np.frombuffer(bounds, np.int64)[filled.offset : filled.offset + len(text) + 1]
+        blank_rows(np.frombuffer(data, np.uint8), ends, odd)
+    odd |= (sizes == 0) | (sizes > source.max_record_bytes)
+    metadata = _metadata(source, arrays, odd)
+
+    def raw(index: int) -> bytes:
+        start = text[index].as_buffer()
+        return start.slice(0, min(start.size, RAW_BYTES)).to_pybytes() if start is not None else b""
+
+    rejected: dict[int, Rejection] = {}
+    for row in np.flatnonzero(odd).tolist():
+        ((_, parsed),) = _batch_records(source, batch.slice(row, 1), columns, position + row)
+        if isinstance(parsed, Document):
+            return records_of(list(_batch_records(source, batch, columns, position)))
+        rejected[row] = parsed
+    parsed_table = pa.table([text, added, created, metadata], schema=PARSED)
+    good = pa.array(~odd)
+    return Records(
+        positions=np.arange(position, position + len(batch)),
+        offsets=None,
+        sizes=sizes,
+        raw=raw,
+        rejected=rejected,
+        ids=ids.filter(good) if rejected else ids,
+        parsed=parsed_table.filter(good) if rejected else parsed_table,
+    )
+
+
+def _texts(column: pa.Array) -> pa.Array | None:
+    """Return the text column as it is kept, or None when a row of it is not UTF-8."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return column.cast(pa.large_string())
+
+
+def _short(column: pa.Array | None, rows: int) -> pa.Array | None:
+    """Return id, added or created as strings, or None when they have to be looked at row by row."""
+    if column is None or pa.types.is_null(column.type):
+        return pa.nulls(rows, pa.string())
+    if not _is_string(column.type):
+        return None
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return column.cast(pa.string())
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _metadata(source: ParquetSource, arrays: dict[str, pa.Array], odd: npt.NDArray[np.bool_]) -> pa.StringArray:
+    """Return the metadata of all rows from the columns that are left; `odd` is set where a row has to be looked at."""
+    own = arrays.get("source")
+    if own is not None and _is_string(own.type) and pc.all(pc.fill_null(pc.equal(own, source.name), True)).as_py():
+        arrays = {key: column for key, column in arrays.items() if key != "source"}
+    if not arrays:
+        return pa.repeat(pa.scalar("{}", pa.string()), len(odd))
+    keys = list(arrays)
+    found: list[bytes | None] = []
+    for row, values in enumerate(zip(*(_values(column) for column in arrays.values()), strict=True)):
+        parsed = None if odd[row] else _others(source, dict(zip(keys, values, strict=True)))
+        odd[row] |= parsed is None
+        found.append(parsed)
+    return pa.array(found, pa.binary()).cast(pa.string())
+
+
+def _others(source: ParquetSource, record: dict[str, Any]) -> bytes | None:
+    """Return the metadata of a row, None where something is wrong with it."""
+    if _NotUtf8 in map(type, record.values()):
+        return None
+    if type(record.get("metadata")) is str:
+        try:
+            record["metadata"] = orjson.loads(record["metadata"])
+        except orjson.JSONDecodeError:
+            return None
+    parsed = parse_others(record, source.name, canonical_bytes)
+    return None if isinstance(parsed, Rejection) else parsed[2]
 
 
 def _batch_records(

@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from olmo_core.documents.batches import Batch, FileRead, Gatherer
+import pyarrow.compute as pc
+
+from olmo_core.documents.batches import Batch, FileRead, Gatherer, Records, in_columns, missing_ids
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource, jsonl_records
 from olmo_core.documents.environment import EnvironmentSource, environment_records, list_environment
 from olmo_core.documents.extraction import Extraction
@@ -16,14 +18,13 @@ from olmo_core.documents.files import Expected, SourceFile, check_expected
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.parquet import ParquetSource, parquet_records
 from olmo_core.documents.plain_text import TextSource, text_records
-from olmo_core.documents.record import Document, Parsed, Place
 from olmo_core.documents.streams import HashedFile
 from olmo_core.documents.warc import WarcIdentity, WarcSource, extraction_settings, warc_identity, warc_records
 from olmo_core.documents.wet import WetSource, wet_records
 from olmo_core.errors import InputError, RecipeError
 
 Source = EnvironmentSource | DolmaJsonlSource | ParquetSource | WarcSource | WetSource | TextSource
-Read = Callable[[SourceFile, HashedFile], Iterator[tuple[Place, Parsed]]]
+Read = Callable[[SourceFile, HashedFile], Iterator[Records]]
 
 BATCH_BYTES = 32 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -68,18 +69,16 @@ def read_documents(
     Raises InputError when a file is not as expected, truncated or damaged, so a caller must publish nothing before the
     iterator ends; TransientStorageError when an object store does not answer.
     """
-    gatherer = Gatherer(source.name)
+    gatherer = Gatherer(source.name, batch_bytes)
     with _opened(source) as read:
         for file in files:
             records = derived = 0
             with HashedFile(file.url) as stream:
                 try:
-                    for place, parsed in read(file, stream):
-                        if gatherer.size and gatherer.size + place.size > batch_bytes:
-                            yield gatherer.take()
-                        gatherer.add(file.name, place, parsed)
-                        records += 1
-                        derived += isinstance(parsed, Document) and parsed.id is None
+                    for some in read(file, stream):
+                        yield from gatherer.add(file.name, some)
+                        records += len(some.positions)
+                        derived += pc.sum(missing_ids(some.ids)).as_py() or 0
                 except InputError:
                     # Damage that the inventory did not know of is a change, which is the better thing to say.
                     check_expected(file, *stream.finish(), expected)
@@ -95,14 +94,14 @@ def _opened(source: Source) -> Iterator[Read]:
     """Give the function that reads one file of a source, with what it needs over all of them."""
     if isinstance(source, WarcSource):
         with Extraction(extraction_settings(source)) as extraction:
-            yield partial(warc_records, source, extraction)
+            yield lambda file, stream: in_columns(warc_records(source, extraction, file, stream))
     elif isinstance(source, WetSource):
-        yield partial(wet_records, source)
+        yield lambda file, stream: in_columns(wet_records(source, file, stream))
     elif isinstance(source, TextSource):
-        yield partial(text_records, source)
+        yield lambda file, stream: in_columns(text_records(source, file, stream))
     elif isinstance(source, DolmaJsonlSource):
         yield partial(jsonl_records, source)
     elif isinstance(source, ParquetSource):
         yield partial(parquet_records, source)
     else:
-        yield partial(environment_records, source)
+        yield lambda file, stream: in_columns(environment_records(source, file, stream))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
 
 from olmo_core.documents.schema import Dropped, Reason
 
+Written = TypeVar("Written", str, bytes)
 IntegerIds = Literal["quarantine", "stringify"]
 
 _OBJECT_NAMES = {
@@ -64,7 +65,12 @@ class Place(NamedTuple):
 
 def canonical_json(value: dict[str, Any]) -> str:
     """Return a JSON object with sorted keys and without spaces. Raises TypeError for what JSON cannot express."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() if value else "{}"
+    return canonical_bytes(value).decode()
+
+
+def canonical_bytes(value: dict[str, Any]) -> bytes:
+    """Return what `canonical_json` returns, in UTF-8."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if value else b"{}"
 
 
 def parse_record(
@@ -94,6 +100,14 @@ def parse_record(
             return Rejection(
                 Reason.WRONG_TYPE, f"id is {_kind(identifier)} ({str(identifier)[:40]}); expected a string{hint}"
             )
+    others = parse_others(record, source, write)
+    return others if isinstance(others, Rejection) else Document(identifier or None, text, *others)
+
+
+def parse_others(
+    record: dict[str, Any], source: str, write: Callable[[dict[str, Any]], Written]
+) -> tuple[str | None, str | None, Written] | Rejection:
+    """Return `added`, `created` and the metadata of a record without its text and id; the mapping is used up."""
     added, created = record.pop("added", None), record.pop("created", None)
     if not (added is None or type(added) is str):
         return Rejection(Reason.WRONG_TYPE, f"added is {_kind(added)}; expected a string or null")
@@ -104,14 +118,14 @@ def parse_record(
         metadata = {}
     elif type(metadata) is not dict:
         return Rejection(Reason.WRONG_TYPE, f"metadata is {_kind(metadata)}; expected an object or null")
-    if record.get("source", source) in (source, None):
+    if record and record.get("source", source) in (source, None):
         record.pop("source", None)
-    for key in sorted(record):
+    for key in sorted(record) if record else ():
         name = key
         while name in metadata and metadata[name] != record[key]:
             name = f"record_{name}"
         metadata[name] = record[key]
-    return Document(identifier or None, text, added, created, write(metadata))
+    return added, created, write(metadata)
 
 
 def _kind(value: object) -> str:
@@ -121,6 +135,6 @@ def _kind(value: object) -> str:
 _EXPONENT = re.compile(r"[0-9]e\+?[0-9]")
 
 
-def may_have_lost_digits(document: Document) -> bool:
-    """Say whether the metadata shows a number that orjson may have rounded: it reads integers over 64 bits as floats."""
-    return _EXPONENT.search(document.metadata) is not None
+def may_have_lost_digits(metadata: str) -> bool:
+    """Say whether metadata shows a number that orjson may have rounded: it reads integers over 64 bits as floats."""
+    return _EXPONENT.search(metadata) is not None

@@ -15,9 +15,14 @@ from olmo_core.storage import Storage
 
 
 def read_shard(
-    storage: Storage, path: str, columns: Sequence[str] | None = None, *, rows: int | None = None
+    storage: Storage,
+    path: str,
+    columns: Sequence[str] | None = None,
+    *,
+    rows: int | None = None,
+    groups: Sequence[int] | None = None,
 ) -> pa.Table:
-    """Return a shard's rows, or some of its columns.
+    """Return a shard's rows, or some of its columns or row groups.
 
     Raises IntegrityError when the object is no whole Parquet file, or has not `rows` rows where that is given: columns
     of other documents must never be taken for those of these.
@@ -25,7 +30,11 @@ def read_shard(
     try:
         with storage.open(path) as handle:
             wanted = list(columns) if columns is not None else None
-            table = pq.read_table(handle, columns=wanted, page_checksum_verification=True)
+            if groups is not None:
+                file = pq.ParquetFile(handle, page_checksum_verification=True)
+                table = file.read_row_groups(list(groups), columns=wanted)
+            else:
+                table = pq.read_table(handle, columns=wanted, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(
             f"{storage.url(path)} is damaged: {error}; `olmo artifacts verify` checks all of its artifact"

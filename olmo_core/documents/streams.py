@@ -13,23 +13,32 @@ import io
 import lzma
 import os
 import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import PurePosixPath
 from typing import IO, Any
 
 import zstandard
+from isal import igzip, isal_zlib
 
 from olmo_core.documents.access import reading
 from olmo_core.errors import InputError
 
 PIECE = 1 << 20
+_HASHED_PIECE = 1 << 17
 _ZSTD_PIECE = 1 << 14  # a run-length block turns 4 bytes into 128 KiB: small pieces bound the memory of one step
 _ZSTD_WINDOW = 1 << 31  # `zstd --long=31`, as large archives use
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 _SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
-_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, ValueError)
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    gzip.BadGzipFile,
+    isal_zlib.error,
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    OSError,
+    ValueError,
+)
 
 
 def compression(name: str) -> str | None:
@@ -151,7 +160,7 @@ def decompressed(stream: HashedFile, name: str) -> Iterator[bytes]:
     codec = compression(name)
     buffered = io.BufferedReader(stream, PIECE)
     try:
-        _check_magic(buffered, stream.url, codec)
+        _check_magic(buffered.peek(6)[:6], stream.url, codec)
         made = 0
         pieces = _pieces(buffered, codec)
         while True:
@@ -173,8 +182,50 @@ def decompressed(stream: HashedFile, name: str) -> Iterator[bytes]:
         buffered.detach()
 
 
-def _check_magic(buffered: io.BufferedReader[HashedFile], url: str, codec: str | None) -> None:
-    head = buffered.peek(6)[:6]
+def content_filler(stream: HashedFile, name: str) -> Callable[[memoryview], int]:
+    """Return a function that writes a file's next bytes, decompressed, into a buffer; it returns 0 at the end.
+
+    As `decompressed`, and raises as that does; bytes of a file that is not compressed are read to where they are wanted.
+    """
+    if compression(name) is not None:
+        return pieces_filler(decompressed(stream, name))
+    checked = False
+
+    def fill(buffer: memoryview) -> int:
+        nonlocal checked
+        count = 0
+        # A piece at a time, so that it is in the core's cache when it is hashed.
+        while count < len(buffer) and (more := stream.readinto(buffer[count : count + _HASHED_PIECE])):
+            count += more
+        if not checked:
+            checked = True
+            _check_magic(bytes(buffer[: min(count, 6)]), stream.url, None)
+        return count
+
+    return fill
+
+
+def pieces_filler(pieces: Iterable[bytes]) -> Callable[[memoryview], int]:
+    """Return a function that fills buffers from pieces of any size."""
+    iterator = iter(pieces)
+    rest = memoryview(b"")
+
+    def fill(buffer: memoryview) -> int:
+        nonlocal rest
+        while not rest:
+            piece = next(iterator, None)
+            if piece is None:
+                return 0
+            rest = memoryview(piece)
+        size = min(len(buffer), len(rest))
+        buffer[:size] = rest[:size]
+        rest = rest[size:]
+        return size
+
+    return fill
+
+
+def _check_magic(head: bytes, url: str, codec: str | None) -> None:
     if not head:
         if codec:
             raise InputError(
@@ -198,7 +249,7 @@ def _pieces(buffered: io.BufferedReader[HashedFile], codec: str | None) -> Itera
         return
     opened: Any = buffered
     if codec == "gzip":
-        opened = gzip.GzipFile(fileobj=buffered)
+        opened = igzip.IGzipFile(fileobj=buffered)
     elif codec == "bzip2":
         opened = bz2.BZ2File(buffered)
     elif codec == "xz":

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from olmo_core.errors import IntegrityError
 from olmo_core.kernels.buffers import text_buffers
-from olmo_core.kernels.json_strings import LETTERS, SIZES, quote, quoted_offsets
+from olmo_core.kernels.json_quoting import LETTERS, SIZES, quote, quoted_offsets
 
 STRING = pa.large_string()
 DIGITS = 5

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from olmo_core.curation.steps.selection import REASON
+from olmo_core.curation.layout import REASON
 from olmo_core.documents.shards import column, text_sizes
 from olmo_core.dolma_export.attribute_lines import attribute_lines
 from olmo_core.dolma_export.document_lines import COLUMNS, document_lines

@@ -19,6 +19,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.content import ContentRecipe
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
 from olmo_core.curation.layout import document_objects
+from olmo_core.curation.steps import inputs
 from olmo_core.curation.steps.inputs import Inventory, documents_step, remember, take_inventory
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.parquet import ParquetSource
@@ -153,6 +154,43 @@ def test_malformed_records_are_set_aside_below_the_limit_only(
     assert Counter(r["reason"] for r in found) == {k: len(v) for k, v in BROKEN.items()}
     data = path.read_bytes()
     assert all(data[r["byte_offset"] :].startswith(r["raw"]) for r in found)
+
+
+def test_many_malformed_records_are_written_in_parts(
+    store: ArtifactStore, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three batches of 32 MB, each with more malformed records than are held."""
+    bad = [b"no JSON " + b"x" * 3_000] * 30_000
+    path = write_jsonl(tmp_path / "in" / "bad.jsonl", GOOD, bad)
+    source = DolmaJsonlSource(name="s", paths=(str(path),))
+    built = in_this_process(store, source, monkeypatch, quarantine_limit=1.0)
+    keys = [o.key.split(".", 1)[1] for o in built.manifest.objects]
+    assert keys[0] == "000" and keys[1:] == [f"quarantine.{i:03d}" for i in range(len(keys) - 1)] and len(keys) > 2
+    assert [r["position"] for r in quarantine(store, built)] == list(range(41, 41 + len(bad)))
+    assert built.manifest.ledger.quarantined["broken_json"].documents == len(bad)
+
+
+def test_a_file_that_is_something_else_is_given_up_early(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_jsonl(tmp_path / "in" / "bad.jsonl", GOOD, [b"2024,text,more"] * 200_000)
+    source = DolmaJsonlSource(name="s", paths=(str(path),))
+    with pytest.raises(
+        QuarantineError, match=r"of the first \d\d,\d\d\d records cannot be read.*bad.jsonl, record .*broken_json"
+    ):
+        in_this_process(store, source, monkeypatch)
+    assert_nothing_published(store)
+
+
+def in_this_process(store: ArtifactStore, source: Source, patch: pytest.MonkeyPatch, **fields: Any) -> Built:
+    """Build documents without worker processes, holding 20 MB of malformed records."""
+    patch.setattr(inputs, "QUARANTINE_BYTES", 20 << 20)
+
+    class Here(Workers):
+        def map(self, function: Any, jobs: Any, name: Any, *, first_alone: bool = False) -> Any:
+            return ((job, function(job)) for job in jobs)
+
+    return read_in(store, Here(1), source, **fields)
 
 
 def test_nul_bytes_and_odd_text_are_kept(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:

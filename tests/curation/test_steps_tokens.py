@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from olmo_core import assets
 from olmo_core.artifacts.build import build
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.steps.tokens import joined
+from olmo_core.curation.steps.tokens import joined, row_groups
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError
 from olmo_core.workers import Workers
@@ -144,6 +144,23 @@ def test_another_seed_is_another_order(small: Run, workers: Workers, tmp_path: P
         read_shard(store.storage, one.path).slice(0, 20).select(["shard", "row"]).to_pylist() for one in (before, after)
     ]
     assert first[0] != first[1]
+
+
+def test_packing_reads_the_row_groups_of_its_range_and_no_others() -> None:
+    random = np.random.default_rng(3)
+    hashes = np.sort(random.integers(0, 1 << 63, 1000, np.uint64) << np.uint64(1))
+    hashes[300:420] = hashes[300]  # one hash over several groups
+    firsts = hashes[::50].tolist()
+    for count in (1, 7, 64):
+        for part in range(count):
+            low, high = part * (1 << 64) // count, (part + 1) * (1 << 64) // count - 1
+            wanted = np.flatnonzero((hashes >= np.uint64(low)) & (hashes <= np.uint64(high)))
+            groups = row_groups(firsts, low, high)
+            assert set((wanted // 50).tolist()) <= set(groups)
+            assert len(groups) <= len(set((wanted // 50).tolist())) + 1
+    around = int(hashes[300])
+    assert list(row_groups(firsts, around, around))[:1] <= [6] and 8 in row_groups(firsts, around, around)
+    assert list(row_groups([], 0, 5)) == []
 
 
 def test_runs_are_joined_across_pieces() -> None:

@@ -16,9 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmo_core.documents.batches import Batch
-from olmo_core.documents.dolma_jsonl import DolmaJsonlSource, read_lines
+from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
+from olmo_core.documents.line_blocks import line_blocks
 from olmo_core.documents.reader import read_documents, scan
 from olmo_core.documents.schema import DOCUMENTS, QUARANTINE, Reason
+from olmo_core.documents.streams import pieces_filler
+from olmo_core.kernels.json_strings import PADDING
 
 Row = dict[str, Any]
 
@@ -287,6 +290,23 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
             at = cut
 
 
+def lines_of(pieces: Iterator[bytes], most: int) -> list[tuple[int, int, bytes]]:
+    """Return offset, size and bytes of every line; of one that is cut only its first bytes."""
+    found = []
+    for block in line_blocks(pieces_filler(pieces), most, 64):
+        data = block.data[: block.size].tobytes()
+        assert data.endswith(b"\n") and len(block.data) >= block.size + PADDING
+        if block.cut_from:
+            assert data.count(b"\n") == 1
+            found.append((block.offset, block.cut_from, data[:-1]))
+            continue
+        at = block.offset
+        for line in data[:-1].split(b"\n"):
+            found.append((at, len(line), line))
+            at += len(line) + 1
+    return found
+
+
 @given(st.lists(st.binary(max_size=30)), st.lists(st.integers(0, 300)), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_lines_are_those_of_split_wherever_the_pieces_end(lines: list[bytes], cuts: list[int], ended: bool) -> None:
@@ -295,10 +315,9 @@ def test_lines_are_those_of_split_wherever_the_pieces_end(lines: list[bytes], cu
         return
     expected = data.split(b"\n")
     expected = expected[:-1] if expected[-1] == b"" else expected
-    found = list(read_lines(pieces(data, cuts), 1000))
-    assert [one.data for one in found] == expected
-    assert [one.number for one in found] == list(range(1, len(expected) + 1))
-    assert all(data[one.offset : one.offset + one.size] == one.data for one in found)
+    found = lines_of(pieces(data, cuts), 1000)
+    assert [one for _, _, one in found] == expected
+    assert all(data[offset : offset + size] == one for offset, size, one in found)
 
 
 @given(
@@ -306,12 +325,14 @@ def test_lines_are_those_of_split_wherever_the_pieces_end(lines: list[bytes], cu
     st.lists(st.integers(0, 9000), max_size=8),
 )
 @settings(max_examples=200, deadline=None)
-def test_long_lines_are_cut_but_counted(sizes: list[int], cuts: list[int]) -> None:
+def test_long_lines_are_cut_where_a_piece_ends_in_them_but_counted(sizes: list[int], cuts: list[int]) -> None:
     data = b"".join(bytes([65 + i]) * size + b"\n" for i, size in enumerate(sizes))
-    found = list(read_lines(pieces(data, cuts), 1500))
-    assert [one.size for one in found] == sizes
-    assert [len(one.data) for one in found] == [size if size <= 1500 else 1000 for size in sizes]
-    assert all(data[one.offset :].startswith(one.data) for one in found)
+    found = lines_of(pieces(data, cuts), 1500)
+    assert [size for _, size, _ in found] == sizes
+    assert all(
+        len(one) == (size if size <= 1500 else len(one)) and len(one) >= min(size, 1000) for _, size, one in found
+    )
+    assert all(data[offset:].startswith(one) for offset, _, one in found)
 
 
 JSON = st.recursive(

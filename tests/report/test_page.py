@@ -126,7 +126,7 @@ def test_the_waterfall_starts_with_the_records_and_ends_with_the_tokens(odd: Odd
     assert "few &lt;b&gt;words&lt;/b&gt;" in section
     rows = section.split("All numbers as a table", 1)[1].count("<tr>") - 1
     assert rows == len(facts.lines)
-    packed = facts.lines[-1]
+    packed = next(line for line in facts.lines if (line.stage, line.source) == ("packing", "all"))
     assert f"<td class=n>{packed.tokens:,}</td>" in section
 
 

@@ -26,11 +26,15 @@ from olmo_core.documents.ids import find_duplicates, id_hashes
 from olmo_core.documents.reader import Source, identity, read_documents, scan
 from olmo_core.documents.schema import DOCUMENTS
 from olmo_core.documents.shards import column, cut, read_shard, text_sizes
-from olmo_core.errors import InputError
+from olmo_core.errors import InputError, QuarantineError
 from olmo_core.recipe import fingerprint
 
 INVENTORY_VERSION = 1
 DOCUMENTS_VERSION = 1
+QUARANTINE_BYTES = 32 << 20
+"""Malformed records that are held before they are written as a part."""
+HOPELESS_RECORDS, HOPELESS_SHARE = 10_000, 0.5
+"""Reading stops when so many records of a group are malformed and they are more than this share, and twice the limit."""
 _FILES = pa.schema([("name", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("sha256", pa.string())])
 
 
@@ -171,6 +175,7 @@ def documents_step(recipe: CorpusRecipe, source: Source, inventory: Inventory) -
             inputs={
                 "files": group.files,
                 "expected": {f.name: (f.size, inventory.sha256[f.name]) for f in group.files},
+                "quarantine_limit": recipe.quarantine_limit,
             },
             size=sum(f.size for f in group.files),
         )
@@ -199,7 +204,7 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
     recipe: DocumentsRecipe = job.recipe[0]
     source: Source = job.recipe[1]
     ledger = Ledger()
-    quarantined: list[pa.Table] = []
+    quarantined = _Quarantine(output, job.shard.key, ledger, job.shard.inputs["quarantine_limit"])
     taken = [0]
     records = 0
     notes: Counter[str] = Counter()
@@ -209,8 +214,7 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
         yield DOCUMENTS.empty_table()
         for batch in read_documents(source, job.shard.inputs["files"], job.shard.inputs["expected"]):
             records += sum(file.records for file in batch.finished)
-            if batch.quarantined.num_rows:
-                quarantined.append(batch.quarantined)
+            quarantined.add(batch.quarantined, batch.documents.num_rows)
             for reason, (count, size) in batch.dropped.items():
                 ledger.drop(reason, count, size)
             notes.update(batch.notes)
@@ -220,15 +224,54 @@ def _read_documents(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]
         size = int(text_sizes(table).sum())
         output.table(f"{job.shard.key}.{part:03d}", table, {"text_bytes": size})
         ledger.kept.add(table.num_rows, size)
-    if quarantined:
-        bad = pa.concat_tables(quarantined)
-        output.table(f"{job.shard.key}.{QUARANTINE}", bad, {"role": QUARANTINE})
-        for reason, size in zip(bad.column("reason").to_pylist(), bad.column("size").to_pylist(), strict=True):
-            ledger.quarantine(str(reason), 1, size)
+    quarantined.write()
     ledger.read = sum([*ledger.quarantined.values(), *ledger.dropped.values()], ledger.kept)
     # The reader's own count, so that the ledger can tell when a record was lost on the way.
     ledger.read.documents = records
     return ledger, {"files": len(job.shard.inputs["files"])} | ({"notes": dict(sorted(notes.items()))} if notes else {})
+
+
+class _Quarantine:
+    """Writes malformed records as they come, so that a file that is something else does not fill the memory."""
+
+    def __init__(self, output: Output, key: str, ledger: Ledger, limit: float) -> None:
+        self._output, self._key, self._ledger, self._limit = output, key, ledger, limit
+        self._held: list[pa.Table] = []
+        self._bytes = self._parts = self._bad = self._good = 0
+
+    def add(self, table: pa.Table, good: int) -> None:
+        """Take the malformed records of a batch that has so many documents besides.
+
+        Raises QuarantineError when the group is beyond hope: then nobody waits for the rest of it.
+        """
+        self._good += good
+        if not table.num_rows:
+            return
+        self._bad += table.num_rows
+        self._held.append(table)
+        self._bytes += table.nbytes
+        for counted in table.group_by("reason").aggregate([("size", "count"), ("size", "sum")]).to_pylist():
+            self._ledger.quarantine(str(counted["reason"]), counted["size_count"], counted["size_sum"])
+        share = self._bad / (self._bad + self._good)
+        if self._bad >= HOPELESS_RECORDS and share > max(HOPELESS_SHARE, 2 * self._limit):
+            first = table.slice(0, 1).to_pylist()[0]
+            raise QuarantineError(
+                f"documents, group {self._key}: {self._bad:,} of the first {self._bad + self._good:,} records cannot be read, "
+                f"far over the limit of {self._limit:.2%}; reading stopped. The latest is {first['file']}, record {first['position']}: "
+                f"{first['reason']} ({first['detail']}). Is it what the source's `kind` says? Correct the source, or take the file out"
+            )
+        if self._bytes > QUARANTINE_BYTES:
+            self._flush(f"{self._key}.{QUARANTINE}.{self._parts:03d}")
+            self._parts += 1
+
+    def write(self) -> None:
+        """Write what is left."""
+        if self._held:
+            self._flush(f"{self._key}.{QUARANTINE}" + (f".{self._parts:03d}" if self._parts else ""))
+
+    def _flush(self, key: str) -> None:
+        self._output.table(key, pa.concat_tables(self._held), {"role": QUARANTINE})
+        self._held, self._bytes = [], 0
 
 
 def _trial(table: pa.Table, recipe: DocumentsRecipe, source: str, taken: list[int], ledger: Ledger) -> pa.Table:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from olmo_core import assets
 from olmo_core.artifacts.ledger import Ledger, Tally
 from olmo_core.artifacts.manifest import FinishedShard, Manifest
-from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.output import ROW_GROUP, Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
@@ -27,7 +27,7 @@ from olmo_core.curation.sampling import stable_hashes
 from olmo_core.curation.splits import SEED, TRAIN
 from olmo_core.documents.shards import column, read_shard, text_sizes
 from olmo_core.errors import InputError, IntegrityError
-from olmo_core.recipe import LATER
+from olmo_core.recipe import LATER, fingerprint
 from olmo_core.tokens.tokenizer import Tokenizer
 
 TOKENIZATION_VERSION = 1
@@ -122,7 +122,8 @@ def _encode(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         }
     )
     meta = {"tokens": total, "source": source, "dtype": str(tokenizer.dtype)}
-    output.table(job.shard.key, index, meta)
+    firsts = index.column("hash").to_numpy()[::ROW_GROUP].tolist()
+    output.table(job.shard.key, index, {**meta, "first_hashes": firsts})
     with output.raw(job.shard.key, IDS, rows=total, meta=meta) as handle:
         handle.write(out.tobytes())
     ledger = Ledger()
@@ -168,8 +169,11 @@ def _ranges(tokenization: Manifest, shard_tokens: int) -> list[Shard]:
     indexes = [o for o in tokenization.objects if not o.key.endswith(IDS)]
     total = sum(int(o.meta.get("tokens", 0)) for o in indexes)
     count = max(1, -(-total // shard_tokens))
-    entries = [(o.key, o.path, objects[o.key + IDS].path, o.meta.get("dtype", "uint16")) for o in indexes]
-    digests = [[o.key, o.digest, objects[o.key + IDS].digest] for o in indexes]
+    entries = [
+        (o.key, o.path, objects[o.key + IDS].path, o.meta.get("dtype", "uint16"), o.meta.get("first_hashes"))
+        for o in indexes
+    ]
+    digests = fingerprint([[o.key, o.digest, objects[o.key + IDS].digest] for o in indexes])
     return [
         Shard(
             key=f"{i:05d}",
@@ -186,8 +190,11 @@ def _pack(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     low, high = part * _HASHES // count, (part + 1) * _HASHES // count - 1
     pieces: list[pa.Table] = []
     tokens: list[npt.NDArray[Any]] = []
-    for number, (key, index_path, ids_path, dtype) in enumerate(job.shard.inputs["entries"]):
-        index = read_shard(output.storage, index_path)
+    for number, (key, index_path, ids_path, dtype, firsts) in enumerate(job.shard.inputs["entries"]):
+        groups = None if firsts is None else row_groups(firsts, low, high)
+        if groups is not None and not groups:
+            continue
+        index = read_shard(output.storage, index_path, groups=groups)
         hashes = index.column("hash").to_numpy()
         first, last = np.searchsorted(hashes, np.uint64(low)), np.searchsorted(hashes, np.uint64(high), side="right")
         if first == last:
@@ -236,6 +243,13 @@ def _pack(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     ledger.read.add(len(keys), size)
     ledger.kept.add(len(keys), size)
     return ledger, {"tokens": len(ids)}
+
+
+def row_groups(firsts: Sequence[int], low: int, high: int) -> range:
+    """Return the row groups of a sorted index that may have hashes from `low` to `high`; `firsts` begins each group."""
+    known = np.array(firsts, np.uint64)
+    first = int(np.searchsorted(known, np.uint64(low), side="left"))
+    return range(max(first - 1, 0), int(np.searchsorted(known, np.uint64(high), side="right")))
 
 
 def joined(

@@ -8,7 +8,7 @@ from olmo_core.report.page.facts import Facts
 
 def body(facts: Facts) -> str:
     """Return the title, the main numbers, and how content was judged."""
-    packed = facts.lines[-1]
+    packed = next(line for line in facts.lines if (line.stage, line.source) == ("packing", "all"))
     came = [line for line in facts.lines if line.stage == "documents" and line.what == "in"]
     records, read = sum(line.documents for line in came), sum(line.bytes for line in came)
     tiles = [
