@@ -24,6 +24,7 @@ _SAMPLE = 1 << 13
 _MOST_ERRORS = 0.1
 """Malformed sequences for each well-formed one up to which a page is still taken to be in its multi-byte encoding: a
 few broken characters are a fault of the page, and browsers replace them too."""
+_HOPELESS = 200
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 """Control characters: hardly any in text, many in text decoded by a wrong one-byte encoding."""
 _BOMS = (
@@ -197,10 +198,18 @@ def _tolerant(body: bytes, codec: str) -> tuple[str, int] | None:
     exact = _strict(body, codec)
     if exact is not None:
         return exact, 0
-    text = body.decode(codec, "replace")
-    there = len(re.findall("[^\x00-\x7f]", text))
-    errors = text.count("\ufffd") - body.count("\ufffd".encode()) * (codec == "utf-8")
+    # Replacing is slow; where it fails at once it is not tried on the whole of a large page.
+    head, wrong = _replaced(body[:_SAMPLE], codec)
+    if wrong > _HOPELESS and wrong > len(head) // 4:
+        return None
+    text, errors = _replaced(body, codec)
+    there = len(text) - len(text.encode("ascii", "ignore"))
     return (text, errors) if errors <= _MOST_ERRORS * (there - errors) else None
+
+
+def _replaced(body: bytes, codec: str) -> tuple[str, int]:
+    text = body.decode(codec, "replace")
+    return text, text.count("\ufffd") - (body.count("\ufffd".encode()) if codec == "utf-8" else 0)
 
 
 def _sample(body: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from olmo_core.documents.charset import codec_of, decode
@@ -100,7 +102,10 @@ def test_labels_as_browsers_understand_them() -> None:
     ]  # fmt: skip
 
 
-def test_a_large_page_is_decoded_in_time_that_grows_with_its_size() -> None:
-    body = html(TEXTS["ru"] * 20_000, "koi8-r")  # 4 MB; run on a sample only, the detector takes milliseconds
+def test_a_large_page_without_a_label_takes_no_time_to_speak_of() -> None:
+    """4 MB, 0.1 s of CPU; replacing every malformed UTF-8 sequence first, or detecting on all of it, took 5."""
+    body = html(TEXTS["ru"] * 20_000, "koi8-r")
+    began = time.process_time()
     found = decode(body, None, html=True)
     assert found is not None and found.charset == "koi8-r"
+    assert time.process_time() - began < 2

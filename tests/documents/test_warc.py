@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,46 +98,47 @@ PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(range(256)) * 4
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(200)
 
 
-@pytest.mark.parametrize(
-    ("one", "reason"),
-    [
-        (record(b"", "revisit", n=2), "revisit_record"),
-        (record(page().encode(), "resource", n=2, Content_Type="text/html"), "resource_record"),
-        (record(b"text", "conversion", n=2), "conversion_record"),
-        (record(b"rest", "continuation", n=2, WARC_Segment_Number="2"), "segmented_record"),
-        (response(page(), n=2, WARC_Segment_Number="1"), "segmented_record"),
-        (record(b"x", "invented", n=2), "other_record"),
-        (record(b"20261121\nexample.org. 1 IN A 1.2.3.4", n=2, WARC_Target_URI="dns:example.org"), "not_http"),
-        (record(block(b"", status="301 Moved"), n=2), "http_redirect"),
-        (record(block(page().encode(), status="404 Not Found"), n=2), "http_error"),
-        (record(block(page().encode(), status="503"), n=2), "http_error"),
-        (record(block(b"", status="204 No Content"), n=2), "http_other_status"),
-        (record(block(b"{}", "application/json"), n=2), "other_content_type"),
-        (record(block(page().encode(), "text/plain"), n=2), "other_content_type"),
-        (response(b"\0" * 20_000_000, n=2, content_type="video/mp4"), "other_content_type"),
-        (
-            record(block(page().encode(), "text/html"), n=2, WARC_Identified_Payload_Type="application/pdf"),
-            "other_content_type",
-        ),
-        (record(block(b"neither this nor that", None), n=2), "other_content_type"),
-        (response(PDF, n=2), "binary"),
-        (response(PNG, n=2), "binary"),
-        (response(PNG, n=2, content_type=None), "binary"),
-        (response(b"PK\x03\x04\x14\x00\x08\x00" + bytes(100), n=2), "binary"),
-        (response(bytes(range(256)) * 10, n=2), "binary"),
-        (response(b"PK\x03\x04" + b"\0\1\2" * 7_000_000, n=2), "binary"),
-        (record(block(b""), n=2), "empty_body"),
-        (record(b"", n=2), "empty_body"),
-        (response("<html><head><title>Log in</title></head><body></body></html>", n=2), "no_text"),
-        (response("x", n=2), "no_text"),
-    ],
-)
-def test_what_is_no_page_is_dropped_with_its_reason_and_its_neighbours_stay(
-    tmp_path: Path, one: bytes, reason: str
-) -> None:
-    found = warc(tmp_path, GOOD, one, response(page(), n=3))
-    assert [d["metadata"]["url"] for d in found.documents] == ["https://example.org/1", "https://example.org/3"]
-    assert found.dropped == {reason: 1}
+NO_PAGES = [
+    (record(b"", "revisit", n=2), "revisit_record"),
+    (record(page().encode(), "resource", n=2, Content_Type="text/html"), "resource_record"),
+    (record(b"text", "conversion", n=2), "conversion_record"),
+    (record(b"rest", "continuation", n=2, WARC_Segment_Number="2"), "segmented_record"),
+    (response(page(), n=2, WARC_Segment_Number="1"), "segmented_record"),
+    (record(b"x", "invented", n=2), "other_record"),
+    (record(b"20261121\nexample.org. 1 IN A 1.2.3.4", n=2, WARC_Target_URI="dns:example.org"), "not_http"),
+    (record(block(b"", status="301 Moved"), n=2), "http_redirect"),
+    (record(block(page().encode(), status="404 Not Found"), n=2), "http_error"),
+    (record(block(page().encode(), status="503"), n=2), "http_error"),
+    (record(block(b"", status="204 No Content"), n=2), "http_other_status"),
+    (record(block(b"{}", "application/json"), n=2), "other_content_type"),
+    (record(block(page().encode(), "text/plain"), n=2), "other_content_type"),
+    (response(b"\0" * 20_000_000, n=2, content_type="video/mp4"), "other_content_type"),
+    (
+        record(block(page().encode(), "text/html"), n=2, WARC_Identified_Payload_Type="application/pdf"),
+        "other_content_type",
+    ),
+    (record(block(b"neither this nor that", None), n=2), "other_content_type"),
+    (response(PDF, n=2), "binary"),
+    (response(PNG, n=2), "binary"),
+    (response(PNG, n=2, content_type=None), "binary"),
+    (response(b"PK\x03\x04\x14\x00\x08\x00" + bytes(100), n=2), "binary"),
+    (response(bytes(range(256)) * 10, n=2), "binary"),
+    (response(b"PK\x03\x04" + b"\0\1\2" * 7_000_000, n=2), "binary"),
+    (record(block(b""), n=2), "empty_body"),
+    (record(b"", n=2), "empty_body"),
+    (response("<html><head><title>Log in</title></head><body></body></html>", n=2), "no_text"),
+    (response("x", n=2), "no_text"),
+]
+
+
+def test_what_is_no_page_is_dropped_with_its_reason_and_its_neighbours_stay(tmp_path: Path) -> None:
+    pages = [response(page(), n=100 + n) for n in range(len(NO_PAGES) + 1)]
+    between = [one for pair in zip(pages, (one for one, _ in NO_PAGES)) for one in pair]
+    found = warc(tmp_path, *between, pages[-1])
+    assert [d["metadata"]["url"] for d in found.documents] == [
+        f"https://example.org/{100 + n}" for n in range(len(pages))
+    ]
+    assert found.dropped == Counter(reason for _, reason in NO_PAGES)
     assert found.quarantined == []
 
 
