@@ -30,7 +30,7 @@ _ZSTD_PIECE = 1 << 14  # a run-length block turns 4 bytes into 128 KiB: small pi
 _ZSTD_WINDOW = 1 << 31  # `zstd --long=31`, as large archives use
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 _SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
-_DAMAGE: tuple[type[Exception], ...] = (
+_DAMAGE: tuple[Any, ...] = (
     EOFError,
     gzip.BadGzipFile,
     isal_zlib.error,
@@ -167,12 +167,14 @@ def decompressed(stream: HashedFile, name: str) -> Iterator[bytes]:
             try:
                 piece = next(pieces, None)
             except _DAMAGE as error:
-                truncated = isinstance(error, EOFError)
-                where = (
-                    f"truncated: it ends after {stream.position} compressed bytes, which give {made} decompressed bytes"
-                    if truncated
-                    else f"damaged somewhere before compressed byte {stream.position}, after {made} good decompressed bytes"
-                )
+                # isal keeps back what it had decompressed of the last piece: its number would be wrong.
+                counted = codec != "gzip"
+                if isinstance(error, EOFError):
+                    where = f"truncated: it ends after {stream.position} compressed bytes"
+                    where += f", which give {made} decompressed bytes" if counted else ""
+                else:
+                    where = f"damaged somewhere before compressed byte {stream.position}"
+                    where += f", after {made} good decompressed bytes" if counted else ""
                 raise InputError(f"{stream.url}: {codec} data is {where} ({error}); get the file again") from error
             if piece is None:
                 return

