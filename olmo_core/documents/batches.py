@@ -124,8 +124,8 @@ class Gatherer:
         repeated = self._seen.add(id_hashes(ids))
         rejected = dict(records.rejected)
         for row in np.flatnonzero(repeated).tolist():
-            why = f"an earlier record has the id {ids[row].as_py()[:200]!r}"
-            rejected[int(rows[row])] = Rejection(Reason.DUPLICATE_ID, why)
+            shown = ids[row].as_py()[:200]
+            rejected[int(rows[row])] = Rejection(Reason.DUPLICATE_ID, f"an earlier record has the id {shown!r}")
         table = self._table(ids, records.parsed)
         if repeated.any():
             table, rows = table.filter(pa.array(~repeated)), rows[~repeated]

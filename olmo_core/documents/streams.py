@@ -13,7 +13,6 @@ import io
 import lzma
 import os
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import PurePosixPath

@@ -89,7 +89,7 @@ def _value_end(data, at, end):
 
 @leaf
 def _equal(data, at, other, size):
-    for i in range(size):
+    for i in range(size):  # noqa: SIM110 - compiled
         if load8(data, at + i) != load8(other, i):
             return False
     return True

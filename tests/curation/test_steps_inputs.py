@@ -174,7 +174,9 @@ def test_a_file_that_is_something_else_is_given_up_early(
 ) -> None:
     path = write_jsonl(tmp_path / "in" / "bad.jsonl", GOOD, [b"2024,text,more"] * 200_000)
     source = DolmaJsonlSource(name="s", paths=(str(path),))
-    with pytest.raises(QuarantineError, match=r"of the first \d\d,\d\d\d records cannot be read.*bad.jsonl, record .*broken_json"):
+    with pytest.raises(
+        QuarantineError, match=r"of the first \d\d,\d\d\d records cannot be read.*bad.jsonl, record .*broken_json"
+    ):
         in_this_process(store, source, monkeypatch)
     assert_nothing_published(store)
 

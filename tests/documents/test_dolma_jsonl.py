@@ -329,7 +329,9 @@ def test_long_lines_are_cut_where_a_piece_ends_in_them_but_counted(sizes: list[i
     data = b"".join(bytes([65 + i]) * size + b"\n" for i, size in enumerate(sizes))
     found = lines_of(pieces(data, cuts), 1500)
     assert [size for _, size, _ in found] == sizes
-    assert all(len(one) == (size if size <= 1500 else len(one)) and len(one) >= min(size, 1000) for _, size, one in found)
+    assert all(
+        len(one) == (size if size <= 1500 else len(one)) and len(one) >= min(size, 1000) for _, size, one in found
+    )
     assert all(data[offset:].startswith(one) for offset, _, one in found)
 
 
