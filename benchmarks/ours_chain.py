@@ -17,7 +17,16 @@ import pyarrow as pa
 import yaml
 
 from benchmarks.ours import PACKAGES
-from benchmarks.peer_protocol import WARM_UP_DOCUMENTS, Row, options_parser, read_jsonl, report, timed, token_row
+from benchmarks.peer_protocol import (
+    WARM_UP_DOCUMENTS,
+    Row,
+    drop_from_cache,
+    options_parser,
+    read_jsonl,
+    report,
+    timed,
+    token_row,
+)
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES
 from olmo_core.curation.corpus_recipe import load_recipe
@@ -117,13 +126,14 @@ def main() -> None:
     first.write_text("".join(json.dumps(one) + "\n" for one in warm_up(documents)), "utf-8")
     _, _, ready = timed(lambda: run_chain(session(first, scratch / "first")))
     measured = session(Path(options.input), scratch / "measured")
+    cold = drop_from_cache(options.input)
     stages = run_chain(measured)
     if options.outputs:
         corpus_rows(measured, Path(options.outputs).with_suffix(".corpus.jsonl"), Path(options.outputs))
     counted = [seconds for stage, seconds in stages.items() if stage not in NOT_COUNTED]
     cpu, wall = sum(s["cpu"] for s in counted), sum(s["wall"] for s in counted)
     what = "inventory to packing, one process, without content and report"
-    report(options, PACKAGES, what, documents, cpu=cpu, wall=wall, ready=ready, stages=stages)
+    report(options, PACKAGES, what, documents, cpu=cpu, wall=wall, ready=ready, stages=stages, cold_input=cold)
 
 
 if __name__ == "__main__":

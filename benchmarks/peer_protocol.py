@@ -93,12 +93,29 @@ def main(makers: Mapping[str, Maker], packages: tuple[str, ...]) -> None:
     bench.work(bench.prepare(first))
     ready = time.perf_counter() - began
     prepared = bench.prepare(documents)
+    cold = drop_from_cache(options.input)
     result, cpu, wall = timed(lambda: bench.work(prepared))
     if options.outputs:
         rows = bench.rows(result, documents)
         with Path(options.outputs).open("w", encoding="utf-8") as out:
             out.writelines(json.dumps(row) + "\n" for row in rows)
-    report(options, packages, bench.what, documents, cpu=cpu, wall=wall, ready=ready)
+    report(options, packages, bench.what, documents, cpu=cpu, wall=wall, ready=ready, cold_input=cold)
+
+
+def drop_from_cache(path: str) -> bool:
+    """Ask the system to forget the pages of the input files, as far as that goes without being root; say whether it could.
+
+    Pages that were never written to the disk cannot be forgotten, so they are written first. What a hypervisor or the
+    disk itself holds stays.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    for one in (path, os.path.splitext(path)[0] + ".parquet"):
+        if os.path.exists(one):
+            with open(one, "rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True
 
 
 def peak_memory() -> int | None:

@@ -30,10 +30,10 @@ _ZSTD_PIECE = 1 << 14  # a run-length block turns 4 bytes into 128 KiB: small pi
 _ZSTD_WINDOW = 1 << 31  # `zstd --long=31`, as large archives use
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 _SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
-_DAMAGE: tuple[Any, ...] = (
+_DAMAGE: tuple[type[Exception], ...] = (  # type: ignore[assignment]
     EOFError,
     gzip.BadGzipFile,
-    isal_zlib.error,
+    isal_zlib.IsalError,  # a class, whatever its stub says
     lzma.LZMAError,
     zstandard.ZstdError,
     OSError,
@@ -251,7 +251,7 @@ def _pieces(buffered: io.BufferedReader[HashedFile], codec: str | None) -> Itera
         return
     opened: Any = buffered
     if codec == "gzip":
-        opened = igzip.IGzipFile(fileobj=buffered)
+        opened = igzip.IGzipFile(fileobj=buffered)  # type: ignore[no-untyped-call]
     elif codec == "bzip2":
         opened = bz2.BZ2File(buffered)
     elif codec == "xz":

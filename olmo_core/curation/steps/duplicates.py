@@ -102,20 +102,22 @@ def _resolve(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     storage = output.storage
     parts: list[_Rows] = []
     signed: list[pa.Table] = []
-    ids: list[str] = []
+    ids: list[pa.Array] = []
     priority: list[npt.NDArray[np.int64]] = []
     for entry in job.shard.inputs["entries"]:
         keep = column(read_shard(storage, entry["selection"], [KEEP]), KEEP).to_numpy(zero_copy_only=False).astype(bool)
         rows = np.flatnonzero(keep)
         taken = pa.array(rows)
         signed.append(read_shard(storage, entry["signatures"], _SIGNATURES, rows=len(keep)).take(taken))
-        names = read_shard(storage, entry["documents"], ["id"], rows=len(keep))
-        ids += column(names, "id").take(taken).to_pylist()
+        identified = read_shard(storage, entry["documents"], ["id"], rows=len(keep))
+        ids.append(column(identified, "id").take(taken).cast(pa.large_string()))
         parts.append(_Rows(entry=entry, rows=rows, total=len(keep)))
         priority.append(np.full(len(rows), recipe.priorities[entry["source"]], np.int64))
     table = pa.concat_tables(signed).combine_chunks()
     sizes = table.column("text_bytes").to_numpy()
-    documents = SignedDocuments.from_columns(table, _ranks(np.concatenate(priority), sizes, ids, parts))
+    names = _Names(parts, pa.concat_arrays(ids))
+    del ids
+    documents = SignedDocuments.from_columns(table, _ranks(np.concatenate(priority), sizes, names))
     found = near_duplicates.resolve(documents, _Texts(storage, parts), recipe.near_duplicates)
     ledger = Ledger()
     ledger.read.add(len(sizes), int(sizes.sum()))
@@ -123,7 +125,7 @@ def _resolve(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     for code, reason in ((near_duplicates.EXACT, "exact_duplicate"), (near_duplicates.NEAR, "near_duplicate")):
         hit = found.kind == code
         ledger.drop(reason, int(hit.sum()), int(sizes[hit].sum()))
-    _write(output, parts, found, ids, sizes)
+    _write(output, parts, found, names, sizes)
     counts = {
         "pairs": found.pairs,
         "matched": found.matched,
@@ -167,19 +169,27 @@ def _examples(found: near_duplicates.Resolution, parts: Sequence[_Rows]) -> list
     ]
 
 
-def _ranks(
-    priority: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], ids: Sequence[str], parts: Sequence[_Rows]
-) -> npt.NDArray[np.int64]:
+class _Names:
+    """Source and id of every survivor, as Arrow columns: some 10 bytes a document besides the id's own."""
+
+    def __init__(self, parts: Sequence[_Rows], ids: pa.LargeStringArray) -> None:
+        self.ids = ids
+        self._sources = pa.array(sorted({part.entry["source"] for part in parts}), pa.large_string())
+        number = {name: i for i, name in enumerate(self._sources.to_pylist())}
+        counts = [len(part.rows) for part in parts]
+        self.source = np.repeat(np.array([number[part.entry["source"]] for part in parts], np.int16), counts)
+        """(n,): which of the sources, in the order of their names."""
+
+    def of(self, rows: npt.NDArray[np.int64]) -> pa.StringArray:
+        """Return `source/id` of the survivors with these numbers, null for -1."""
+        wanted = pa.array(rows, mask=rows < 0)
+        sources = self._sources.take(pa.array(self.source[np.maximum(rows, 0)].astype(np.int64)))
+        return pa.compute.binary_join_element_wise(sources, self.ids.take(wanted), "/").cast(pa.string())
+
+
+def _ranks(priority: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], names: _Names) -> npt.NDArray[np.int64]:
     """Return each row's rank: source priority, then length (the longer copy says more), then source and id."""
-    names = np.repeat([p.entry["source"] for p in parts], [len(p.rows) for p in parts]) if parts else np.array([], str)
-    keys = pa.table(
-        {
-            "priority": -priority,
-            "size": -np.asarray(sizes),
-            "source": pa.array(names, pa.string()),
-            "id": pa.array(ids, pa.string()),
-        }
-    )
+    keys = pa.table({"priority": -priority, "size": -np.asarray(sizes), "source": names.source, "id": names.ids})
     order = pa.compute.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]).to_numpy()
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
@@ -209,11 +219,11 @@ def _write(
     output: Output,
     parts: Sequence[_Rows],
     found: near_duplicates.Resolution,
-    ids: Sequence[str],
+    names: _Names,
     sizes: npt.NDArray[np.int64],
 ) -> None:
     """Write one table per document shard, aligned with its rows: keep (null where selection dropped the row) and why."""
-    sources = [part.entry["source"] for part in parts for _ in part.rows]
+    kinds = pa.array([name or None for name in near_duplicates.KINDS], pa.string())
     start = 0
     for part in parts:
         here = slice(start, start + len(part.rows))
@@ -221,14 +231,12 @@ def _write(
         place = np.full(part.total, -1, np.int64)
         place[part.rows] = np.arange(len(part.rows))
         partner = found.duplicate_of[here]
-        named = [f"{sources[p]}/{ids[p]}" if p >= 0 else None for p in partner.tolist()]
-        kinds = [near_duplicates.KINDS[k] or None for k in found.kind[here].tolist()]
         own = pa.table(
             {
                 "keep": pa.array(found.keep[here]),
-                "duplicate_of": pa.array(named, pa.string()),
+                "duplicate_of": names.of(partner),
                 "jaccard": pa.array(found.jaccard[here], mask=partner < 0),
-                "kind": pa.array(kinds, pa.string()),
+                "kind": kinds.take(pa.array(found.kind[here])),
             }
         )
         if own.num_rows != len(part.rows):
