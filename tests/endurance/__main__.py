@@ -89,7 +89,10 @@ def endure(setting: Setting, arguments: argparse.Namespace, draw: random.Random,
     def note(run: Run) -> None:
         if done and run.audit is not None and done[0].audit is not None:
             different = differences(run.audit.digests, done[0].audit.digests)
-            run.problems += [f"other sha256 than in the first run: {key}" for key in different]
+            if different:
+                run.problems.append(
+                    f"{len(different)} objects are not those of the first run: {', '.join(different[:5])}"
+                )
         done.append(run)
         print(
             f"{run.store:<10} {run.workers} workers  {run.how}: {run.seconds:.0f} s, {len(run.kills)} kills, {'ok' if not run.problems else run.problems[0][-600:]}",
