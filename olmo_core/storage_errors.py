@@ -84,7 +84,7 @@ def storage_error(error: Exception, where: str) -> StorageError | None:
     if fault is None:
         return None
     if fault == Fault.TRANSIENT:
-        reason = ", ".join(sorted(signs_of(error) & _TRANSIENT)) or name
+        reason = ", ".join(sorted({name, *signs_of(error) & _TRANSIENT} - {"ClientError"}))
         return TransientStorageError(f"{where}: {reason}: the store did not answer; trying again may help")
     if fault == Fault.MISSING and where.startswith("cannot write"):
         return StorageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ import yaml
 from flows.command.server_api import ServerApi
 from olmo_core import storage_s3
 from olmo_core.curation.corpus_recipe import RECIPES
+from olmo_core.documents.environment import EnvironmentSource
+from olmo_core.documents.reader import read_documents, scan
+from olmo_core.recipe import from_mapping
 from tests.fault_proxy import OFTEN, FaultProxy
 from tests.flows.conftest import Services, done
 from tests.s3_server import S3Server, free_port
@@ -49,12 +53,31 @@ class Setting:
 
 
 def write_recipe(folder: Path, max_bytes: int) -> Path:
-    """Write the quickstart's recipe with less text, in about eight shards all the same; return its path."""
+    """Write the quickstart's texts, fewer of them, to files, and its recipe over these; return the recipe's path.
+
+    Files, because whoever installs a package meanwhile changes the environment, which is the quickstart's input. They
+    are to be about eight shards, and as many of tokens.
+    """
     data = yaml.safe_load((RECIPES / "quickstart.yaml").read_text(encoding="utf-8"))
     whole = sum(source["read"]["max_bytes"] for source in data["sources"])
+    shard_bytes = max(max_bytes // 8, 20_000)
     for source in data["sources"]:
-        source["read"]["max_bytes"] = source["read"]["max_bytes"] * max_bytes // whole
-    data |= {"name": "endurance", "shard_bytes": max(max_bytes // 8, 20_000)}
+        read = source["read"] | {"max_bytes": source["read"]["max_bytes"] * max_bytes // whole}
+        environment = from_mapping(EnvironmentSource, read)
+        batches = read_documents(environment, scan(environment))
+        lines = [json.dumps({"id": d["id"], "text": d["text"]}) for b in batches for d in b.documents.to_pylist()]
+        texts = folder / "sources" / environment.name
+        texts.mkdir(parents=True)
+        files = 2 * max(1, read["max_bytes"] // shard_bytes)
+        for n in range(files):
+            (texts / f"{n:02}.jsonl").write_text("\n".join(lines[n::files]) + "\n", encoding="utf-8")
+        source["read"] = {
+            "kind": "dolma-jsonl",
+            "name": environment.name,
+            "paths": [f"{texts}/*.jsonl"],
+            "priority": environment.priority,
+        }
+    data |= {"name": "endurance", "shard_bytes": shard_bytes}
     data["tokens"]["shard_tokens"] = max(max_bytes // 16, 10_000)
     path = folder / "endurance.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
