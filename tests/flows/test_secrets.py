@@ -21,8 +21,12 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from prefect.blocks.system import Secret
 
+from olmo_core.errors import RecipeError
 from olmo_core.storage import Storage
+from olmo_core.workers import Workers
+from tasks.credentials import credentials
 from tests.flows.conftest import ROOT, Services, done
 from tests.s3_server import S3Server, free_port
 from tests.small_corpus import passages, record, write_jsonl
@@ -111,17 +115,46 @@ def test_a_block_gives_the_credentials_and_nothing_shows_them(
     assert process.returncode == 1 and "refuses the credentials" in message
     said += [message, process.stdout, process.stderr]
 
-    save_block(running_services, "no-object", SECRET)
-    for block, expected in (("no-object", "is no JSON object"), ("nosuch", "no Secret block of that name")):
-        message, process = start(running_services, recipe, store=store, credentials_block=block)
-        assert process.returncode == 1 and expected in message
-        said += [message, process.stdout, process.stderr]
-
     message, process = start(running_services, recipe, store=f"s3://{KEY}:{SECRET}@{bucket}/store")
-    assert process.returncode == 1 and not message, "the server does not even keep it as a parameter"
+    # Prefect's own command repeats what it was given, on the terminal of who gave it; the server keeps nothing of it.
+    assert process.returncode == 1 and not message and "Validation failed for field 'resources.store'" in process.stdout
 
     assert not SEEN.search("\n".join(said).encode())
     assert places_that_show_it(running_services.home) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (None, "no Secret block of that name"),
+        (SECRET, "is no JSON object"),
+        ({}, "is no JSON object"),
+        ({"PATH": SECRET}, "'PATH' is no variable AWS_"),
+        ({"AWS_ACCESS_KEY_ID": 5}, "'AWS_ACCESS_KEY_ID' is no variable AWS_... with a text"),
+    ],
+)
+def test_blocks_that_cannot_be_used(value: Any, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> Secret[Any]:
+        if value is None:
+            raise ValueError("Unable to find block document")
+        return Secret(value=value)
+
+    monkeypatch.setattr(Secret, "load", load)
+    before = dict(os.environ)
+    with pytest.raises(RecipeError, match=error) as caught, credentials("a-block"):
+        pass
+    assert not SEEN.search(str(caught.value).encode()) and dict(os.environ) == before
+
+
+def test_the_environment_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And worker processes have it though their fork server began before."""
+    monkeypatch.setattr(Secret, "load", lambda name: Secret(value=json.dumps({"AWS_ACCESS_KEY_ID": KEY})))
+    monkeypatch.setenv("AWS_PROFILE", "x")
+    before = dict(os.environ)
+    for block, expected in ((None, os.environ.get("AWS_ACCESS_KEY_ID")), ("a-block", KEY)):
+        with credentials(block), Workers(1) as workers:
+            assert [told for _, told in workers.map(os.getenv, ["AWS_ACCESS_KEY_ID"], str)] == [expected]
+    assert dict(os.environ) == before
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
