@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from olmo_core.documents.schema import RAW_BYTES
-from olmo_core.kernels.json_strings import PADDING
+from olmo_core.kernels.json_decoding import PADDING
 
 Fill = Callable[[memoryview], int]
 """Writes the next bytes of a stream into a buffer; returns how many, 0 at the end."""

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from olmo_core.kernels.byte_pairs_loads import load8, load64, pointer, trailing_zeros
-from olmo_core.kernels.json_strings import (
+from olmo_core.kernels.json_decoding import (
     BACKSLASH,
     BLOCK,
     NEWLINE,

@@ -21,7 +21,7 @@ from olmo_core.documents.line_blocks import line_blocks
 from olmo_core.documents.reader import read_documents, scan
 from olmo_core.documents.schema import DOCUMENTS, QUARANTINE, Reason
 from olmo_core.documents.streams import pieces_filler
-from olmo_core.kernels.json_strings import PADDING
+from olmo_core.kernels.json_decoding import PADDING
 
 Row = dict[str, Any]
 
