@@ -27,8 +27,8 @@ from olmo_core.documents.record import (
 from olmo_core.documents.schema import RAW_BYTES, Reason
 from olmo_core.documents.streams import HashedFile, content_filler
 from olmo_core.kernels.buffers import text_buffers
-from olmo_core.kernels.json_lines import TAKEN, rows_with_exponents, scan
 from olmo_core.kernels.json_decoding import PADDING
+from olmo_core.kernels.json_lines import TAKEN, rows_with_exponents, scan
 
 _MOST_LINES = 1 << 16
 _BROKEN = Rejection(Reason.BROKEN_JSON, "")

@@ -184,7 +184,9 @@ class _Names:
         """Return `source/id` of the survivors with these numbers, null for -1."""
         wanted = pa.array(rows, mask=rows < 0)
         sources = self._sources.take(pa.array(self.source[np.maximum(rows, 0)].astype(np.int64)))
-        return pa.compute.binary_join_element_wise(sources, self.ids.take(wanted), pa.scalar("/", pa.large_string())).cast(pa.string())
+        return pa.compute.binary_join_element_wise(
+            sources, self.ids.take(wanted), pa.scalar("/", pa.large_string())
+        ).cast(pa.string())
 
 
 def _ranks(priority: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], names: _Names) -> npt.NDArray[np.int64]:
