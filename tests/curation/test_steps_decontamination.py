@@ -171,6 +171,9 @@ def test_report_explain_and_lineage(clean: Run) -> None:
     assert found["control"]["found"] == found["control"]["planted"] > 4
     page = clean.store.storage.read(clean.manifest("report/all").object("report.md").path).decode()
     assert "## Decontamination" in page and "Warning: more than 0.1%" in page and "quiz.jsonl:rivers" in page
+    html = clean.store.storage.read(clean.manifest("report/all").object("report.html").path).decode()
+    assert '<section id="decontamination">' in html and "quiz.jsonl:rivers" in html
+    assert '<mark class="shared"' in html and "Paloma&#x27;s target" in html
     assert any(e["text"].startswith("which of these rivers") for e in report["examples"]["contaminated"])
     saved = clean.store.storage.read(clean.manifest("report/all").object("recipe.json").path).decode()
     assert str(clean.folder) not in saved

@@ -182,6 +182,8 @@ def test_waterfall_report_and_explain_show_the_splits(held: Corpus) -> None:
     page = held.store.storage.read(manifests["report/all"].object("report.md").path).decode()
     assert page.startswith(f"# Corpus small\n\n**{manifests['packing/all'].counts['tokens']:,} tokens**")
     assert "## Held out" in page and "| 6.00% |" in page
+    html = held.store.storage.read(manifests["report/all"].object("report.html").path).decode()
+    assert '<section id="held-out">' in html and "<bdi>validation</bdi>" in html
     ((source, identifier), *_) = sorted(held.corpus("validation"))
     held.store.tag(held.built["report/all"].ref, "latest")
     (found,) = explain(held.store, "small", f"{source}/{identifier}")

@@ -130,6 +130,8 @@ def test_report_waterfall_and_explain_say_it(taken: tuple[Path, Any, dict[str, B
     }
     page = store.storage.read(done["report/all"].manifest.object("report.md").path).decode()
     assert "## Takedown" in page and "nowhere/to-be-found" in page
+    html = store.storage.read(done["report/all"].manifest.object("report.html").path).decode()
+    assert '<section id="takedown">' in html and "nowhere/to-be-found" in html
     saved = json.loads(store.storage.read(done["report/all"].manifest.object("recipe.json").path))
     assert saved["takedown"] == {"paths": [], "copies": "drop"} and str(folder) not in json.dumps(saved)
     store.tag(done["report/all"].ref, "latest")

@@ -20,7 +20,7 @@ def body(facts: Facts) -> str:
     ]
     if found["above_target"]:
         parts.append(
-            f"<p><b>More than {found['target']:.1%} of the documents were removed</b>, Paloma's target: is a source made of "
+            f"<p><b>More than {found['target']:.1%} of the documents were removed</b>, Paloma&#x27;s target: is a source made of "
             "evaluation data, or a set of common text?</p>\n"
         )
     rows = [

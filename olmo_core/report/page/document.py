@@ -6,7 +6,18 @@ page's own policy forbids browsers to run any script or to load anything, should
 
 from __future__ import annotations
 
-from olmo_core.report.page import decontamination, distributions, head, mixture, origin, quarantine, samples, waterfall
+from olmo_core.report.page import (
+    decontamination,
+    distributions,
+    head,
+    held_out,
+    mixture,
+    origin,
+    quarantine,
+    samples,
+    takedown,
+    waterfall,
+)
 from olmo_core.report.page.elements import text
 from olmo_core.report.page.facts import Facts, Section
 from olmo_core.report.page.style import CSS
@@ -16,6 +27,8 @@ SECTIONS: tuple[Section, ...] = (
     Section(anchor="distributions", title="Thresholds", body=distributions.body),
     Section(anchor="decontamination", title="Decontamination", body=decontamination.body),
     Section(anchor="mixture", title="Mixture", body=mixture.body),
+    Section(anchor="held-out", title="Held out", body=held_out.body),
+    Section(anchor="takedown", title="Takedown", body=takedown.body),
     Section(anchor="samples", title="Samples", body=samples.body),
     Section(anchor="quarantine", title="Quarantine", body=quarantine.body),
     Section(anchor="stages", title="Stages and recipe", body=origin.body),
