@@ -205,7 +205,7 @@ def cut_file(folder: Path) -> None:
 def test_e_a_cut_file_publishes_nothing(workers: Workers, tmp_path: Path) -> None:
     """E: of a truncated gzip file the toolkit mixes and tokenizes what it could read, with exit code 0."""
     cut_file(tmp_path)
-    with pytest.raises(InputError, match=r"1\.jsonl\.gz: gzip data is truncated after .*get the file again"):
+    with pytest.raises(InputError, match=r"1\.jsonl\.gz: gzip data is truncated: .*get the file again"):
         run(tmp_path, workers, recipe(tmp_path))
     store = ArtifactStore(str(tmp_path / "store"))
     assert {str(m.ref.kind) for m in store.finished()} == {"inventory"}
@@ -227,7 +227,7 @@ def test_e_the_command_fails_for_a_cut_file(tmp_path: Path) -> None:
         timeout=280,
     )
     assert done.returncode == 1, done.stderr
-    assert "1.jsonl.gz: gzip data is truncated" in done.stderr.splitlines()[-1]
+    assert "1.jsonl.gz: gzip data is truncated" in done.stderr[-1000:], done.stdout[-1000:]
     assert {str(m.ref.kind) for m in ArtifactStore(str(tmp_path / "store")).finished()} == {"inventory"}
 
 

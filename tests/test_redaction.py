@@ -13,7 +13,8 @@ from olmo_core import provenance
 from olmo_core.documents.listing import list_files
 from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
 from olmo_core.redaction import has_user, redacted
-from olmo_core.storage import Storage, forget_clients
+from olmo_core.storage import Storage
+from olmo_core.storage_s3 import forget as forget_clients
 
 KEY, SECRET = "AKIARECOGNISABLE", "recognisable/secret+key"
 ADDRESSES = [f"s3://{KEY}:{SECRET}@bucket/x", f"s3://{KEY}:plainsecret@bucket", f"s3://{KEY}@bucket/y"]

@@ -10,7 +10,7 @@ from flows.command.project import find_project
 from flows.command.usage import between, whole
 from olmo_core.artifacts.ref import check_name
 from olmo_core.artifacts.store import ArtifactStore, parse_address
-from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES
+from olmo_core.curation.chain import ALL_STAGES
 from olmo_core.curation.corpus_recipe import Overrides
 from olmo_core.errors import RecipeError, StorageError
 
@@ -22,7 +22,7 @@ def address(text: str) -> str:
 
 def stage(text: str) -> str:
     """Return `stage` or `stage/source` when there is such a stage."""
-    stages = (*SOURCE_STAGES, *CORPUS_STAGES)
+    stages = ALL_STAGES
     if text.partition("/")[0] not in stages:
         raise argparse.ArgumentTypeError(f"there is no stage {text!r}; the stages are {', '.join(stages)}")
     return text

@@ -32,8 +32,12 @@ SOURCE_STAGES = ("inventory", "documents", *TAG_STAGES, "selection")
 CORPUS_STAGES = ("near-duplicates", "mixture", "mixing", "tokenization", "packing", "report")
 DECONTAMINATION_STAGES = ("evaluation-index", "decontamination", "contaminated-items")
 """Present when the recipe has evaluation sets; `decontamination` is a stage of each source."""
+TAKEDOWN_STAGES = ("takedown-list", "takedown", "takedown-copies")
+"""Present when the recipe has a takedown list."""
 SPLIT_STAGES = ("mixing", "tokenization", "packing")
 """Corpus stages that a held-out split has too, with its name in place of `all`."""
+ALL_STAGES = (*SOURCE_STAGES, *TAKEDOWN_STAGES, *DECONTAMINATION_STAGES, "splits", *CORPUS_STAGES)
+"""Every stage that a recipe may have."""
 
 
 def stages_of(recipe: CorpusRecipe) -> list[tuple[str, str]]:

@@ -154,6 +154,11 @@ class CorpusRecipe:
 
     def _check_takedown(self) -> None:
         """Names that the takedown list uses are not free for sources and rules."""
+        for one in self.decontamination.sets if self.decontamination else ():
+            if one.name == NAME:
+                raise RecipeError(
+                    f"evaluation set {NAME!r}: with a takedown list that is the name of its inventory; choose another"
+                )
         for source in self.sources:
             if source.name == NAME:
                 raise RecipeError(

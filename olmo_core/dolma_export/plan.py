@@ -21,7 +21,13 @@ from olmo_core.recipe import fingerprint
 
 VERSION = 1
 """Raised when the same artifacts give other files."""
-NOT_ATTRIBUTES = {"signatures": "hashes", "mixture": "not of documents", "tokenization": "of the corpus, see tokens"}
+NOT_ATTRIBUTES = {
+    "signatures": "hashes",
+    "mixture": "not of documents",
+    "tokenization": "of the corpus, see tokens",
+    "takedown": "names what is withheld",
+    "takedown-copies": "names what is withheld",
+}
 """Stages whose tables are no attributes of a source's documents, and why."""
 _ROWS_AT_ONCE = 4_000_000
 """Rows of token indexes whose ids are looked up in one pass over the corpus: about 100 bytes each in memory."""

@@ -29,10 +29,13 @@ Amounts = tuple[int, int, int]
 
 def body(facts: Facts) -> str:
     """Return the section."""
-    stages = list(dict.fromkeys(line.stage for line in facts.lines))
+    # What is held out from training is counted as lost by mixing; its own lines are in the table only.
+    apart = set(facts.report.get("held_out", {}))
+    training = [line for line in facts.lines if line.source not in apart]
+    stages = list(dict.fromkeys(line.stage for line in training))
     rules = {source["read"]["name"]: len(source["rules"]) for source in facts.recipe["sources"]}
     # Sources with many rules first, so that their order is that of the reasons.
-    lines = sorted(facts.lines, key=lambda line: -rules.get(line.source, 0))
+    lines = sorted(training, key=lambda line: -rules.get(line.source, 0))
     whole = [(stage, _together([line for line in lines if line.stage == stage])) for stage in stages]
     parts = [
         '<input class="unit" type="radio" name="unit" id="by-documents" checked>'
@@ -42,12 +45,11 @@ def body(facts: Facts) -> str:
         _picture(whole),
         _key(),
     ]
-    sources = sorted({line.source for line in facts.lines} - {"all"})
+    sources = sorted({line.source for line in training} - {"all"})
     if 1 < len(sources) <= MOST_SOURCES:
         for source in sources:
             own = [
-                (stage, [line for line in facts.lines if (line.stage, line.source) == (stage, source)])
-                for stage in stages
+                (stage, [line for line in training if (line.stage, line.source) == (stage, source)]) for stage in stages
             ]
             counted = [
                 (stage, [(line.what, line.sign, _amounts(line)) for line in lines]) for stage, lines in own if lines
