@@ -129,11 +129,12 @@ def server() -> Iterator[None]:
     """Point Prefect at PREFECT_API_URL, else at this project's server if it answers, else at one started for this run."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    if os.environ.get("PREFECT_API_URL"):
-        yield
-        return
     project = find_project()
     url = api_url(project.read_state().port)
+    # This project's own address was put there by our plugin, which runs when Prefect is imported: nobody asked for it.
+    if os.environ.get("PREFECT_API_URL", url) != url:
+        yield
+        return
     temporary = not answers(url)
     if temporary:
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
