@@ -25,6 +25,7 @@ from tests.artifacts.toy import ToyRecipe, toy
 
 SHARDS = {f"k{i}": [i, i + 1, i + 2] for i in range(4)}
 DAY = 86_400.0
+ONE_DAY = Grace(artifact_seconds=DAY, attempt_seconds=DAY)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 
 def later(store: ArtifactStore, days: float = 2, **options: Any) -> Collection:
-    """Collect, with deletion, as if days had gone by."""
-    return collect(store, delete=True, now=time.time() + days * DAY, **options)
+    """Collect, with deletion and a grace of one day, as if days had gone by."""
+    return collect(store, delete=True, now=time.time() + days * DAY, **{"grace": ONE_DAY, **options})
 
 
 def paths(store: ArtifactStore) -> set[str]:
@@ -69,7 +70,7 @@ def test_tags_keep_lineages_and_the_rest_goes(store: ArtifactStore, workers: Wor
     gone = chain(store, workers, factor=2)
     store.tag(kept[1], "latest")
     before = paths(store)
-    shown = collect(store, now=time.time() + 2 * DAY)
+    shown = collect(store, grace=ONE_DAY, now=time.time() + 2 * DAY)
     assert paths(store) == before and not shown.deleted, "a dry run deletes nothing"
     did = later(store)
     assert did.waste == shown.waste and did.deleted and did.kept == 2 and whole(store)
@@ -102,6 +103,14 @@ def test_grace_use_and_keep_spare_what_no_tag_reaches(
     assert whole(store) and store.find(first)
     assert {w.address for w in later(store, days=4).waste} == {first.address}
     assert not used.parent.exists()
+
+
+def test_stages_of_a_run_of_some_days_stay_by_default(store: ArtifactStore, workers: Workers) -> None:
+    """A run tags at its end; until then only their age keeps its finished stages."""
+    first, second = chain(store, workers)
+    other(store, workers)
+    later(store, days=6, grace=Grace())
+    assert store.find(first) and store.find(second) and whole(store)
 
 
 def test_objects_shared_by_reference_stay(store: ArtifactStore, workers: Workers) -> None:
@@ -137,7 +146,7 @@ def test_attempts_and_unlisted_objects_go_when_nothing_was_written_for_a_day(
     os.utime(newer, (time.time() + 2 * DAY,) * 2)
     later(store)
     assert paths(store) == listed | {f"{broken.ref.address}/attempt-x/old.parquet"}
-    later(store, grace=Grace(attempt_seconds=-3 * DAY))
+    later(store, grace=Grace(artifact_seconds=DAY, attempt_seconds=-3 * DAY))
     assert paths(store) == listed and whole(store)
 
 
