@@ -53,7 +53,7 @@ class Bucket:
     def read(self, path: str, start: int, length: int | None) -> bytes:
         """Return a part of the object, asking again for the rest whenever the connection breaks or stalls."""
         pieces: list[bytes] = []
-        done = cuts = since = 0
+        done = cuts = since = restarts = 0
         etag: dict[str, str] = {}
         while True:
             end = "" if length is None else start + length - 1
@@ -64,11 +64,13 @@ class Bucket:
                 signs = signs_of(error)
                 if "InvalidRange" in signs and not etag:  # S3 refuses a range that begins at the end or behind it
                     return b""
-                if not etag or not signs & {"412", "InvalidRange"}:
+                restarts += 1
+                if not etag or not signs & {"412", "InvalidRange"} or restarts >= attempts():
                     raise
                 pieces, done, etag = [], 0, {}  # the object was replaced meanwhile: half of each is neither
                 continue
             etag = {"IfMatch": answer["ETag"]}
+            whole = done + int(answer["ContentLength"])
             try:
                 with contextlib.closing(answer["Body"]) as body:
                     while piece := body.read(_PIECE):
@@ -77,6 +79,8 @@ class Bucket:
                         since += len(piece)
                 return b"".join(pieces)
             except Exception as error:
+                if done == whole and signs_of(error) & CUT:
+                    return b"".join(pieces)  # cut behind the last byte: there is no rest to ask for
                 cuts, since = (1, 0) if since >= _PIECE else (cuts + 1, since)
                 if not signs_of(error) & CUT or cuts >= attempts():
                     raise

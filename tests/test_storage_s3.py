@@ -6,6 +6,7 @@ What it has in common with every other kind of store is in tests/test_storage.py
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from olmo_core import storage_s3 as module
 from olmo_core.errors import StorageError, TransientStorageError
@@ -91,6 +93,44 @@ def test_a_body_cut_half_way_is_asked_for_again(
         with pytest.raises(error, match="cannot read s3://bucket/x") if error else contextlib.nullcontext():
             assert Storage("s3://bucket").read("x", start=10) == data[10:]
     assert stand_in.asked["x"] == (3 if error else 2)
+
+
+class Cut:
+    """A client whose bodies come whole and then break; from the second request on it answers with an error."""
+
+    def __init__(self, data: bytes, sent: int) -> None:
+        self.data, self.sent, self.asked = data, sent, list[str]()
+
+    def get_object(self, *, Range: str = "", **_: str) -> dict[str, object]:  # noqa: N803 - S3's name
+        self.asked.append(Range)
+        if Range:
+            raise ClientError({"Error": {"Code": "InvalidRange"}}, "GetObject")
+        return {"ETag": "x", "ContentLength": len(self.data), "Body": self.body()}
+
+    def body(self) -> io.BytesIO:
+        class Body(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                if piece := super().read(size):
+                    return piece
+                raise ConnectionResetError
+
+        return Body(self.data[: self.sent])
+
+
+def test_a_cut_behind_the_last_byte_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Cut(os.urandom(3_000_000), 3_000_000)
+    monkeypatch.setattr(module, "client", lambda: client)
+    assert Storage("s3://bucket").read("x") == client.data and client.asked == [""]
+
+
+def test_an_object_that_is_always_another_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over 1 MiB comes each time, so that the count of cuts begins anew."""
+    client = Cut(os.urandom(3_000_000), 2_500_000)
+    monkeypatch.setattr(module, "client", lambda: client)
+    monkeypatch.setattr(module, "_pause", lambda cuts: None)
+    with pytest.raises(StorageError, match="cannot read s3://bucket/x.*InvalidRange"):
+        Storage("s3://bucket").read("x")
+    assert len(client.asked) == 2 * module.attempts()
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from olmo_core.report.markdown import size
 DESCRIPTION = """\
 Show what could go; with --delete, delete it. Kept is what a tag stands for and everything that was made from, what was
 finished or used in the last --keep-days, and what a run under way relies on. Tags are never removed: `olmo artifacts ls`
-lists them. Also goes what broken-off runs left, if nothing was written there for --attempt-hours. Runs may go on meanwhile,
-as long as each of them writes a shard now and then.
+lists them. Also goes what broken-off runs left, if nothing was written there for --attempt-hours. Runs may go on meanwhile
+if none takes longer than --keep-days, as its stages get their tags at its end, and none is without a finished shard for
+--attempt-hours.
 """
 
 
@@ -37,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-days",
         type=between(0, float("inf")),
-        default=1.0,
+        default=7.0,
         metavar="D",
-        help="keep what was finished or used in the last D days (default: 1; less only while nothing runs)",
+        help="keep what was finished or used in the last D days (default: 7); no run may take longer",
     )
     parser.add_argument(
         "--attempt-hours",

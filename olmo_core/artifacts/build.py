@@ -21,7 +21,7 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, IntegrityError
+from olmo_core.errors import InputError, IntegrityError, StorageError, TransientStorageError
 from olmo_core.recipe import canonical, fingerprint
 from olmo_core.storage import Storage
 from olmo_core.workers import Workers
@@ -109,7 +109,7 @@ def build(
             if print_ in found and _still_there(store, found[print_])
         }
         marks.start(store, folder, relies_on, reuses=[o.path for shard in finished.values() for o in shard.objects])
-    reused = adopted = len(finished)
+    reused = len(finished)
     started = _now()
     # Large shards first; those of about one size in an order of this attempt's own, so that of two runs of the same
     # recipe at the same time one finds done what the other has done (see `_made_meanwhile`).
@@ -147,11 +147,14 @@ def build(
                 )
             )
 
+    taken: list[FinishedShard] = []
     report()
     for job, result in workers.map(run_job, jobs, lambda j: f"{step.label}/{j.shard.key}", first_alone=step.compiled):
         finished[job.shard.key] = result
         done_bytes += job.shard.size
-        reused += not _is_own(job, result)
+        if not _is_own(job, result):
+            taken.append(result)
+            reused += 1
         report()
     ordered = tuple(finished[key] for key in sorted(finished))
     manifest = _manifest(step, attempt, started, ordered)
@@ -169,8 +172,9 @@ def build(
             repaired=repaired,
         )
     shared = [o.path for shard in ordered for o in shard.objects if not o.path.startswith(f"{folder}/")]
-    if reused > adopted:
+    if taken:
         marks.start(store, folder, relies_on, reuses=shared)
+        _check_taken(store, step, taken)
     published, ours = store.publish(manifest)
     marks.confirm(store, published, attempt, ours=ours)
     log.info(
@@ -217,6 +221,21 @@ def _still_there(store: ArtifactStore, shard: FinishedShard) -> bool:
     return all(store.storage.size(one.path) == one.size for one in shard.objects)
 
 
+def _check_taken(store: ArtifactStore, step: Step, taken: Iterable[FinishedShard]) -> None:
+    """See that shards taken from other attempts while this one ran are there, now that its mark names them.
+
+    Also their sidecars: a collection deletes a sidecar, then reads the marks, then deletes objects. So while a sidecar
+    is there, it has yet to read them. Raises TransientStorageError, naming a shard, when something is gone.
+    """
+    for shard in taken:
+        folder = "/".join(shard.objects[0].path.split("/")[:4])
+        if not (store.storage.exists(f"{folder}/{shard.key}{SIDECAR}") and _still_there(store, shard)):
+            raise TransientStorageError(
+                f"{step.label}/{shard.key}: taken from {folder}, which a garbage collection has deleted since; "
+                f"nothing was published. Run it again"
+            )
+
+
 def adoptable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
     """Return, by fingerprint, the shards that unfinished attempts at this address left, made by this very code.
 
@@ -233,16 +252,26 @@ def adoptable(store: ArtifactStore, step: Step) -> dict[str, FinishedShard]:
 
 
 def _left_behind(store: ArtifactStore, path: str, known: Container[str] = ()) -> FinishedShard | None:
-    """Return the shard of a sidecar if it may be taken over: of this code, not known yet, its objects as they should be."""
+    """Return the shard of a sidecar if it may be taken over: of this code, not known yet, its objects as they should be.
+
+    What a collection deletes while this reads is as if it had never been there.
+    """
+    paths = [path]
     try:
         shard = FinishedShard.from_json(json.loads(store.storage.read(path)))
+        if shard.code != provenance.code_digest() or shard.fingerprint in known:
+            return None
+        paths += [one.path for one in shard.objects]
+        if all(store.storage.size(o.path) == o.size and store.sha256(o.path) == o.sha256 for o in shard.objects):
+            return shard
+    except StorageError:
+        if all(store.storage.exists(one) for one in paths):
+            raise
+        log.info("not adopting %s: it was deleted meanwhile", path)
+        return None
     except (ValueError, KeyError, TypeError):
         log.warning("ignoring unreadable sidecar %s", path)
         return None
-    if shard.code != provenance.code_digest() or shard.fingerprint in known:
-        return None
-    if all(store.storage.size(o.path) == o.size and store.sha256(o.path) == o.sha256 for o in shard.objects):
-        return shard
     log.warning("not adopting %s: its objects are not what its sidecar says", path)
     return None
 

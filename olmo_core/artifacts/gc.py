@@ -18,7 +18,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from olmo_core.artifacts import marks
@@ -167,22 +167,39 @@ class _Run:
     def delete_artifacts(self, some: Sequence[str]) -> None:
         """Delete finished artifacts: manifests, then, unless they came into use, the objects that only they list."""
         gone = {address: self.view.nodes[address] for address in some if address not in self._kept}
-        raw = {}
-        for address, node in gone.items():
-            path = node.ref.manifest_path
-            raw[address] = self._storage.read(path)
-            self._storage.delete(path)
-        self._delete_records(gone)
-        seen = look(self._store, self.young, self.view.nodes)
-        thought = replace(seen, nodes={**gone, **seen.nodes})
-        back = thought.kept(self._keep, self._after) & (gone.keys() - seen.nodes.keys())
-        for address in sorted(back):
-            self._storage.put_if_absent(gone[address].ref.manifest_path, raw[address])
+        raw: dict[str, bytes] = {}
+        try:
+            for address, node in gone.items():
+                path = node.ref.manifest_path
+                raw[address] = self._storage.read(path)
+                self._storage.delete(path)
+            self._delete_records(gone)
+            seen = look(self._store, self.young, self.view.nodes)
+            thought = replace(seen, nodes={**gone, **seen.nodes})
+            back = thought.kept(self._keep, self._after) & (gone.keys() - seen.nodes.keys())
+            for address in sorted(back):
+                self._storage.put_if_absent(gone[address].ref.manifest_path, raw[address])
+        except BaseException as error:
+            # Nobody has looked whether one came into use, and all their objects are there.
+            if lost := self._put_back(raw):
+                error.add_note(f"manifests deleted and not put back; runs make these again: {', '.join(lost)}")
+            raise
+        for address in back:
             self._over.pop(address)
         self.spared |= back
         self._see(replace(seen, nodes={**{address: gone[address] for address in back}, **seen.nodes}))
         for address in gone.keys() - back:
             self._sweep(address)
+
+    def _put_back(self, raw: Mapping[str, bytes]) -> list[str]:
+        """Put manifests back where none is, inputs first; returns the addresses for which that failed."""
+        lost = []
+        for address in reversed(raw):
+            try:
+                self._storage.put_if_absent(f"{address}/manifest.json", raw[address])
+            except StorageError:
+                lost.append(address)
+        return lost
 
     def delete_attempts(self, addresses: Sequence[str]) -> None:
         """Delete what old attempts have left that no manifest lists: first what a build would find it by."""

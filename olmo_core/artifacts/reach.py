@@ -24,8 +24,8 @@ Hashes = npt.NDArray[np.uint64]
 class Grace:
     """How long what nothing keeps is spared."""
 
-    artifact_seconds: float = 86_400.0
-    """Since an artifact was finished or last used."""
+    artifact_seconds: float = 7 * 86_400.0
+    """Since an artifact was finished or last used. A run tags at its end: it must not take longer than this."""
     attempt_seconds: float = 86_400.0
     """Since anything was last written in an attempt."""
 
