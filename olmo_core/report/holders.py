@@ -113,7 +113,7 @@ def _corpus_of(manifest: Manifest, by_ref: Mapping[ArtifactRef, Manifest]) -> Ma
 
 def _input_of(manifest: Manifest, role: str, by_ref: Mapping[ArtifactRef, Manifest]) -> Manifest:
     ref = manifest.inputs.get(role)
-    if ref not in by_ref:
+    if ref is None or ref not in by_ref:
         raise IntegrityError(
             f"{manifest.ref}: its input {role} ({ref or 'none is named'}) is not in the store, so nobody can say which documents "
             f"its tokens are of; put {ref.manifest_path if ref else 'its manifest'} back, or delete the tokens"

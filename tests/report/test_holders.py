@@ -155,7 +155,7 @@ def test_the_command_line_shows_it(store: ArtifactStore, tmp_path: Path, capsys:
     code, text = run(capsys, "--document", "web/never", "--store", store.uri)
     assert code == 0 and "nothing in" in text
     code, text = run(capsys, "--store", store.uri)
-    assert code == 1 and "name an artifact" in text
+    assert code == 2 and "name an artifact" in text
     code, text = run(capsys, "corpus/small", "--document", "x", "--store", store.uri)
     assert code == 2 and "not both" in text
     code, text = run(capsys, "--takedown", str(tmp_path / "none.txt"), "--store", store.uri)
