@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from flows.command import choices, tables
-from olmo_core.artifacts.store import ArtifactStore
+from flows.command.usage import UsageError, whole
 from olmo_core.dolma_export.export import Exported, ExportProgress, export_dolma
 from olmo_core.dolma_export.files import PARTS, ExportedFile, Part
-from olmo_core.errors import RecipeError
 from olmo_core.report.markdown import size
 from olmo_core.workers import Workers
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dolma.add_argument("corpus", metavar="CORPUS", help="name of the corpus; its newest run is exported")
     dolma.add_argument("--to", required=True, metavar="URI", help="empty folder, or s3://bucket/prefix")
     dolma.add_argument("--only", metavar="PARTS", help=f"some of {','.join(PARTS)} (default: all)")
-    dolma.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+    dolma.add_argument("--workers", type=whole(1), metavar="N", help="worker processes (default: one per core)")
     choices.add_store(dolma)
 
 
@@ -37,9 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     parts = _parts(arguments.only)
     count = arguments.workers if arguments.workers is not None else len(os.sched_getaffinity(0))
-    if count < 1:
-        raise RecipeError(f"workers: {count}; at least 1 is needed")
-    store = ArtifactStore(choices.store(arguments))
+    store = choices.existing_store(arguments)
     with Workers(count) as workers:
         show = _show_progress if sys.stderr.isatty() and not arguments.json else None
         done = export_dolma(store, arguments.corpus, arguments.to, workers, parts=parts, progress=show)
@@ -63,7 +60,7 @@ def _parts(text: str | None) -> tuple[Part, ...]:
     wanted = [word.strip() for word in text.split(",") if word.strip()] if text is not None else list(PARTS)
     unknown = sorted(set(wanted) - set(PARTS))
     if unknown or not wanted:
-        raise RecipeError(f"--only {text}: it is one or more of {', '.join(PARTS)}, with commas between")
+        raise UsageError(f"--only {text}: it is one or more of {', '.join(PARTS)}, with commas between")
     return tuple(part for part in PARTS if part in wanted)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from flows.command import tables
+from flows.command.usage import UsageError
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.takedown import NAME, Requests, as_list, read_list
 from olmo_core.documents.files import hash_file
 from olmo_core.documents.listing import list_files
-from olmo_core.errors import RecipeError
 from olmo_core.report.holders import Holder, Place, holders
 
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     if arguments.artifact or arguments.forward:
-        raise RecipeError("lineage: give an artifact, or --document and --takedown, not both")
+        raise UsageError("lineage: give an artifact, or --document and --takedown, not both")
     files = list_files(NAME, arguments.takedown, None) if arguments.takedown else []
     listed = read_list([(f.name, f.url, hash_file(f)) for f in files])
     asked = pa.concat_tables([as_list(arguments.document), listed])

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    store = ArtifactStore(choices.store(arguments))
+    store = choices.existing_store(arguments)
     manifest = store.manifest(store.resolve(f"report/{arguments.corpus}"))
     path = page_path(manifest)
     file = _file(store, manifest, path, arguments.to)

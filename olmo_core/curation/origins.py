@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from olmo_core.artifacts.manifest import Manifest
@@ -16,17 +17,36 @@ from olmo_core.artifacts.reach import readable
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.step import Step
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.chain import Chain, resolve_models
+from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe
-from olmo_core.curation.steps.inputs import Inventory, known_rows, recorded_inventory, take_inventory
+from olmo_core.curation.evaluation_sets import list_set
+from olmo_core.curation.steps.evaluation_index import set_identity
+from olmo_core.curation.steps.inputs import Inventory, known_rows, recorded_inventory
+from olmo_core.curation.steps.selection import TAKEDOWN
+from olmo_core.curation.steps.takedown import LIST_IDENTITY
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.documents.files import SourceFile, hash_file
+from olmo_core.documents.listing import list_files
 from olmo_core.documents.reader import Source, identity, scan
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, IntegrityError, RecipeError
 from olmo_core.recipe import fingerprint, from_mapping
 
 Rows = Sequence[tuple[str, int, str, str]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Outside:
+    """What is read from outside: a source, an evaluation set, the takedown list."""
+
+    what: str
+    """For messages: `source web`."""
+    identity: Any
+    """What identifies its inventory beside the files."""
+    scan: Callable[[], list[SourceFile]]
+    """Lists its files as they are now."""
+    has_place: bool
+    """Whether it is known where the files lie."""
 
 
 class CorpusOrigins:
@@ -49,8 +69,9 @@ class CorpusOrigins:
                 f"`olmo run train-classifier` with its recipe: what is not damaged is taken over"
             )
         step, chain = self._found(ref)
-        if step.stage == "documents":
-            self._check_places(step, chain.inventories[step.source], shards)
+        outsides = _outsides(chain.recipe)
+        for name in _read_by(step, chain.recipe):
+            _check_places(step, outsides[name], chain.inventories[name], shards)
         return step
 
     def _found(self, ref: ArtifactRef) -> tuple[Step, Chain]:
@@ -64,8 +85,7 @@ class CorpusOrigins:
                 return step, chain
         if self._recipe is not None:
             resolved, models = resolve_models(self._store, self._recipe)
-            inventories = {s.name: take_inventory(self._store, s.read) for s in resolved.sources}
-            chain = Chain(recipe=resolved, inventories=inventories, models=models)
+            chain = Chain(recipe=resolved, inventories=take_inventories(self._store, resolved), models=models)
             for step in chain.steps():
                 if step.ref == ref:
                     return step, chain
@@ -77,63 +97,116 @@ class CorpusOrigins:
     def _chain(self, report: Manifest) -> Chain:
         if report.ref not in self._chains:
             recipe = from_mapping(CorpusRecipe, report.recipe["corpus"], str(report.ref))
-            here = {s.name: s.read for s in self._recipe.sources} if self._recipe else {}
-            sources = tuple(dataclasses.replace(s, read=_placed(s.read, here)) for s in recipe.sources)
-            resolved, models = resolve_models(self._store, dataclasses.replace(recipe, sources=sources))
-            inventories = {
-                s.name: self._inventory(report.inputs[f"inventory/{s.name}"], s.read) for s in resolved.sources
-            }
+            placed = _with_places(recipe, self._recipe) if self._recipe else recipe
+            resolved, models = resolve_models(self._store, placed)
+            inventories = {name: self._inventory(report, name, one) for name, one in _outsides(resolved).items()}
             self._chains[report.ref] = Chain(recipe=resolved, inventories=inventories, models=models)
         return self._chains[report.ref]
 
-    def _inventory(self, ref: ArtifactRef, source: Source) -> Inventory:
+    def _inventory(self, report: Manifest, name: str, outside: _Outside) -> Inventory:
         """Return the inventory as it was then, with the places where the files lie now ("" where they are not found)."""
-        rows = self._rows(self._store.manifest(ref), source)
+        ref = report.inputs.get(f"inventory/{name}")
+        if ref is None:
+            raise IntegrityError(f"{report.ref} names no inventory of the {outside.what}, though its recipe has it")
+        rows = self._rows(self._store.manifest(ref), name, outside)
         places: dict[str, str] = {}
         with contextlib.suppress(InputError, RecipeError):  # told when a damaged shard turns out to need one
-            places = {file.name: file.url for file in scan(source)}
+            places = {file.name: file.url for file in outside.scan()}
         files = [SourceFile(name=n, url=places.get(n, ""), size=size, version=version) for n, size, version, _ in rows]
-        made = recorded_inventory(source.name, identity(source), files, {row[0]: row[3] for row in rows})
+        made = recorded_inventory(name, outside.identity, files, {row[0]: row[3] for row in rows})
         if made.step.ref != ref:
             raise IntegrityError(f"{ref} does not follow from its own list of files; code of another version made it")
         return made
 
-    def _rows(self, manifest: Manifest, source: Source) -> Rows:
+    def _rows(self, manifest: Manifest, name: str, outside: _Outside) -> Rows:
         """Return the list of files of an inventory; from the files themselves where the stored list is damaged."""
         one = manifest.object("files")
         if not self._store.verify(manifest):
             rows = read_shard(self._store.storage, one.path).to_pydict()
             return list(zip(*(rows[name] for name in ("name", "size", "version", "sha256")), strict=True))
-        for found in self._candidates(source):
+        for found in self._candidates(name, outside):
             if fingerprint([[row[0], row[3]] for row in found]) == manifest.recipe["files"]:
                 return found
         raise InputError(
-            f"the list of files in {manifest.ref} is damaged, and the files of source {source.name} are gone or not the same any "
-            f"more{_HOW_TO_SAY if not _has_place(source) else ''}; nothing was changed"
+            f"the list of files in {manifest.ref} is damaged, and the files of the {outside.what} are gone or not the "
+            f"same any more{_HOW_TO_SAY if not outside.has_place else ''}; nothing was changed"
         )
 
-    def _candidates(self, source: Source) -> Iterator[Rows]:
-        yield known_rows(self._store, source.name)
+    def _candidates(self, name: str, outside: _Outside) -> Iterator[Rows]:
+        yield known_rows(self._store, name)
         with contextlib.suppress(InputError, RecipeError):  # the caller says what both of these come to
-            yield [(file.name, file.size, file.version, hash_file(file)) for file in scan(source)]
-
-    def _check_places(self, step: Step, inventory: Inventory, shards: Collection[str]) -> None:
-        wanted = {f.name for shard in step.shards({}) if shard.key in shards for f in shard.inputs["files"]}
-        gone = sorted(file.name for file in inventory.files if file.name in wanted and not file.url)
-        if gone and not _has_place(step.settings):
-            raise RecipeError(f"no artifact tells where the files of source {step.source} lie{_HOW_TO_SAY}")
-        if gone:
-            raise InputError(
-                f"{len(gone)} files of source {step.source} that the damaged shards were read from are gone: {', '.join(gone[:3])}; "
-                f"nothing was changed. Put them back, or start anew from the files that there are (`olmo run build-dolma`)"
-            )
+            yield [(file.name, file.size, file.version, hash_file(file)) for file in outside.scan()]
 
 
 _HOW_TO_SAY = ": give the recipe file with --recipe"
 
 
-def _has_place(source: Source) -> bool:
-    return isinstance(source, EnvironmentSource) or bool(source.paths)
+def _outsides(recipe: CorpusRecipe) -> dict[str, _Outside]:
+    """Return all that a recipe reads from outside, by the name of its inventory."""
+    found = {
+        s.name: _Outside(
+            what=f"source {s.name}",
+            identity=identity(s.read),
+            scan=partial(scan, s.read),
+            has_place=isinstance(s.read, EnvironmentSource) or bool(s.read.paths),
+        )
+        for s in recipe.sources
+    }
+    for one in recipe.decontamination.sets if recipe.decontamination else ():
+        found[one.name] = _Outside(
+            what=f"evaluation set {one.name}",
+            identity=set_identity(one),
+            scan=partial(list_set, one),
+            has_place=bool(one.paths),
+        )
+    if recipe.takedown is not None:
+        found[TAKEDOWN] = _Outside(
+            what="takedown list",
+            identity=LIST_IDENTITY,
+            scan=partial(list_files, TAKEDOWN, recipe.takedown.paths, None),
+            has_place=bool(recipe.takedown.paths),
+        )
+    return found
+
+
+def _read_by(step: Step, recipe: CorpusRecipe) -> list[str]:
+    """Return the names of what a step reads from outside."""
+    if step.stage == "evaluation-index" and recipe.decontamination:
+        return [one.name for one in recipe.decontamination.sets]
+    return {"documents": [step.source], "takedown-list": [TAKEDOWN]}.get(step.stage, [])
+
+
+def _check_places(step: Step, outside: _Outside, inventory: Inventory, shards: Collection[str]) -> None:
+    wanted = {f.name for f in inventory.files} if shards else set()
+    if step.stage == "documents":
+        wanted = {f.name for shard in step.shards({}) if shard.key in shards for f in shard.inputs["files"]}
+    gone = sorted(file.name for file in inventory.files if file.name in wanted and not file.url)
+    if gone and not outside.has_place:
+        raise RecipeError(f"no artifact tells where the files of the {outside.what} lie{_HOW_TO_SAY}")
+    if gone:
+        raise InputError(
+            f"{len(gone)} files of the {outside.what} that the damaged shards were read from are gone: {', '.join(gone[:3])}; "
+            f"nothing was changed. Put them back, or start anew from the files that there are (`olmo run build-dolma`)"
+        )
+
+
+def _with_places(recipe: CorpusRecipe, now: CorpusRecipe) -> CorpusRecipe:
+    """Return a recipe as it was, with the places of sources, evaluation sets and takedown list of one of today."""
+    reads = {s.name: s.read for s in now.sources}
+    sources = tuple(dataclasses.replace(s, read=_placed(s.read, reads)) for s in recipe.sources)
+    cleaning, listed = recipe.decontamination, recipe.takedown
+    if cleaning and now.decontamination:
+        places = {one.name: one for one in now.decontamination.sets}
+        sets = tuple(
+            dataclasses.replace(one, paths=places[one.name].paths, root=places[one.name].root)
+            if one.name in places
+            else one
+            for one in cleaning.sets
+        )
+        cleaning = dataclasses.replace(cleaning, sets=sets)
+    if listed and now.takedown:
+        listed = dataclasses.replace(listed, paths=now.takedown.paths)
+    return dataclasses.replace(recipe, sources=sources, decontamination=cleaning, takedown=listed)
 
 
 def _placed(read: Source, here: Mapping[str, Any]) -> Source:

@@ -14,7 +14,6 @@ _NO_LETTER = re.compile(r"[^a-z]")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
-_DEEPEST = 16
 
 
 def normal_url(url: str) -> str | None:
@@ -63,19 +62,18 @@ def _unescaped(found: re.Match[str]) -> str:
     return chr(code) if code in _UNRESERVED else f"%{code:02X}"
 
 
-def urls_in(metadata: Any, depth: int = 0) -> Iterator[str]:
-    """Yield the strings that a document's metadata has under a key that names a URL, at any depth.
+def urls_in(metadata: Any) -> Iterator[str]:
+    """Yield the strings that a document's metadata has under a key that names a URL, or in a list there, at any depth.
 
     Keys: url, uri, warc_target_uri, target_uri, source_url, original_url, canonical_url, page_url, whatever their case
     and what stands between the words (`WARC-Target-URI`).
     """
-    if isinstance(metadata, dict):
-        for key, value in metadata.items():
-            if isinstance(value, str):
-                if _NO_LETTER.sub("", key.lower()) in _KEYS:
-                    yield value
-            elif depth < _DEEPEST:
-                yield from urls_in(value, depth + 1)
-    elif isinstance(metadata, list) and depth < _DEEPEST:
-        for value in metadata:
-            yield from urls_in(value, depth + 1)
+    left = [(metadata, False)]
+    while left:  # no recursion: a page's own JSON may be nested deeper than Python's stack
+        value, named = left.pop()
+        if isinstance(value, dict):
+            left += [(inner, _NO_LETTER.sub("", key.lower()) in _KEYS) for key, inner in reversed(value.items())]
+        elif isinstance(value, list):
+            left += [(inner, named) for inner in reversed(value)]
+        elif named and isinstance(value, str):
+            yield value

@@ -74,7 +74,8 @@ def holders(store: ArtifactStore, wanted: Requests) -> list[Holder]:
     """Return every artifact that has one of the documents, other versions of the same name, and what was trained on them.
 
     Looked into are documents, corpora, their tokens (also as ids before packing), and the examples in reports. Raises
-    StorageError for a store that cannot be read; an artifact whose objects are gone is an error too, and not a no.
+    StorageError for a store that cannot be read, IntegrityError for tokens whose corpus is not in the store: an artifact that
+    cannot be looked into is an error and not a no.
     """
     every = sorted(store.finished(), key=lambda m: (list(Kind).index(m.ref.kind), m.ref.name, m.ended))
     by_ref = {m.ref: m for m in every}
@@ -106,9 +107,18 @@ def holders(store: ArtifactStore, wanted: Requests) -> list[Holder]:
 def _corpus_of(manifest: Manifest, by_ref: Mapping[ArtifactRef, Manifest]) -> Manifest | None:
     """Return the corpus of which an artifact holds the tokens, packed or not; None for another artifact."""
     if manifest.stage == "packing":
-        tokenization = by_ref.get(manifest.inputs["tokenization"])
-        return by_ref.get(tokenization.inputs["corpus"]) if tokenization else None
-    return by_ref.get(manifest.inputs["corpus"]) if manifest.stage == "tokenization" else None
+        manifest = _input_of(manifest, "tokenization", by_ref)
+    return _input_of(manifest, "corpus", by_ref) if manifest.stage == "tokenization" else None
+
+
+def _input_of(manifest: Manifest, role: str, by_ref: Mapping[ArtifactRef, Manifest]) -> Manifest:
+    ref = manifest.inputs.get(role)
+    if ref is None or ref not in by_ref:
+        raise IntegrityError(
+            f"{manifest.ref}: its input {role} ({ref or 'none is named'}) is not in the store, so nobody can say which documents "
+            f"its tokens are of; put {ref.manifest_path if ref else 'its manifest'} back, or delete the tokens"
+        )
+    return by_ref[ref]
 
 
 class _Look:

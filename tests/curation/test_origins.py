@@ -13,7 +13,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.origins import CorpusOrigins
 from olmo_core.workers import Workers
-from tests.small_corpus import Run, load, small_recipe
+from tests.small_corpus import Run, build_all, load, passages, record, small_recipe, write_jsonl
 
 
 @pytest.fixture
@@ -111,3 +111,61 @@ def test_without_a_report_a_recipe_leads_there(
     assert "give the recipe of its run with --recipe" in next(iter(told.values()))
     assert bad(repair(store, found, CorpusOrigins(store, recipe), workers)) == {}
     assert contents(store) == before
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> Run:
+    """One source, with a held-out split, a takedown list and an evaluation set. Tests may not change it."""
+    folder = tmp_path_factory.mktemp("whole")
+    texts = passages()[:40]
+    write_jsonl(folder / "wiki" / "wiki.jsonl", [record(f"w{n}", text) for n, text in enumerate(texts)])
+    write_jsonl(folder / "quiz" / "quiz.jsonl", [{"id": "q", "text": texts[3]}])
+    (folder / "list.txt").write_text("wiki/w5\n")
+    recipe = load(folder, with_all(folder))
+    store = ArtifactStore(str(folder / "store"))
+    return Run(folder=folder, store=store, recipe=recipe, planned={}, built=build_all(store, recipe, workers))
+
+
+def with_all(folder: Path) -> dict[str, object]:
+    quiz = {"name": "quiz", "kind": "jsonl", "paths": [f"{folder}/quiz/*"]}
+    return small_recipe(
+        folder,
+        sources=[{"read": {"kind": "dolma-jsonl", "name": "wiki", "paths": [f"{folder}/wiki/*"]}}],
+        held_out=[{"name": "validation", "fraction": 0.1}],
+        takedown={"paths": [f"{folder}/list.txt"]},
+        decontamination={"sets": [quiz]},
+    )
+
+
+@pytest.mark.parametrize("report", [True, False])
+def test_evaluation_sets_takedown_and_held_out_are_repaired(
+    report: bool, whole: Run, workers: Workers, tmp_path: Path
+) -> None:
+    """With the run's report and without it; without a recipe only what needs no file from outside."""
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    store, recipe = ArtifactStore(str(folder / "store")), load(tmp_path, with_all(folder))
+    if not report:
+        store.storage.delete(whole.built["report/all"].ref.manifest_path)
+        whole = Run(
+            folder=whole.folder,
+            store=whole.store,
+            recipe=recipe,
+            planned={},
+            built={label: built for label, built in whole.built.items() if label != "report/all"},
+        )
+    before = contents(store)
+    harm(whole, store)
+    assert bad(repair(store, check(store, None, inputs=True), CorpusOrigins(store, recipe), workers)) == {}
+    assert contents(store) == before
+    for label in ("takedown-list/all", "evaluation-index/all", "takedown-copies/wiki", "mixing/validation"):
+        store.storage.put(whole.manifest(label).objects[0].path, b"damaged")
+    told = bad(repair(store, check(store, None, inputs=True), CorpusOrigins(store), workers))
+    assert all("with --recipe" in told[f"attributes/{name}"] for name in ("takedown-list", "small-evaluation-index"))
+    (folder / "list.txt").write_text("wiki/w6\n")
+    shutil.rmtree(folder / "quiz")
+    told = bad(repair(store, check(store, None, inputs=True), CorpusOrigins(store, recipe), workers))
+    assert told["attributes/takedown-list"] and told["attributes/small-evaluation-index"]
+    if report:
+        assert "changed" in told["attributes/takedown-list"]
+        assert "files of the evaluation set quiz" in told["attributes/small-evaluation-index"]

@@ -79,9 +79,10 @@ def test_urls_are_found_under_the_names_that_crawls_use() -> None:
         "warc": {"WARC-Target-URI": "http://b", "offset": 7},
         "versions": [{"Source_URL": "http://c"}, "http://not", None],
         "uri": 5,
+        "original_url": ["http://d", ["http://e", {"title": "http://not"}], 7],
     }
-    assert sorted(urls_in(metadata)) == ["http://a", "http://b", "http://c"]
+    assert list(urls_in(metadata)) == [f"http://{name}" for name in "abcde"]
     deep: dict[str, object] = {"url": "http://deep"}
-    for _ in range(100):
-        deep = {"in": deep}
-    assert list(urls_in(deep)) == []
+    for _ in range(5000):
+        deep = {"in": [deep]}
+    assert list(urls_in(deep)) == ["http://deep"]

@@ -263,8 +263,14 @@ def test_the_command_tells_what_it_did(
     out = capsys.readouterr().out
     assert "attributes" in out and "written now" in out and f"export  {tmp_path}/out/export.json" in out
     assert every_file(tmp_path / "out") == every_file(exported)
-    for wrong in (["--only", "documents,images"], ["--only", ""], ["--workers", "0"], ["--to", small.store.uri]):
-        assert main([*words, *wrong]) == 1
+    for wrong in (["--only", "documents,images"], ["--only", ""]):
+        assert main([*words, *wrong]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--workers", "0"])
+    assert ended.value.code == 2
+    assert main([*words, "--to", small.store.uri]) == 1
+    assert main([*words, "--store", str(tmp_path / "nothing")]) == 1
     errors = capsys.readouterr().err
     assert "--only documents,images: it is one or more of documents, attributes, corpus, tokens" in errors
-    assert "workers: 0; at least 1 is needed" in errors and "would lie in the store" in errors
+    assert "0: give a whole number of at least 1" in errors and "would lie in the store" in errors
+    assert f"there is no store at {tmp_path}/nothing" in errors

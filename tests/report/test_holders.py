@@ -20,6 +20,7 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.takedown import Requests
 from olmo_core.documents.shards import read_shard
+from olmo_core.errors import IntegrityError
 from olmo_core.report.holders import holders
 from olmo_core.tokens.tokenizer import Tokenizer
 from olmo_core.workers import Workers
@@ -154,8 +155,21 @@ def test_the_command_line_shows_it(store: ArtifactStore, tmp_path: Path, capsys:
     code, text = run(capsys, "--document", "web/never", "--store", store.uri)
     assert code == 0 and "nothing in" in text
     code, text = run(capsys, "--store", store.uri)
-    assert code == 1 and "name an artifact" in text
+    assert code == 2 and "name an artifact" in text
     code, text = run(capsys, "corpus/small", "--document", "x", "--store", store.uri)
-    assert code == 1 and "not both" in text
+    assert code == 2 and "not both" in text
     code, text = run(capsys, "--takedown", str(tmp_path / "none.txt"), "--store", store.uri)
     assert code == 1 and "none.txt" in text
+
+
+@pytest.mark.parametrize("stage", ["packing", "tokenization"])
+def test_tokens_whose_corpus_is_gone_are_an_error_and_not_a_no(stage: str, tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    gone = ArtifactRef(kind=Kind.CORPUS, name="small", fingerprint="0" * 64)
+    ref = ArtifactRef(kind=Kind.TOKENS, name="small", fingerprint="1" * 64)
+    inputs = {"tokenization" if stage == "packing" else "corpus": gone}
+    store.publish(
+        Manifest(ref=ref, stage=stage, version=1, recipe={}, inputs=inputs, attempt="a", shards=(), ledger=Ledger())
+    )
+    with pytest.raises(IntegrityError, match="is not in the store, so nobody can say which documents"):
+        holders(store, Requests.of(GONE))

@@ -49,7 +49,12 @@ def take_set_inventory(
     progress: Callable[[int, int], None] | None = None,
 ) -> Inventory:
     """List the files of an evaluation set and digest those that no earlier inventory knows."""
-    return inventory_of(store, one.name, {"evaluation_set": one.name}, list_set(one), rehash=rehash, progress=progress)
+    return inventory_of(store, one.name, set_identity(one), list_set(one), rehash=rehash, progress=progress)
+
+
+def set_identity(one: EvaluationSet) -> dict[str, str]:
+    """Return what identifies the inventory of a set beside its files."""
+    return {"evaluation_set": one.name}
 
 
 def index_step(corpus: str, recipe: DecontaminationRecipe, inventories: Mapping[str, Inventory]) -> Step:

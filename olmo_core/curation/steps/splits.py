@@ -1,7 +1,9 @@
 """Splits: which of the surviving documents are held out, and the last look that none of them is in what trains.
 
 A survivor is held out when its own number says so, and also when the number of a document that was dropped in its
-favour does: the lowest number of all decides. Whichever copy wins another time, the text stays out of training.
+favour does: the lowest number of all decides. Whichever copy wins another time, the text stays out of training, as long
+as the copy whose number decides comes to near-duplicates: one that a rule, decontamination or takedown drops before it
+decides nothing.
 """
 
 from __future__ import annotations

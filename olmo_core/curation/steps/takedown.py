@@ -33,8 +33,10 @@ from olmo_core.kernels.jaccard import jaccard, shingle_sets
 from olmo_core.storage import Storage
 
 LIST_VERSION = 1
-NAMED_VERSION = 1
+NAMED_VERSION = 2
 COPIES_VERSION = 1
+LIST_IDENTITY = "takedown-list"
+"""What identifies the inventory of the list beside its files."""
 _BANDED = ["shingle_count", "bands"]
 _MOST_PARTNERS = 64
 """Listed documents of one band key that a document is compared with: shared boilerplate makes more."""
@@ -64,7 +66,7 @@ class CopiesRecipe:
 
 def takedown_inventory(store: ArtifactStore, recipe: TakedownRecipe, *, rehash: bool = False) -> Inventory:
     """Return the inventory of the list's files. Raises InputError when a path matches nothing."""
-    return inventory_of(store, NAME, "takedown-list", list_files(NAME, recipe.paths, None), rehash=rehash)
+    return inventory_of(store, NAME, LIST_IDENTITY, list_files(NAME, recipe.paths, None), rehash=rehash)
 
 
 def list_step(inventory: Inventory) -> Step:
