@@ -9,7 +9,7 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import FinishedShard, Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef
-from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.step import Job, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, IntegrityError, StorageError, TransientStorageError
 from olmo_core.recipe import canonical, fingerprint
@@ -377,10 +377,3 @@ def _peak_memory() -> int:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def shards_of(manifest: Manifest) -> Sequence[Shard]:
-    """Return one shard for each object of an artifact: the work of a tagger over one input."""
-    return [
-        Shard(key=o.key, identity={"input": o.digest}, inputs={"input": o.path}, size=o.size) for o in manifest.objects
-    ]

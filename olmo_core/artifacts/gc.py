@@ -194,7 +194,7 @@ class _Run:
     def _put_back(self, raw: Mapping[str, bytes]) -> list[str]:
         """Put manifests back where none is, inputs first; returns the addresses for which that failed."""
         lost = []
-        for address in reversed(raw):
+        for address in reversed(list(raw)):
             try:
                 self._storage.put_if_absent(f"{address}/manifest.json", raw[address])
             except StorageError:
