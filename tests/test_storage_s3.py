@@ -101,7 +101,7 @@ class Cut:
     def __init__(self, data: bytes, sent: int) -> None:
         self.data, self.sent, self.asked = data, sent, list[str]()
 
-    def get_object(self, *, Range: str = "", **_: str) -> dict[str, object]:  # noqa: N803 - S3's name
+    def get_object(self, *, Range: str = "", **_: str) -> dict[str, object]:
         self.asked.append(Range)
         if Range:
             raise ClientError({"Error": {"Code": "InvalidRange"}}, "GetObject")
