@@ -18,7 +18,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from olmo_core.artifacts import marks
@@ -191,7 +191,7 @@ class _Run:
         for address in gone.keys() - back:
             self._sweep(address)
 
-    def _put_back(self, raw: Mapping[str, bytes]) -> list[str]:
+    def _put_back(self, raw: dict[str, bytes]) -> list[str]:
         """Put manifests back where none is, inputs first; returns the addresses for which that failed."""
         lost = []
         for address in reversed(list(raw)):
