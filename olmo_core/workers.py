@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -22,6 +22,9 @@ from olmo_core.errors import WorkerError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+_INTERRUPTED = "the run was interrupted; finished shards are kept, run it again to go on"
+_LOOK = 1.0
+"""Seconds between two looks whether the pool was closed."""
 _PRELOAD = ["numpy", "pyarrow", "pyarrow.parquet", "numba"]
 
 
@@ -57,7 +60,7 @@ class Workers:
     def _submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         with self._lock:
             if self._closed:
-                raise WorkerError("the run was interrupted; finished shards are kept, run it again to go on")
+                raise WorkerError(_INTERRUPTED)
             if self._pool is None:
                 self._pool = _process_pool(self.count)
             pool = self._pool
@@ -91,9 +94,9 @@ class Workers:
                 while waiting and len(running) < most:
                     job = waiting.pop()
                     running[self._submit(function, job)] = job
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                ended = self._ended(running)
                 most = 2 * self.count
-                for future in done:
+                for future in ended:
                     job = running.pop(future)
                     try:
                         result = future.result()
@@ -104,15 +107,23 @@ class Workers:
         finally:
             for future in running:
                 future.cancel()
-            wait(running)
+            while wait(running, timeout=_LOOK).not_done and not self._closed:
+                pass
         if suspects and self._closed:
-            raise WorkerError("the run was interrupted; finished shards are kept, run it again to go on")
+            raise WorkerError(_INTERRUPTED)
         if suspects:
             log.warning(
                 "a worker process died; running %d unfinished shards one at a time to find the culprit", len(suspects)
             )
         for job in suspects:
             yield job, self._alone(function, job, name(job))
+
+    def _ended(self, running: Iterable[Future[T]]) -> set[Future[T]]:
+        """Wait until a job has ended; raise WorkerError when the pool is closed: jobs of killed workers may never end."""
+        while not (ended := wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED).done):
+            if self._closed:
+                raise WorkerError(_INTERRUPTED)
+        return ended
 
     def _alone(self, function: Callable[[Any], T], job: Any, name: str) -> T:
         with contextlib.closing(Workers(1)) as single:
