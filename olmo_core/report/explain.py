@@ -40,7 +40,7 @@ def explain(store: ArtifactStore, corpus: str, document: str) -> list[dict[str, 
                 found.append(_record(store, manifests, source, *place))
     if not found:
         raise InputError(
-            f"no document {document!r} in the sources of {corpus} ({', '.join(sources)}); the report's examples show ids"
+            f"no document {document!r} in the sources of {corpus} ({', '.join(sources)}); the report's examples show ids, --corpus names another corpus"
         )
     return found
 
