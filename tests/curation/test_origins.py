@@ -75,7 +75,7 @@ def test_sources_that_changed_or_are_gone_or_unknown(
     before = contents(store)
     found = check(store, None, inputs=True)
     told = bad(repair(store, found, CorpusOrigins(store), workers))
-    assert "no artifact tells where the files of source web lie: give the recipe file" in told["documents/web"]
+    assert "no artifact tells where the files of the source web lie: give the recipe file" in told["documents/web"]
     folder = Path(store.uri).parent
     for file in (folder / "web").iterdir():
         file.write_bytes(file.read_bytes() + b"\n")
