@@ -187,7 +187,13 @@ def test_commands_fail_without_telling(
     """Reading, writing and source listings, each in a process of its own; a traceback would be in its error stream."""
     Storage(f"s3://{bucket}/store").put("refs/x", b"")
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    environment |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": WRONG, "AWS_MAX_ATTEMPTS": "1"}
+    environment |= {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": WRONG,
+        "AWS_MAX_ATTEMPTS": "1",
+        "OLMO_S3_ATTEMPTS": "1",
+    }
+    environment |= {"OLMO_S3_CONNECT_TIMEOUT": "2", "OLMO_S3_READ_TIMEOUT": "2"}
     environment |= {"OLMO_HOME": str(tmp_path / "home"), "NO_PROXY": "", "no_proxy": ""}
     proxy = f"http://{KEY}:{WRONG}@127.0.0.1:{refusing_proxy if fault != 'no proxy' else free_port()}"
     changes = {
@@ -204,7 +210,6 @@ from olmo_core.documents.listing import list_files
 from olmo_core.documents.streams import HashedFile
 from olmo_core.errors import OlmoError
 from olmo_core.redaction import redacted
-storage._S3_OPTIONS |= {{"connect_timeout": 2, "read_timeout": 2, "retries": {{"total_max_attempts": 1, "mode": "standard"}}}}
 where = "s3://{f"{KEY}:{WRONG}@" if fault == "address" else ""}{bucket}"
 for action in (
     lambda: storage.Storage(where + "/store").put("x", b"1"),
