@@ -11,9 +11,11 @@ from pathlib import Path
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import OlmoError
 
-_INSIDE = re.compile(r"[a-z]+/[^/]+/[0-9a-f]{12}/(manifest\.json$|attempt-[^/]+/.)")
+_INSIDE = re.compile(r"[a-z]+/[^/]+/[0-9a-f]{12}/(manifest\.json$|last-used$|attempt-[^/]+/.)")
 _BESIDE = re.compile(r"refs/[a-z]+/[^/]+/[^/]+\.json$|inventory/[^/]+/known-files\.parquet$")
 _SIDECAR = ".done.json"
+_MARK = "/started.json"
+"""What an execution relies on, for garbage collection; no result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def audit(uri: str) -> Audit:
             problems.append(f"{path}: neither a manifest, a tag nor in an attempt folder")
         if path.startswith("refs/") and store.find(store.resolve(_named(path))) is None:
             problems.append(f"{path}: a tag of something that is not finished")
-    orphans = [p for p in listed if "/attempt-" in p and not p.endswith(_SIDECAR) and p not in referred]
+    orphans = [p for p in listed if "/attempt-" in p and not p.endswith((_SIDECAR, _MARK)) and p not in referred]
     return Audit(
         digests=digests,
         problems=problems,
