@@ -1,0 +1,142 @@
+"""What the scoring engine needs of a model, and the two kinds that have it: ours, and any Hugging Face causal model.
+
+Shapes: B rows, T tokens of a row, P tokens of a shared beginning, S = P + T, W width, V vocabulary rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from olmo_core.model.cache import Cache
+from olmo_core.model.transformer import Transformer
+
+R = TypeVar("R")
+Head = Callable[[Tensor, Tensor], R]
+"""What is made of the last hidden states (B x T x W, normed) and the output layer's weight (V x W)."""
+
+
+class LanguageModel(Protocol):
+    """A model that scores sequences; no gradients are kept."""
+
+    identity: str
+    """Digest of its weights."""
+    context: int
+    """Longest sequence in tokens."""
+    vocabulary: int
+    """Ids it knows."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its hidden states."""
+
+    def begin(self, tokens: Sequence[int]) -> Any:
+        """Return the keys and values of a shared beginning, for `run`."""
+
+    def run(self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Any, head: Head[R]) -> R:
+        """Return what `head` makes of the hidden states. Mask: true where attention is allowed; None: plain causal."""
+
+
+class OwnModel:
+    """A `Transformer`; sharded ones work too, when every rank makes the same calls."""
+
+    def __init__(self, model: Transformer, identity: str) -> None:
+        self.model, self.identity = model.eval(), identity
+        self.context, self.vocabulary = model.recipe.context, model.recipe.embedding_rows
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return self.model.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its hidden states."""
+        return self.model.embedding.weight.dtype
+
+    def _cache(self, batch: int, room: int) -> Cache:
+        return Cache(self.model.recipe, batch=batch, room=room, dtype=self.dtype, device=self.device)
+
+    @torch.inference_mode()
+    def begin(self, tokens: Sequence[int]) -> Cache:
+        """Return the keys and values of a shared beginning."""
+        cache = self._cache(1, len(tokens))
+        self.model(torch.tensor([list(tokens)], device=self.device), cache=cache, last=True)
+        return cache
+
+    @torch.inference_mode()
+    def run(
+        self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Cache | None, head: Head[R]
+    ) -> R:
+        """Return what `head` makes of the hidden states."""
+        cache = None
+        if prefix is not None:
+            cache = self._cache(len(tokens_BT), prefix.length + tokens_BT.shape[1])
+            for own, given in zip(cache.layers, prefix.layers, strict=True):
+                rows = (len(tokens_BT), -1, -1, -1)
+                own.extend(
+                    given.keys_BKSD[:, :, : given.length].expand(rows),
+                    given.values_BKSD[:, :, : given.length].expand(rows),
+                )
+        made = self.model(tokens_BT, positions=positions_BT, mask=mask_B1TS, cache=cache, head=head)
+        return cast(R, made)
+
+
+class HuggingFaceModel:
+    """A causal language model of the transformers library."""
+
+    def __init__(self, model: Any, identity: str) -> None:
+        self.model, self.identity = model.eval(), identity
+        config = model.config
+        self.context = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 2048))
+        self.vocabulary = int(config.vocab_size)
+        output = model.get_output_embeddings()
+        own_head = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale"))
+        self._plain_head = output is not None and getattr(output, "bias", None) is None and not own_head
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return cast(torch.device, self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its hidden states."""
+        return cast(torch.dtype, self.model.dtype)
+
+    @torch.inference_mode()
+    def begin(self, tokens: Sequence[int]) -> Any:
+        """Return the keys and values of a shared beginning."""
+        made = self.model.base_model(torch.tensor([list(tokens)], device=self.device), use_cache=True)
+        return made.past_key_values
+
+    @torch.inference_mode()
+    def run(self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Any, head: Head[R]) -> R:
+        """Return what `head` makes of the hidden states; of the logits where the model does more than multiply."""
+        given: dict[str, Any] = {"input_ids": tokens_BT, "position_ids": positions_BT, "use_cache": prefix is not None}
+        if mask_B1TS is not None:
+            given["attention_mask"] = torch.where(mask_B1TS, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
+        if prefix is not None:
+            given["past_key_values"] = _expanded(prefix, len(tokens_BT))
+        if self._plain_head:
+            hidden_BTW = self.model.base_model(**given).last_hidden_state
+            return head(hidden_BTW, self.model.get_output_embeddings().weight)
+        logits_BTV = self.model(**given).logits
+        return head(logits_BTV, torch.eye(logits_BTV.shape[-1], device=self.device, dtype=logits_BTV.dtype))
+
+
+def _expanded(prefix: Any, batch: int) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for number, layer in enumerate(prefix.layers):
+        shape = (batch, -1, -1, -1)
+        cache.update(layer.keys.expand(shape), layer.values.expand(shape), number)
+    return cache
