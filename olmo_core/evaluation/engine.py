@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -138,7 +139,7 @@ class Scorer:
             tokens_BT[b, : len(row)] = torch.tensor(row.tokens)
             positions_BT[b, : len(row)] = torch.tensor(row.positions)
         at = [b * width + index for b, row in enumerate(batch) for _, index, _ in row.scored]
-        places, which = torch.tensor(at).unique(return_inverse=True)
+        places, which = (torch.from_numpy(one) for one in np.unique(np.array(at), return_inverse=True))
         targets = torch.tensor([target for row in batch for _, _, target in row.scored])
         mask = _mask(batch, width, len(group.prefix))
         values, firsts = self.model.run(

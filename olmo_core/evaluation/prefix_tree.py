@@ -85,7 +85,7 @@ def plan(requests: Sequence[Fitted], *, share: bool = True) -> list[Group]:
         return [Group(prefix=(), rows=tuple(_row([(i, requests[i])], 0) for i in order))] if order else []
     common = [_common(requests[a].inputs, requests[b].inputs) for a, b in zip(order, order[1:], strict=False)]
     groups: list[Group] = []
-    alone: list[Row] = []
+    rest: list[tuple[int, Fitted]] = []
     cuts = [0, *(i + 1 for i, n in enumerate(common) if n < GROUP), len(order)]
     for first, end in zip(cuts, cuts[1:], strict=False):
         members = [(i, requests[i]) for i in order[first:end]]
@@ -96,8 +96,9 @@ def plan(requests: Sequence[Fitted], *, share: bool = True) -> list[Group]:
         if (len(rows) - 1) * shared >= SAVED:
             groups.append(Group(prefix=members[0][1].inputs[:shared], rows=tuple(rows)))
         else:
-            alone += _rows(members, inner, 0)
-    return [*groups, Group(prefix=(), rows=tuple(alone))] if alone else groups
+            rest += members
+    between = [_common(a.inputs, b.inputs) for (_, a), (_, b) in zip(rest, rest[1:], strict=False)]
+    return [*groups, Group(prefix=(), rows=tuple(_rows(rest, between, 0)))] if rest else groups
 
 
 def _rows(members: Sequence[tuple[int, Fitted]], common: Sequence[int], skip: int) -> list[Row]:
