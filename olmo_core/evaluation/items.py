@@ -9,9 +9,12 @@ begins with one space, except where a benchmark says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from olmo_core.errors import InputError, RecipeError
 
@@ -42,7 +45,7 @@ class Item:
     answer: str | None = None
     """The right answer in words where it is generated (GSM8K: the number, without commas)."""
     unconditional: str | None = None
-    """Context of the unconditional normalisation (`Answer:`); None where the benchmark has none."""
+    """Context of the unconditional normalisation (`Answer:`), without shots; None where the benchmark has none."""
     shots: str = ""
     """The worked examples before the question: a prefix of every context, the same for all items of a cluster."""
     cluster: str | None = None
@@ -87,6 +90,8 @@ class Benchmark:
     """Worked examples before each question."""
     count_leading_space: bool = True
     """Whether `acc_per_char` and `acc_per_byte` count the continuation's leading space (Catwalk: yes, in-loop: no)."""
+    average: Literal["items", "clusters"] = "items"
+    """Whether every item weighs the same, or every cluster (Catwalk's MMLU: the mean of 57 subjects)."""
     generation: GenerationRule | None = None
     """How the answer is generated; None where choices are ranked."""
     description: str = ""
@@ -106,10 +111,16 @@ class Selection:
     """Items at most; None for all."""
     seed: int | None = 1234
     """Seed of the sample that `limit` takes, as Catwalk's `random_subsample_seed`; None: the first `limit` items."""
+    shots: int | None = None
+    """Worked examples before each question; None for as many as the benchmark's definition has."""
+    shots_seed: int = 18830087
+    """Seed by which examples are drawn where the benchmark fixes none; Catwalk's default."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise RecipeError(f"limit of a benchmark is {self.limit}: give 1 or more, or none for all items")
+        if self.shots is not None and self.shots < 0:
+            raise RecipeError(f"shots of a benchmark are {self.shots}: give 0 or more, or none for its own number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +140,7 @@ class Items:
     @property
     def problems(self) -> dict[str, int]:
         """How many items cannot be scored, by reason."""
-        found: dict[str, int] = {}
-        for item in self.items:
-            if item.problem is not None:
-                found[item.problem] = found.get(item.problem, 0) + 1
-        return found
+        return dict(Counter(item.problem for item in self.items if item.problem is not None))
 
 
 def checked(item: Item, where: str) -> Item:
@@ -160,6 +167,36 @@ def check_ids(items: Iterable[Item], where: str) -> None:
         if item.id in seen:
             raise InputError(f"{where}: two items have the id {item.id}")
         seen.add(item.id)
+
+
+def digest(items: Iterable[Item]) -> str:
+    """The sha256 of all that items say: what a template made of a file, whatever the file's format."""
+    found = hashlib.sha256()
+    for item in items:
+        parts = (item.id, item.contexts, item.choices, item.gold, item.golds, item.answer, item.unconditional)
+        line = json.dumps([*parts, item.cluster, item.problem], ensure_ascii=False)
+        found.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return found.hexdigest()
+
+
+class Baselines(NamedTuple):
+    """Accuracy without a model, over the items that can be scored and have one right choice."""
+
+    random: float
+    """Expected when every choice is as likely: the mean of 1 / choices."""
+    majority: float
+    """When the index that is right most often is always chosen."""
+
+
+def baselines(items: Sequence[Item]) -> Baselines | None:
+    """What guessing reaches; None where no item has one right choice (TruthfulQA MC2, generation)."""
+    scored = [item for item in items if item.gold is not None and item.problem is None]
+    if not scored:
+        return None
+    golds = Counter(item.gold for item in scored)
+    return Baselines(
+        random=sum(1 / len(item.choices) for item in scored) / len(scored), majority=max(golds.values()) / len(scored)
+    )
 
 
 Row = Mapping[str, Any]
