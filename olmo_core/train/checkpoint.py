@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import secrets
 import threading
 import time
@@ -205,6 +206,9 @@ class Checkpointer:
                 try:
                     written = self._write(save)
                 except Exception as error:
+                    log.warning(
+                        "step %d: rank %d could not store its part", save.state.step, self._ranks.rank, exc_info=error
+                    )
                     failure = Failure.of(error)
             save.slices.clear()
             answers = self._ranks.gather((written, failure))
@@ -298,7 +302,7 @@ class Checkpointer:
                 ]
             ),
             ledger=Ledger(),
-            counts={**save.state.to_json(), "epoch": self._epoch, "ranks": self._ranks.world, **save.figures},
+            counts={**save.state.to_json(), "epoch": self._epoch, "ranks": self._ranks.world, **_finite(save.figures)},
             environment=provenance.environment(),
             started=save.started,
             ended=_now(),
@@ -407,6 +411,11 @@ def _attempt(epoch: int) -> str:
 def _epoch_of(attempt: str) -> int:
     number = attempt.rpartition("-epoch-")[2]
     return int(number) if number.isdigit() else 0
+
+
+def _finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures with None for numbers that are not finite: JSON has none."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
 
 def _now() -> str:
