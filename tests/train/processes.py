@@ -50,7 +50,7 @@ def run_ranks(
     chosen = ranks[:world]
     meeting = folder / f"meeting-{time.monotonic_ns()}"
     for number, one in enumerate(chosen):
-        one.calls.send((number, world, str(meeting), function, arguments))
+        one.calls.send((number, world, str(meeting), function, arguments, killed))
     found: dict[int, tuple[bool, Any]] = {}
     deadline = time.monotonic() + _SECONDS
     while len(found) < world and time.monotonic() < deadline:
@@ -87,13 +87,14 @@ def _serve(calls: Connection) -> None:
 
     torch.set_num_threads(1)
     while True:
-        rank, world, meeting, function, arguments = calls.recv()
+        rank, world, meeting, function, arguments, last = calls.recv()
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
         try:
             answer = (True, function(rank, world, *arguments))
-            dist.barrier()
+            if not last:
+                dist.barrier()
         except BaseException:
             answer = (False, f"rank {rank} of {world}:\n{traceback.format_exc()}")
         calls.send(answer)
-        if answer[0]:
+        if answer[0] and not last:
             dist.destroy_process_group()
