@@ -18,6 +18,9 @@ R = TypeVar("R")
 Head = Callable[[Tensor, Tensor], R]
 """What is made of the last hidden states (B x T x W, normed) and the output layer's weight (V x W)."""
 
+Ended = Callable[[Sequence[int]], bool]
+"""Whether generated tokens are a whole answer."""
+
 
 class LanguageModel(Protocol):
     """A model that scores sequences; no gradients are kept."""
@@ -42,6 +45,9 @@ class LanguageModel(Protocol):
 
     def run(self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Any, head: Head[R]) -> R:
         """Return what `head` makes of the hidden states. Mask: true where attention is allowed; None: plain causal."""
+
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
+        """Return the most likely continuation of each prompt, until `ended` or `most` tokens; together they must fit."""
 
 
 class OwnModel:
@@ -88,6 +94,31 @@ class OwnModel:
         made = self.model(tokens_BT, positions=positions_BT, mask=mask_B1TS, cache=cache, head=head)
         return cast(R, made)
 
+    @torch.inference_mode()
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
+        """Return the most likely continuation of each prompt."""
+        longest = max(len(prompt) for prompt in prompts)
+        padding_B = torch.tensor([longest - len(prompt) for prompt in prompts], device=self.device)
+        cache = Cache(
+            self.model.recipe,
+            batch=len(prompts),
+            room=min(longest + most, self.context),
+            dtype=self.dtype,
+            device=self.device,
+            padding_B=padding_B if bool(padding_B.any()) else None,
+        )
+        tokens = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        next_BT = torch.tensor(tokens, device=self.device)
+        found: list[list[int]] = [[] for _ in prompts]
+        done = [False] * len(prompts)
+        while not all(done) and len(max(found, key=len)) < most and cache.length + next_BT.shape[1] <= cache.room:
+            next_BT = self.model(next_BT, cache=cache, last=True)[:, -1].argmax(-1, keepdim=True)
+            for row, token in enumerate(next_BT[:, 0].tolist()):
+                if not done[row]:
+                    found[row].append(token)
+                    done[row] = ended(found[row])
+        return found
+
 
 class HuggingFaceModel:
     """A causal language model of the transformers library."""
@@ -130,6 +161,22 @@ class HuggingFaceModel:
             return head(hidden_BTW, self.model.get_output_embeddings().weight)
         logits_BTV = self.model(**given).logits
         return head(logits_BTV, torch.eye(logits_BTV.shape[-1], device=self.device, dtype=logits_BTV.dtype))
+
+    @torch.inference_mode()
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
+        """Return the most likely continuation of each prompt, one prompt at a time: no two libraries pad alike."""
+        found = []
+        for prompt in prompts:
+            made: list[int] = []
+            given = torch.tensor([list(prompt)], device=self.device)
+            cache: Any = None
+            while len(made) < most and len(prompt) + len(made) <= self.context and not (made and ended(made)):
+                out = self.model(given, past_key_values=cache, use_cache=True)
+                cache = out.past_key_values
+                made.append(int(out.logits[0, -1].argmax()))
+                given = torch.tensor([[made[-1]]], device=self.device)
+            found.append(made)
+        return found
 
 
 def _expanded(prefix: Any, batch: int) -> Any:

@@ -8,10 +8,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError
 from olmo_core.evaluation.encoder import Encoder
 from olmo_core.evaluation.perplexity import Document
@@ -81,8 +80,7 @@ def _document(line: str, number: int, source: str, domain: str, where: str) -> D
 def corpus_documents(store: ArtifactStore, source: str, files: Sequence[TextFile]) -> Iterator[Document]:
     """Yield the documents of a corpus's shards."""
     for file in files:
-        with store.storage.open(file.path) as handle:
-            table = pq.read_table(handle, columns=["id", "copy", "text"], use_threads=False)
+        table = read_shard(store.storage, file.path, ["id", "copy", "text"])
         for row in table.to_pylist():
             name = f"{row['id']}" if not row["copy"] else f"{row['id']}#{row['copy']}"
             yield Document(source=source, domain=file.domain, id=name, text=row["text"])
