@@ -179,6 +179,22 @@ BENCHMARK_ASSETS = (
         licence="Apache-2.0",
         what="TruthfulQA, multiple choice, 817 questions",
     ),
+    Asset(
+        name="benchmark-truthfulqa-hub",
+        file="benchmark-truthfulqa-hub.parquet",
+        # Never read here. What is checked is the items made of it, which must be those of the authors' file.
+        sha256=None,
+        size=None,
+        places=(
+            Url(
+                url="https://huggingface.co/datasets/truthfulqa/truthful_qa/resolve/main/multiple_choice"
+                "/validation-00000-of-00001.parquet"
+            ),
+        ),
+        licence="Apache-2.0",
+        what="TruthfulQA, multiple choice, as the hub has it",
+        starts_with=b"PAR1",
+    ),
     *_mmlu(),
 )
 """Every data file of a benchmark."""

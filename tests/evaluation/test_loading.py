@@ -69,7 +69,7 @@ def test_no_place_has_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """The message has what each place said; TruthfulQA's also names the stand-in."""
     monkeypatch.setenv("OLMO_ASSETS", str(tmp_path / "assets"))
 
-    def fail(name: str, progress: object = None) -> Path:
+    def fail(name: str, **options: object) -> Path:
         raise AssetError(f"cannot get asset {name}: all places failed")
 
     monkeypatch.setattr(assets, "fetch", fail)

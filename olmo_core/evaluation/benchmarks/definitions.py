@@ -159,7 +159,7 @@ _TRUTHFULQA = Definition(
         shots=6,
     ),
     template=truthfulqa.truthfulqa,
-    tables=(Table(assets=("benchmark-truthfulqa",)),),
+    tables=(Table(assets=("benchmark-truthfulqa", "benchmark-truthfulqa-hub")),),
     columns=("question", "mc2_targets"),
     most_shots=6,
 )
