@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -179,3 +181,13 @@ def test_the_stand_in_says_that_it_is_one() -> None:
         load(find("piqa"), stand_in=True)
     with pytest.raises(InputError, match="has 12 items; its validation split has 817"):
         check_known(find("truthfulqa_mc2"), load(find("truthfulqa_mc2"), stand_in=True).items)
+
+
+def test_benchmarks_need_little() -> None:
+    """The machine that evaluates has no Prefect, and loading items needs no torch either."""
+    program = (
+        "import sys, olmo_core.evaluation.benchmarks.loading;"
+        "print(sorted({'torch', 'numba', 'orjson', 'prefect', 'pydantic', 'datasets'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

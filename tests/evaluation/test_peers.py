@@ -162,7 +162,7 @@ def test_the_right_number_is_read_out_of_every_worked_answer_of_gsm8k() -> None:
     with gzip.open(assets.fetch("benchmark-gsm8k-requests"), "rt") as file:
         worked = [json.loads(line)["doc"]["choices"][0] for line in file]
     wrong = {n: worked[n][-5:] for n, item in enumerate(items("gsm8k")) if last_number(worked[n]) != item.answer}
-    assert wrong == {489: "- 10.", 1113: "s - 3."}  # OLMES put a space behind their sign
+    assert wrong == {489: "- 10.", 1113: " - 3."}  # OLMES put a space behind their sign
     assert [item.answer for item in items("gsm8k") if (item.answer or "").startswith("-")] == ["-10", "-3"]
 
 
