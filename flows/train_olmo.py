@@ -45,7 +45,7 @@ def train_olmo(
         resources: Where and how the run works; changes nothing about what it converges to.
     """
     resources = resources or TrainingResources()
-    prepared: Any = prepare(recipe, tokens, held_out, start, overrides, resources)
+    prepared: Any = prepare.submit(recipe, tokens, held_out, start, overrides, resources).result()
     if not prepared.finished and deployment.id:
         stage = f"training/{prepared.run.fingerprint[:12]}"
         run_child("train-job/train-job", stage, {"run": prepared.address, "resources": resources})

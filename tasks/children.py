@@ -51,7 +51,8 @@ def run_child(deployment: str, stage: str, parameters: Mapping[str, Any]) -> Flo
             raise
     assert found.state is not None
     if not found.state.is_completed():
-        raise JobError(f"{stage}: its run {found.name} ended as {found.state.name}: {found.state.message}")
+        said = str(found.state.message).removeprefix("Flow run encountered an exception: ").removeprefix("JobError: ")
+        raise JobError(f"{stage}: its run {found.name} ended as {found.state.name}: {said}")
     return found
 
 

@@ -74,7 +74,6 @@ def facts(
         steps=record.steps,
         events=list(record.events.values()),
         checkpoints=[(int(m.recipe["step"]), str(m.ref), ", ".join(tags.get(m.ref.fingerprint, []))) for m in saved],
-        starts=record.starts,
     )
 
 

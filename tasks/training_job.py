@@ -21,7 +21,7 @@ from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.run_record import RunRecord, run_file
 from tasks.credentials import credentials
 from tasks.expected_errors import shorten, without_credentials
-from tasks.launch.job import LOST, Job, JobSpec, Launcher, last_recorded, record
+from tasks.launch.job import LOST, Job, JobSpec, Launcher, last_recorded, last_words, record
 from tasks.session import store_uri
 from tasks.training import TrainingResources, launcher
 from tasks.training_view import TrainingView
@@ -195,5 +195,5 @@ def _failure(training: TrainingJob, kind: Launcher, job: Job, code: int) -> str:
     at = f" after step {last['step']}" if last else ""
     lines = [f"{job} {how}{at}; a retry goes on from the last checkpoint. Log: {job.log or 'with the scheduler'}"]
     lines += ["Events:", *(f"  {one}" for one in told)] if told else []
-    lines += ["Last lines:", *(f"  {line}" for line in kind.tail(job))]
+    lines += ["Last lines:", *(f"  {line}" for line in last_words(kind.tail(job, 80))[-25:])]
     return "\n".join(lines)

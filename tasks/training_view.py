@@ -75,7 +75,6 @@ def draw(record: RunRecord, run: RunFile) -> str:
         list(record.events.values()),
         title=f"{run.recipe.name}  ({run.ref})",
         total_steps=run.recipe.steps,
-        starts=record.starts,
     )
     return picture(png, f"loss of {run.recipe.name}")
 

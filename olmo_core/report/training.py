@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ Line = Mapping[str, Any]
 _MOST_POINTS = 1200
 """Points of a line in the picture; of more, neighbours are averaged."""
 _INK, _PALE, _HELD_OUT, _RATE, _MARK, _SKIP = "#0b6e4f", "#9cc9b8", "#c8553d", "#5c677d", "#8d99ae", "#e0a458"
-ROLLBACK, RESUMED, PREEMPTED = "rollback", "resumed", "preempted"
-"""Kinds of events that the curve marks."""
+MARKED = {"resumed": "resumed", "extended": "extended", "rollback": "rolled back"}
+"""Kinds of events that the curve marks, and what the legend calls them."""
 
 
 def curve(
@@ -27,11 +27,10 @@ def curve(
     *,
     title: str,
     total_steps: int,
-    starts: Mapping[int, int] | None = None,
 ) -> bytes:
     """Return the loss over the steps as a PNG: training, held-out, the learning rate below, resumes and rollbacks marked.
 
-    `starts`: first step told by each start of the trainer, by its epoch number; all but the first are resumes.
+    `steps` are lines of metrics, `events` those of the run's record (kind, step, message).
     """
     from matplotlib.figure import Figure
 
@@ -48,11 +47,9 @@ def curve(
     rate_at, rate = series(steps, "learning_rate")
     if len(rate_at):
         below.plot(*thinned(rate_at, rate), color=_RATE, linewidth=1.2)
-    for first in sorted((starts or {}).values())[1:]:
-        _line(above, first, "resumed", _MARK)
     for event in events:
-        if event.get("kind") == ROLLBACK and "step" in event:
-            _line(above, int(event["step"]), "rolled back", _SKIP)
+        if (label := MARKED.get(str(event.get("kind")))) and event.get("step") is not None:
+            _line(above, int(event["step"]), label, _SKIP if label == "rolled back" else _MARK)
     if len(at) and (top := float(np.max(loss))) > (low := float(np.min(loss))):
         # The first steps fall steeply: what matters is below, but nothing is cut off while there is little else.
         above.set_ylim(low - 0.05 * (top - low), min(top, low + 1.3 * (float(np.quantile(loss, 0.97)) - low)) + 0.05)
@@ -134,7 +131,6 @@ class CardFacts:
     """Loss of a bigram model on the held-out tokens; None: not measured."""
     baseline_note: str = ""
     """How the baseline was made, or why there is none."""
-    starts: Mapping[int, int] = field(default_factory=dict)
 
 
 def last_of(steps: Sequence[Line], name: str) -> float | None:
@@ -158,7 +154,7 @@ def card(facts: CardFacts) -> str:
         ("speed", _speed(steps)),
         ("MFU", _share(steps)),
         ("energy", _energy(counts)),
-        ("starts of the trainer", f"{max(len(facts.starts), 1)}"),
+        ("interruptions", _interruptions(facts.events)),
     ]
     told = [f"- step {event.get('step', '?')}: {_told(event)}" for event in facts.events]
     tags = [(step, f"`{address}`", tag) for step, address, tag in facts.checkpoints]
@@ -175,6 +171,12 @@ def card(facts: CardFacts) -> str:
         f"olmo artifacts show {facts.run}{store}\nolmo artifacts lineage {facts.run}{store}\n```\n",
     ]
     return "\n".join(parts)
+
+
+def _interruptions(events: Sequence[Line]) -> str:
+    kinds = [str(event.get("kind")) for event in events]
+    resumed, rolled_back = kinds.count("resumed"), kinds.count("rollback")
+    return f"resumed {resumed} times, rolled back {rolled_back} times" if resumed or rolled_back else "none"
 
 
 def _told(event: Line) -> str:

@@ -29,8 +29,6 @@ class RunRecord:
     run: ArtifactRef
     events: dict[str, Line] = field(default_factory=dict)
     """By name of their object, in order of time."""
-    starts: dict[int, int] = field(default_factory=dict)
-    """Epoch number of each start of the trainer -> the first step of which it has told."""
     _steps: dict[int, tuple[int, float, Line]] = field(default_factory=dict)
     _read: set[str] = field(default_factory=set)
 
@@ -41,8 +39,8 @@ class RunRecord:
         for name, listed in sorted(storage.contents(f"{self.run.address}/metrics")[1].items()):
             if name in self._read or not name.endswith(".jsonl"):
                 continue
-            epoch, _, first = name.removesuffix(".jsonl").partition("-")
-            self._take(int(epoch), int(first), listed.modified, storage.read(listed.path), listed.path)
+            epoch = int(name.partition("-")[0])
+            self._take(epoch, listed.modified, storage.read(listed.path), listed.path)
             self._read.add(name)
             new = True
         for name, listed in sorted(storage.contents(f"{self.run.address}/events")[1].items()):
@@ -51,13 +49,12 @@ class RunRecord:
                 new = True
         return new
 
-    def _take(self, epoch: int, first: int, modified: float, raw: bytes, path: str) -> None:
-        self.starts[epoch] = min(first, self.starts.get(epoch, first))
+    def _take(self, epoch: int, modified: float, raw: bytes, path: str) -> None:
         for text in raw.splitlines():
             line = _json(text, path)
             step = int(line["step"])
             known = self._steps.get(step)
-            # Within one start a step is told twice after a rollback: the part written later counts.
+            # A rollback raises the epoch as a start does; within one epoch the part written later counts.
             if known is None or (epoch, modified) >= known[:2]:
                 # A held-out loss, or a checkpoint, may be told on a line of its own.
                 older = known[2] if known is not None and known[0] == epoch else {}

@@ -8,7 +8,8 @@ code once there is one, `cancel` asks it to save and end.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,7 +59,9 @@ class Job:
     """ISO time."""
 
     def __str__(self) -> str:
-        return f"{self.launcher} job {self.name} ({', '.join(f'{k} {v}' for k, v in self.id.items())})"
+        return (
+            f"{self.launcher} job {self.name} ({', '.join(f'{k} {v}' for k, v in self.id.items() if k != 'started')})"
+        )
 
 
 class Launcher(Protocol):
@@ -110,6 +113,15 @@ def last_recorded(store: ArtifactStore, run: ArtifactRef) -> tuple[int, Job | No
         raise IntegrityError(
             f"{store.storage.url(path)} is no record of a job ({error}); delete it if that run has no job now"
         ) from error
+
+
+def last_words(lines: Sequence[str]) -> list[str]:
+    """Return the end of a job's log without torchrun's own traceback, which says nothing but which rank ended how."""
+    found = [i for i, line in enumerate(lines) if "failed (exitcode" in line]
+    if not found:
+        return list(lines)
+    after = [line for line in lines[found[-1] :] if re.match(r"\s+(rank|exitcode|host) +:", line)]
+    return [*lines[: found[-1]], *after]
 
 
 def last_lines(path: Path, lines: int) -> list[str]:
