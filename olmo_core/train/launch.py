@@ -71,22 +71,34 @@ def torchrun(arguments: argparse.Namespace) -> list[str]:
     else:
         command += [f"--nnodes={arguments.nodes}", "--rdzv-backend=c10d", f"--rdzv-id={arguments.id}"]
         command += [f"--rdzv-endpoint={arguments.rendezvous}"]
-    return [*command, "--max-restarts=0", "-m", "olmo_core.train.rank", arguments.run_file]
+    # Not SIGTERM: schedulers send it to every process, and torchrun would kill its ranks 30 s later.
+    return [
+        *command,
+        "--signals-to-handle=SIGINT",
+        "--max-restarts=0",
+        "-m",
+        "olmo_core.train.rank",
+        arguments.run_file,
+    ]
 
 
 def _run(command: Sequence[str], folder: str, ranks: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
     environment = {**os.environ, EXIT_CODES: folder}
-    # Should this process be killed, torchrun is told to end, and tells its ranks.
-    process = subprocess.Popen(
-        command, env=environment, preexec_fn=lambda: libc.prctl(_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
-    )
+
+    def of_torchrun() -> None:
+        # Should this process be killed, torchrun is told by SIGINT, and tells its ranks.
+        libc.prctl(_DEATH_SIGNAL, signal.SIGINT, 0, 0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    process = subprocess.Popen(command, env=environment, preexec_fn=of_torchrun)
 
     def forward(number: int, frame: FrameType | None) -> None:
-        for pid in children(process.pid) or [process.pid]:
+        ranks = children(process.pid)
+        for pid in ranks or [process.pid]:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM if ranks else signal.SIGINT)
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
