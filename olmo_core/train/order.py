@@ -130,7 +130,8 @@ class Batches:
             count = min(self._at_once, self.per_epoch - first)
             positions = first * self.batch + np.arange(count * self.batch)
             self._block = block = ((epoch, number), self.order.at(epoch, positions).reshape(count, self.batch))
-        return block[1][row].copy()
+        chosen: Ids = block[1][row].copy()
+        return chosen
 
     def of_chunks(self, chunks: Sequence[int], below: int) -> list[tuple[int, int, int]]:
         """Return (batch index, row, chunk) of every appearance of chunks in batches before `below`, in that order."""
