@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from olmo_core.artifacts.manifest import Manifest, StoredObject
-from olmo_core.artifacts.ref import ArtifactRef, Kind, check_name
+from olmo_core.artifacts.ref import ArtifactRef, Kind, check_tag
 from olmo_core.errors import IntegrityError, RecipeError
 from olmo_core.storage import Storage
 
@@ -75,7 +75,7 @@ class ArtifactStore:
     # names
     def tag(self, ref: ArtifactRef, tag: str) -> None:
         """Give an artifact a human name (`latest`, `2026.11.21`); the name may be moved later."""
-        check_name(tag, "tag")
+        check_tag(tag)
         if not self.storage.exists(ref.manifest_path):
             raise RecipeError(f"cannot tag {ref}: there is no such finished artifact")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
