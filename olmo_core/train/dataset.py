@@ -1,6 +1,5 @@
 """The tokens of a run as chunks of one length: memory-mapped files, of a tokens artifact or made elsewhere.
 
-Each file is cut into whole chunks and its tail is dropped, as OLMo does; chunks are numbered through the files in order.
 Nothing here needs torch or numba, so that inspection reads the same chunks as training does.
 """
 
@@ -9,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from olmo_core.curation.layout import NPY
 from olmo_core.curation.splits import TRAIN, refuse_held_out, split_named
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, IntegrityError, RecipeError
-from olmo_core.recipe import fingerprint
+from olmo_core.train.chunks import Chunks, OpenFile
 from olmo_core.train.run_file import RunFile, TokenFile
 from olmo_core.train.token_files import Wanted, default_cache, local_files
 
@@ -35,23 +33,8 @@ _LOOKED_AT = 1024
 """Chunks whose ids are compared with the vocabulary when the tokens are opened; all are when they are used."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class OpenFile:
-    """One file of token ids on this machine."""
-
-    name: str
-    """Key in the artifact, or name in the inventory."""
-    path: str
-    sha256: str
-    dtype: str
-    tokens: int
-    label_mask: str | None = None
-    """Path of one boolean for each token."""
-    label_mask_sha256: str | None = None
-
-
-class TokenDataset:
-    """Chunks of `sequence_length` tokens. Every method takes numbers of chunks, from 0 to `chunks`."""
+class TokenDataset(Chunks):
+    """Chunks that can be read. Every method takes numbers of chunks, from 0 to `chunks`."""
 
     def __init__(
         self,
@@ -63,29 +46,10 @@ class TokenDataset:
         what: str = "tokens",
     ) -> None:
         """Raise InputError when an id of the chunks looked at is not below the vocabulary; nothing else is read."""
-        self.files = tuple(files)
-        self.sequence_length, self.vocabulary, self.end_of_text_id, self.what = (
-            sequence_length,
-            vocabulary,
-            end_of_text_id,
-            what,
-        )
-        counts = [file.tokens // sequence_length for file in self.files]
-        self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        """First chunk of each file, and the number of all (files + 1,)."""
-        self.chunks = int(self.starts[-1])
-        self.tokens = sum(file.tokens for file in self.files)
-        self.dropped_tokens = self.tokens - self.chunks * sequence_length
-        """Tokens in the tails of files, which no chunk has."""
+        super().__init__(files, sequence_length=sequence_length)
+        self.vocabulary, self.end_of_text_id, self.what = vocabulary, end_of_text_id, what
         self.masked = any(file.label_mask for file in self.files)
         """Whether there are label masks."""
-        self.fingerprint = fingerprint(
-            {
-                "sequence_length": sequence_length,
-                "files": [[f.sha256, f.dtype, f.tokens, f.label_mask_sha256] for f in self.files],
-            }
-        )
-        """Of digests, types and sequence length: equal only for the same chunks under the same numbers."""
         self._maps: OrderedDict[tuple[str, str], npt.NDArray[Any]] = OrderedDict()
         step = max(1, self.chunks // _LOOKED_AT)
         for first in range(0, self.chunks, 64 * step):
@@ -113,18 +77,6 @@ class TokenDataset:
             if file.label_mask is not None:
                 out[mine] = self._map(file.label_mask, "uint8", file)[local]  # any byte but 0 is true
         return out
-
-    def locate(self, number: int) -> tuple[OpenFile, int]:
-        """Return the file of a chunk, and the chunk's first token in it."""
-        index = int(np.searchsorted(self.starts, number, side="right")) - 1
-        return self.files[index], (number - int(self.starts[index])) * self.sequence_length
-
-    def covering(self, file: int, first: int, end: int) -> range:
-        """Return the chunks that hold any of the tokens `first` to `end` of a file; none where they lie in its tail."""
-        start, count = int(self.starts[file]), int(self.starts[file + 1] - self.starts[file])
-        return range(
-            start + min(first // self.sequence_length, count), start + min(-(-end // self.sequence_length), count)
-        )
 
     def _by_file(self, numbers: npt.NDArray[np.int64]) -> Sequence[tuple[OpenFile, Any, npt.NDArray[np.int64]]]:
         if len(numbers) and (int(numbers.min()) < 0 or int(numbers.max()) >= self.chunks):
@@ -158,7 +110,8 @@ class TokenDataset:
 
     def _refuse(self, numbers: npt.NDArray[np.int64], rows_BT: npt.NDArray[np.int64]) -> None:
         row, position = (int(found[0]) for found in np.nonzero((rows_BT >= self.vocabulary) | (rows_BT < 0)))
-        file, first = self.locate(int(numbers[row]))
+        index, first = self.locate(int(numbers[row]))
+        file = self.files[index]
         raise InputError(
             f"{self.what}: token {first + position:,} of {file.name} ({file.path}) has id {int(rows_BT[row, position]) % 2**64}, but "
             f"model.vocabulary is {self.vocabulary}; raise model.vocabulary and model.embedding_rows to the tokenizer's, or give "

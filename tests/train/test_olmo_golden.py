@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from olmo_core.train.dataset import OpenFile, TokenDataset
+from olmo_core.train.chunks import OpenFile
+from olmo_core.train.dataset import TokenDataset
 from olmo_core.train.loader import NO_TARGET, assemble
 from olmo_core.train.order import Batches, Order
 from olmo_core.train.recipe import DataRecipe, RepetitionRecipe

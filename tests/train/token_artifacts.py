@@ -15,7 +15,8 @@ from olmo_core.artifacts.manifest import FinishedShard, Manifest, StoredObject
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.model.config import ModelRecipe
-from olmo_core.train.dataset import OpenFile, TokenDataset
+from olmo_core.train.chunks import OpenFile
+from olmo_core.train.dataset import TokenDataset
 from olmo_core.train.recipe import DataRecipe, TrainRecipe
 from olmo_core.train.run_file import RunFile, TrainResources
 
