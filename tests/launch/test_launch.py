@@ -66,7 +66,14 @@ def started(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
         script, parent = tmp_path / "rank.py", tmp_path / "parent.py"
         script.write_text(RANK.format(root=ROOT, folder=str(tmp_path), body=body))
         parent.write_text(PARENT.format(root=ROOT, script=str(script)))
-        command = [sys.executable, str(parent), "--processes=2", f"--exit-file={tmp_path / 'exit'}", *options, "RUN.json"]
+        command = [
+            sys.executable,
+            str(parent),
+            "--processes=2",
+            f"--exit-file={tmp_path / 'exit'}",
+            *options,
+            "RUN.json",
+        ]
         return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     return start
@@ -103,7 +110,7 @@ def test_done_and_preempted_and_failed(started: Callable[..., subprocess.Popen[b
 def test_a_killed_rank_is_a_failure_although_the_other_one_saves(
     started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    """torchrun tells the other rank to end, which does so with 75."""
+    """Torchrun tells the other rank to end, which does so with 75."""
     process = started("time.sleep(600)")
     os.kill(ranks(tmp_path)[1], signal.SIGKILL)
     assert process.wait(60) == FAILED
@@ -111,7 +118,7 @@ def test_a_killed_rank_is_a_failure_although_the_other_one_saves(
 
 @pytest.mark.slow
 def test_ranks_do_not_outlive_torchrun(started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
-    """torchrun is killed: its ranks are told to end, and collected."""
+    """Torchrun is killed: its ranks are told to end, and collected."""
     process = started("time.sleep(600)")
     both = ranks(tmp_path)
     parent = int(Path(f"/proc/{both[0]}/stat").read_text().rpartition(")")[2].split()[1])
