@@ -14,7 +14,8 @@ import torch
 
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, OlmoError, RecipeError
+from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
+from olmo_core.train.checkpoint import Checkpointer
 from olmo_core.train.checkpoint_read import read_tensors
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
@@ -101,6 +102,44 @@ def test_many_in_a_row_roll_back_and_leave_their_data_out(tmp_path: Path, log_ev
     )
     assert counts["steps"] == 30
     assert all(torch.isfinite(one).all() for one in checkpoint(run, 30).values())
+
+
+def test_rollbacks_one_after_the_other(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, steps=20, save_every=2, skip_limit=4)
+    assert train(run, hook=spoil(10, 18)) == DONE
+    rollbacks = [one for one in events(run) if one["kind"] == "rollback"]
+    assert [(one["step"], one["first_step"], one["skipped"]) for one in rollbacks] == [
+        (10, 11, [10, 14]),
+        (10, 11, [14, 18]),
+    ]
+    lines = metrics(run)
+    assert not any("skipped" in line for line in lines.values())
+    assert [line["step"] for line in lines.values() if line.get("loss") is None] == []
+    assert train(with_resources(run, save_every=3)) == DONE
+
+
+def test_a_checkpoint_that_cannot_be_saved_is_told_and_two_in_a_row_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, broken = Checkpointer._write, [5]
+
+    def failing(self: Checkpointer, save: Any) -> Any:
+        if save.state.step in broken:
+            raise StorageError("no space left on device")
+        return write(self, save)
+
+    monkeypatch.setattr(Checkpointer, "_write", failing)
+    once = tiny_run(tmp_path, steps=20, save_every=5)
+    assert train(once) == DONE
+    assert [one["kind"] for one in events(once)] == ["started", "not-saved"]
+    assert "step 5 was not saved" in events(once)[1]["message"]
+    broken.append(10)
+    twice = tiny_run(tmp_path, steps=20, save_every=5, name="twice")
+    with pytest.raises(StorageError, match="step 10 was not saved, and the ones before are whole: no space left"):
+        train(twice)
+    broken.clear()
+    assert train(twice) == DONE
+    assert losses(twice) == losses(once)
 
 
 def test_a_run_that_cannot_recover_ends_with_a_message(tmp_path: Path) -> None:
