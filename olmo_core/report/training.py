@@ -27,10 +27,12 @@ def curve(
     *,
     title: str,
     total_steps: int,
+    baseline: float | None = None,
 ) -> bytes:
     """Return the loss over the steps as a PNG: training, held-out, the learning rate below, resumes and rollbacks marked.
 
-    `steps` are lines of metrics, `events` those of the run's record (kind, step, message).
+    `steps` are lines of metrics, `events` those of the run's record (kind, step, message), `baseline` the held-out loss of a
+    bigram model.
     """
     from matplotlib.figure import Figure
 
@@ -47,6 +49,8 @@ def curve(
     rate_at, rate = series(steps, "learning_rate")
     if len(rate_at):
         below.plot(*thinned(rate_at, rate), color=_RATE, linewidth=1.2)
+    if baseline is not None:
+        above.axhline(baseline, color=_HELD_OUT, linewidth=1.0, linestyle=":", label="bigram model, held out")
     for event in events:
         if (label := MARKED.get(str(event.get("kind")))) and event.get("step") is not None:
             _line(above, int(event["step"]), label, _SKIP if label == "rolled back" else _MARK)
