@@ -65,7 +65,7 @@ class TrainingView:
         self._shown = step
         put("progress", key("progress", name, "training"), min(100.0 * step / total, 100.0), text, self._where)
         drawn = draw(self._record, self._run)
-        put("markdown", key("curve", name), f"# {name}: {text}\n\n{drawn}", f"Loss of {self._run.ref}", self._where)
+        put("markdown", key("curve", name), f"# {name}\n\n{text}\n\n{drawn}", f"Loss of {self._run.ref}", self._where)
 
 
 def draw(record: RunRecord, run: RunFile, baseline: float | None = None) -> str:

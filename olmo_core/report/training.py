@@ -97,11 +97,11 @@ def thinned(
 
 
 def smoothed(y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the running mean over the last 2% of the points, at least 1."""
-    width = max(1, len(y) // 50)
+    """Return the running mean over 1% of the points to each side, fewer at the ends."""
+    half = len(y) // 100
     total = np.cumsum(np.concatenate([[0.0], y]))
-    end = np.arange(1, len(y) + 1)
-    begin = np.maximum(end - width, 0)
+    reach = np.minimum(np.minimum(np.arange(len(y)), np.arange(len(y))[::-1]), half)
+    begin, end = np.arange(len(y)) - reach, np.arange(len(y)) + reach + 1
     return np.asarray((total[end] - total[begin]) / (end - begin), np.float64)
 
 
@@ -180,7 +180,7 @@ def card(facts: CardFacts) -> str:
 def _interruptions(events: Sequence[Line]) -> str:
     kinds = [str(event.get("kind")) for event in events]
     resumed, rolled_back = kinds.count("resumed"), kinds.count("rollback")
-    return f"resumed {resumed} times, rolled back {rolled_back} times" if resumed or rolled_back else "none"
+    return f"resumed: {resumed}, rolled back: {rolled_back}" if resumed or rolled_back else "none"
 
 
 def _told(event: Line) -> str:
