@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,18 @@ def test_ids_of_a_type_that_none_has_are_refused(tmp_path: Path, store: Artifact
     ref = tokens_artifact(store, [np.zeros(16, "int16")]).ref
     with pytest.raises(InputError, match="ids of type 'int16'; there are uint8, uint16, uint32, uint64"):
         open_tokens(store, run_of(store, ref, tmp_path / "cache"))
+
+
+def test_reading_and_inspecting_tokens_need_neither_torch_nor_compiled_kernels() -> None:
+    program = (
+        "import sys, olmo_core.train.inspection, olmo_core.train.dataset\n"
+        "print([name for name in ('torch', 'numba', 'prefect', 'pydantic', 'boto3') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_loader_needs_torch_and_no_compiled_kernels() -> None:
+    program = (
+        "import sys, olmo_core.train.loader\nprint([n for n in ('numba', 'prefect', 'pydantic') if n in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
