@@ -30,7 +30,7 @@ from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import RecipeError, StorageError
 from olmo_core.storage import Listed
-from olmo_core.storage_removal import delete_many, discard, leftovers, remove_empty_folders
+from olmo_core.storage_removal import delete_many, discard, leftovers, remove_empty_folders, remove_folder
 
 RUNNING = "gc-running.json"
 _ROUND_BYTES = 256 << 20
@@ -125,12 +125,14 @@ def delete_unused(
     refs: Iterable[ArtifactRef],
     *,
     own_tags: Mapping[str, ArtifactRef],
+    abandoned: Iterable[ArtifactRef] = (),
     holder: Mapping[str, Any],
 ) -> set[ArtifactRef]:
     """Delete these finished artifacts, whatever their age, but for those that something refers to; returns which went.
 
     Anything else that is finished keeps what it was made from, as do tags and builds under way. `own_tags` are tag files
-    that do not keep what they stand for, and go with it. `holder` says in the mark of a collection whose it is. Raises
+    that do not keep what they stand for, and go with it. Of the `abandoned`, whose deletion was cut off or which were never
+    finished, all that is left goes, where no manifest stands; nobody else may list it. `holder` says in the mark of a collection whose it is. Raises
     StorageError when a collection is under way, IntegrityError as `collect` does.
     """
     mine = {ref.address: ref for ref in refs}
@@ -146,6 +148,9 @@ def delete_unused(
             for path, ref in own_tags.items():
                 if ref.address == address:
                     store.tag(ref, path.rsplit("/", 1)[1].removesuffix(".json"))
+        for ref in abandoned:
+            if not store.storage.exists(ref.manifest_path):
+                remove_folder(store.storage, ref.address)
     return {mine[address] for address in dead if address not in run.spared}
 
 

@@ -10,17 +10,21 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from olmo_core.errors import OlmoError
 from olmo_core.provenance import refuse_foreign_package
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import FAILED, read_run_file
 
+if TYPE_CHECKING:
+    from olmo_core.train.step import LossHook
+
 log = logging.getLogger("olmo_core.train")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train the run of a RUN.json; returns the exit code."""
+def main(argv: Sequence[str] | None = None, *, hook: LossHook | None = None) -> int:
+    """Train the run of a RUN.json; returns the exit code. `hook` may spoil losses, in tests."""
     preemption = Preemption().listen()
     parser = argparse.ArgumentParser(prog="python -m olmo_core.train", description=__doc__)
     parser.add_argument("run_file", metavar="RUN.json")
@@ -37,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Not before: torch takes seconds to import, in which a signal must already be heard.
         from olmo_core.train.session import train
 
-        return train(run, preemption)
+        return train(run, preemption, hook=hook)
     except OlmoError as error:
         log.error("%s", error)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import secrets
 import threading
 import time
@@ -31,7 +32,7 @@ from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError, RecipeError, StorageError
 from olmo_core.recipe import canonical, differences, fingerprint
-from olmo_core.storage_removal import delete_many, remove_empty_folders
+from olmo_core.storage_removal import remove_folder
 from olmo_core.train import fence, retention
 from olmo_core.train.checkpoint_format import INDEX, OBJECT_BYTES, VERSION, Index, Slice, StoredTensor, write_file
 from olmo_core.train.checkpoint_read import read_index, read_into
@@ -95,6 +96,7 @@ class Checkpointer:
         self._threads: list[threading.Thread] = []
         self._save: _Save | None = None
         self._attempt = _attempt(epoch)
+        self._retention = threading.Lock()
         self._ranks.together(self._begin)
 
     # saving
@@ -158,6 +160,7 @@ class Checkpointer:
 
     def _begin(self) -> None:
         if self._ranks.rank == 0:
+            retention.take_over(self._store, self._run, self._epoch)
             self._mark_inputs()
             self._tag_newest()
 
@@ -205,6 +208,9 @@ class Checkpointer:
                 try:
                     written = self._write(save)
                 except Exception as error:
+                    log.warning(
+                        "step %d: rank %d could not store its part", save.state.step, self._ranks.rank, exc_info=error
+                    )
                     failure = Failure.of(error)
             save.slices.clear()
             answers = self._ranks.gather((written, failure))
@@ -218,7 +224,8 @@ class Checkpointer:
         if save.failure is None and self._ranks.rank == 0:
             log.info("step %d: checkpoint committed after %.1f s", save.state.step, time.monotonic() - began)
             if save.retain:
-                retention.apply(self._store, self._run, self._epoch)
+                with self._retention:
+                    retention.apply(self._store, self._run, self._epoch)
 
     def _write(self, save: _Save) -> _Written:
         """Write this rank's slices as objects of about 1 GiB, letting go of each slice once it is written."""
@@ -256,7 +263,7 @@ class Checkpointer:
             failure = Failure.of(error)
         assert failure is not None
         try:
-            _remove(self._store, save.folder)
+            remove_folder(self._store.storage, save.folder)
         except StorageError as error:
             log.warning("%s stays until the next garbage collection: %s", save.folder, error)
         text = (
@@ -298,7 +305,7 @@ class Checkpointer:
                 ]
             ),
             ledger=Ledger(),
-            counts={**save.state.to_json(), "epoch": self._epoch, "ranks": self._ranks.world, **save.figures},
+            counts={**save.state.to_json(), "epoch": self._epoch, "ranks": self._ranks.world, **_finite(save.figures)},
             environment=provenance.environment(),
             started=save.started,
             ended=_now(),
@@ -308,14 +315,14 @@ class Checkpointer:
         published, ours = self._store.publish(manifest)
         if not ours:
             _same_state(published, save.state)
-            _remove(self._store, save.folder)
+            remove_folder(self._store.storage, save.folder)
             return published
         marks.confirm(self._store, published, manifest.attempt, ours=True)
         try:
             self._tag(published)
             for name in self._store.storage.folders(ref.address):
                 if name != manifest.attempt and _epoch_of(name) <= self._epoch:
-                    _remove(self._store, f"{ref.address}/{name}")  # left by a save that was cut off
+                    remove_folder(self._store.storage, f"{ref.address}/{name}")  # left by a save that was cut off
         except StorageError as error:  # the checkpoint stands: the next save sets its tags
             log.warning("step %d: the checkpoint is committed, but not tagged: %s", save.state.step, error)
         return published
@@ -390,11 +397,6 @@ def _contents(pack: list[HostSlice]) -> Iterator[memoryview]:
         yield pack.pop().content()
 
 
-def _remove(store: ArtifactStore, folder: str) -> None:
-    delete_many(store.storage, [one.path for one in store.storage.walk(folder)])
-    remove_empty_folders(store.storage, folder)
-
-
 def _read(run: RunFile) -> list[ArtifactRef]:
     return [*run.inputs.values(), *([run.held_out] if run.held_out else [])]
 
@@ -407,6 +409,11 @@ def _attempt(epoch: int) -> str:
 def _epoch_of(attempt: str) -> int:
     number = attempt.rpartition("-epoch-")[2]
     return int(number) if number.isdigit() else 0
+
+
+def _finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures with None for numbers that are not finite: JSON has none."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
 
 def _now() -> str:

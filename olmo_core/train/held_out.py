@@ -36,9 +36,7 @@ def held_out_loss(
     )
     for batch in found:
         for micro in micro_batches(batch, micro_batch, world.device):
-            losses = cast(
-                Losses, model(micro.tokens_BT, labels_BT=micro.labels_BT, documents_BT=micro.documents_BT)
-            )
+            losses = cast(Losses, model(micro.tokens_BT, labels_BT=micro.labels_BT, documents_BT=micro.documents_BT))
             sums[0] += losses.cross_entropy
             sums[1] += losses.tokens
     # No backward pass follows that would do it; until then the model's parameters are the gathered ones, and a

@@ -106,7 +106,15 @@ class Lines:
         """Of one device, operations per second; None where it is not known, or not that of the run's precision."""
 
     def line(
-        self, *, step: int, steps: int, read: Read, learning_rate: float, seconds: float, waited: float, millijoules: int
+        self,
+        *,
+        step: int,
+        steps: int,
+        read: Read,
+        learning_rate: float,
+        seconds: float,
+        waited: float,
+        millijoules: int,
     ) -> dict[str, Any]:
         """Return one line: JSON values, null for what is not known. `steps` since the line before; `waited` seconds."""
         tokens_per_second = steps * self._recipe.tokens_per_step / max(seconds, 1e-9) / self._world.size

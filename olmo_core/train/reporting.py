@@ -28,7 +28,9 @@ class Reporter:
         if packages < machines:
             meter.leave_out_packages()
         energy = gpus == world.size if world.device.type == "cuda" else packages == machines
-        self.measured = [name for name, all_of in (("gpu", gpus == world.size), ("cpu", packages == machines)) if all_of]
+        self.measured = [
+            name for name, all_of in (("gpu", gpus == world.size), ("cpu", packages == machines)) if all_of
+        ]
         """What of the energy has a meter everywhere; without it there is no number."""
         self._lines = Lines(run.recipe, world, run.resources.carbon_kg_per_kwh, energy=energy)
         self._outlets: list[Outlet] = ranks.together(lambda: outlets(run) if world.rank == 0 else [])
@@ -64,6 +66,11 @@ class Reporter:
         """Take something worth telling."""
         if self._recorder is not None:
             self._recorder.event(kind, message, **facts)
+
+    def flush(self) -> None:
+        """Write the lines so far; returns when they are written."""
+        if self._recorder is not None:
+            self._recorder.flush(wait=True)
 
     def finish(self, state: TrainState) -> None:
         """Publish the run artifact."""

@@ -31,7 +31,7 @@ def superfluous(steps: Iterable[int], keep_last: int | None, keep_every: int) ->
     ordered = sorted(set(steps))
     if keep_last is None or len(ordered) < 3:
         return set()
-    kept = {ordered[0], ordered[-1], *ordered[len(ordered) - keep_last :]} if keep_last else {ordered[0], ordered[-1]}
+    kept = {ordered[0], ordered[-1], *ordered[max(0, len(ordered) - keep_last) :]}
     return {step for step in ordered if step not in kept and (keep_every < 1 or step % keep_every)}
 
 
@@ -63,16 +63,17 @@ def apply(store: ArtifactStore, run: RunFile, epoch: int) -> list[int]:
     if wanted.keep_last is None:
         return []
     try:
-        steps = [step for step in noted(store, run) if store.storage.exists(run.checkpoint(step).manifest_path)]
+        known = noted(store, run)
+        steps = [step for step in known if store.storage.exists(run.checkpoint(step).manifest_path)]
         found = {run.checkpoint(step): step for step in superfluous(steps, wanted.keep_last, wanted.keep_every)}
-        if not found:
+        ended = {run.checkpoint(step): step for step in known if steps and step < steps[-1] and step not in steps}
+        if not found and not ended:
             return []
         fence.check(store, run.ref, epoch)
-        _take_over(store, run, epoch)
         holder = {"run": run.ref.address, "epoch": epoch}
-        gone = delete_unused(store, found, own_tags=_own_tags(store, run, found), holder=holder)
-        for ref in gone:
-            store.storage.delete(_path(run, found[ref]))
+        gone = delete_unused(store, found, own_tags=_own_tags(store, run, found), abandoned=ended, holder=holder)
+        for ref in (*gone, *ended):
+            store.storage.delete(_path(run, {**found, **ended}[ref]))
         deleted = sorted(found[ref] for ref in gone)
         if deleted:
             log.info("deleted the checkpoints of steps %s", ", ".join(map(str, deleted)))
@@ -96,8 +97,8 @@ def _own_tags(store: ArtifactStore, run: RunFile, found: dict[ArtifactRef, int])
     return own
 
 
-def _take_over(store: ArtifactStore, run: RunFile, epoch: int) -> None:
-    """Remove the mark of a deletion that an earlier trainer of this run was killed in; nothing is left broken by that."""
+def take_over(store: ArtifactStore, run: RunFile, epoch: int) -> None:
+    """Remove the mark of a deletion that an earlier trainer of this run was killed in; the next deletion ends it."""
     if store.storage.exists(RUNNING):
         try:
             mark = json.loads(store.storage.read(RUNNING))

@@ -66,5 +66,3 @@ def _note(run: RunFile, world: World, said: str) -> None:
         store = ArtifactStore(run.store)
         if epoch := fence.highest(store, run.ref):
             put_event(store, run.ref, epoch, {"kind": "failed", "message": said, "rank": world.rank, "epoch": epoch})
-
-

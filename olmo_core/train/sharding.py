@@ -30,7 +30,7 @@ def sharded_model(recipe: TrainRecipe, resources: TrainResources, mesh: DeviceMe
     with torch.device("meta"):
         model = Transformer(recipe.model)
     shard(model, mesh, precision=recipe.precision, recompute=resources.recompute == "block", compiled=resources.compile)
-    return cast(Transformer, model.to_empty(device=_device(mesh)))
+    return model.to_empty(device=_device(mesh))
 
 
 def initialize_sharded(model: Transformer, seed: int) -> None:
@@ -81,4 +81,8 @@ def _recompute(block: nn.Module) -> None:
 
 
 def _device(mesh: DeviceMesh) -> torch.device:
-    return torch.device(mesh.device_type, torch.cuda.current_device()) if mesh.device_type == "cuda" else torch.device("cpu")
+    return (
+        torch.device(mesh.device_type, torch.cuda.current_device())
+        if mesh.device_type == "cuda"
+        else torch.device("cpu")
+    )

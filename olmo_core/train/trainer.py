@@ -21,7 +21,7 @@ from olmo_core.train.dataset import TokenDataset, held_out_batches, open_tokens
 from olmo_core.train.energy import EnergyMeter
 from olmo_core.train.held_out import held_out_loss
 from olmo_core.train.loader import Batch, Loader
-from olmo_core.train.metrics import Clock, Lines, Sums, perplexity
+from olmo_core.train.metrics import Clock, Sums, perplexity
 from olmo_core.train.non_finite import NonFinite, Streak
 from olmo_core.train.optimizer import build_optimizer
 from olmo_core.train.preemption import Preemption
@@ -91,9 +91,7 @@ class Trainer:
         if run.held_out is not None:
             self._held_out = self._ranks.together(lambda: held_out_batches(self._store, run))
         self._loader = self._ranks.together(
-            lambda: Loader(
-                self._dataset, recipe.data, batch=recipe.batch, rank=self.world.rank, world=self.world.size
-            )
+            lambda: Loader(self._dataset, recipe.data, batch=recipe.batch, rank=self.world.rank, world=self.world.size)
         )
         self._watch.at("building the model")
         self._model = sharded_model(recipe, resources, self.world.mesh)
@@ -118,7 +116,9 @@ class Trainer:
         if manifest is not None:
             self._watch.at(f"loading {manifest.ref}")
             state = self._checkpointer.load(manifest, dataset=self._dataset.fingerprint)
-            if state.step > self.run.recipe.steps or (manifest.ref == self.run.start and state.step >= self.run.recipe.steps):
+            if state.step > self.run.recipe.steps or (
+                manifest.ref == self.run.start and state.step >= self.run.recipe.steps
+            ):
                 raise RecipeError(
                     f"tokens: {self.run.recipe.tokens:,} are reached at step {self.run.recipe.steps}, but the checkpoint "
                     f"{manifest.ref} is of step {state.step}; raise tokens"
@@ -130,7 +130,9 @@ class Trainer:
         self._watch.at("drawing the first weights")
         initialize_sharded(self._model, self.run.recipe.seed)
         self._begin_at(TrainState(step=0, tokens=0, next_batch=0, dataset=self._dataset.fingerprint))
-        self._report.event("started", f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens", step=0)
+        self._report.event(
+            "started", f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens", step=0
+        )
         loss = self._evaluate()
         if loss is not None:
             self._report.line({"step": 0, "tokens": 0, "held_out_loss": loss, "held_out_perplexity": perplexity(loss)})
@@ -217,7 +219,9 @@ class Trainer:
         )
         if read.left_out:
             self._report.event(
-                "not-finite", f"{read.left_out} steps up to {step} were left out: loss or gradient not finite", step=step
+                "not-finite",
+                f"{read.left_out} steps up to {step} were left out: loss or gradient not finite",
+                step=step,
             )
         streak = self._non_finite.settle(read.in_row, read.reached)
         figures = {"loss": read.loss} if read.loss is not None else {}
@@ -253,6 +257,7 @@ class Trainer:
         """Save in the background; the last step's checkpoint waits. Amid steps that were left out, save what was before them."""
         self._watch.at(f"after step {self.step}, saving")
         last = self.step == self.run.recipe.steps
+        self._report.flush()  # a later start begins after this step, and would never tell of it again
         self._checkpointer.save(self._state if last else self._good_state(), figures=figures, wait=last)
 
     def _good_state(self) -> TrainState:
@@ -280,6 +285,7 @@ class Trainer:
             log.warning("the run was to roll back; it does when it is started again")
             return
         try:
+            self._report.flush()
             self._checkpointer.wait(timeout=self._preemption.seconds_left(limit))
             self._checkpointer.save(
                 self._good_state(), wait=True, timeout=self._preemption.seconds_left(limit), retain=False
@@ -289,7 +295,9 @@ class Trainer:
             raise
         except OlmoError as error:
             said = f"step {self.step} was not saved ({error}); the checkpoint before it counts"
-        self._report.event("preempted", f"{self._preemption.signal or 'another rank was told to end'}: {said}", step=self.step)
+        self._report.event(
+            "preempted", f"{self._preemption.signal or 'another rank was told to end'}: {said}", step=self.step
+        )
 
     def _roll_back(self, streak: Streak) -> None:
         """Go back to the newest checkpoint, which is from before the streak, and leave its batches out from now on."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from olmo_core.errors import OlmoError, WorkerError
 
@@ -53,7 +54,14 @@ class Watch:
     """Tells the others how far this rank is, and finds who has stopped."""
 
     def __init__(
-        self, store: dist.Store, rank: int, size: int, limit: float, end: Callable[[str], None], *, interval: float | None = None
+        self,
+        store: Store,
+        rank: int,
+        size: int,
+        limit: float,
+        end: Callable[[str], None],
+        *,
+        interval: float | None = None,
     ) -> None:
         """`limit` in seconds; `end` is called, in the watch's thread, with the verdict: it should end the process."""
         self._store, self._rank, self._size, self._limit, self._end = store, rank, size, limit, end
@@ -174,7 +182,11 @@ class Watch:
             if self._rank != 0:
                 return ""  # it sees rank 0 only, and cannot say who is behind
             all_alike = len(behind) == self._size and self._size > 1
-            what = "hang together: the network, or the store, may be to blame" if all_alike else "hangs, and the others wait for it"
+            what = (
+                "hang together: the network, or the store, may be to blame"
+                if all_alike
+                else "hangs, and the others wait for it"
+            )
             return self._pass(behind, what)
         return ""
 
@@ -194,4 +206,6 @@ def _of_communication(error: BaseException) -> bool:
     if isinstance(error, WorkerError | dist.DistError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "NCCL", "onnection", "Socket", "peer"))
+    return isinstance(error, RuntimeError) and any(
+        word in text for word in ("gloo", "NCCL", "onnection", "Socket", "peer")
+    )

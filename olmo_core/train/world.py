@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.rendezvous import rendezvous
 
@@ -36,7 +37,7 @@ class World:
     """Number of this process on its machine."""
     device: torch.device
     mesh: DeviceMesh
-    store: dist.Store
+    store: Store
     """Small values by key, on a connection of its own."""
     hosts: Any
     """The process group of `agree`."""
@@ -83,15 +84,15 @@ def join(resources: TrainResources) -> World:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = choose_device(resources, local_rank)
     limit = datetime.timedelta(seconds=resources.hang_seconds + _MARGIN)
-    store: dist.Store = dist.HashStore()
+    store: Store = HashStore()
     if "WORLD_SIZE" in os.environ:
         store, rank, size = next(iter(rendezvous("env://", timeout=limit)))  # type: ignore[no-untyped-call]
-    own = store if size == 1 else store.clone()
+    own = store if size == 1 else store.clone()  # type: ignore[attr-defined]
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(
         backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore("training", store),
+        store=PrefixStore("training", store),
         rank=rank,
         world_size=size,
         timeout=limit,
@@ -103,6 +104,6 @@ def join(resources: TrainResources) -> World:
         local_rank=local_rank,
         device=device,
         mesh=init_device_mesh(device.type, (size,)),
-        store=dist.PrefixStore("watch", own),
+        store=PrefixStore("watch", own),
         hosts=dist.new_group(backend="gloo", timeout=limit),
     )

@@ -132,7 +132,7 @@ class Trainer:
 
 
 def rank() -> int:
-    """This rank."""
+    """The number of this rank."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
