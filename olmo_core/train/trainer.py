@@ -97,7 +97,13 @@ class Trainer:
         self._model = sharded_model(recipe, resources, self.world.mesh)
         self._optimizer = build_optimizer(self._model, recipe.optimizer)
         self._stepper = Stepper(
-            self._model, self._optimizer, recipe, self.world, micro_batch=resources.micro_batch, hook=self._hook
+            self._model,
+            self._optimizer,
+            recipe,
+            self.world,
+            micro_batch=resources.micro_batch,
+            hook=self._hook,
+            at=self._watch.at,
         )
         meter = EnergyMeter(self.world.device, self.world.local_rank)
         self._report = Reporter(self._store, run, self.world, meter, self._ranks)
@@ -170,7 +176,6 @@ class Trainer:
             if stop:
                 self._end_early()
                 return False
-            self._watch.at(f"at step {step}, computing")
             self._stepper.step(step, batch.index, batch, targets, self._non_finite, self._sums)
             self._state = self._after(step, batch)
             if self._is_line_due(step):
