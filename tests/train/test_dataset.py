@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, RecipeError, StorageError
+from olmo_core.storage import Storage
+from olmo_core.train import token_files
 from olmo_core.train.dataset import held_out_batches, open_tokens
 from tests.train.token_artifacts import LENGTH, dataset_of, run_of, tokens_artifact
 
@@ -103,6 +107,24 @@ def test_what_was_fetched_is_not_fetched_again_unless_it_was_damaged(tmp_path: P
     with pytest.raises(InputError, match=r"has 5 bytes, expected 58; .*--repair"):
         open_tokens(store, run)
     assert not [p for p in (tmp_path / "cache").iterdir() if p.name.startswith(".fetching")]
+
+
+def test_ranks_that_start_together_fetch_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ArtifactStore(f"memory://{tmp_path}/together")
+    manifest = tokens_artifact(store, ARRAYS)
+    run = run_of(store, manifest.ref, tmp_path / "cache")
+    fetched: list[str] = []
+    copy = token_files._copy
+
+    def counting(storage: Storage, wanted: token_files.Wanted, handle: IO[bytes]) -> str:
+        fetched.append(wanted.path)
+        return copy(storage, wanted, handle)
+
+    monkeypatch.setattr(token_files, "_copy", counting)
+    with ThreadPoolExecutor(6) as ranks:
+        found = list(ranks.map(lambda _: open_tokens(store, run).fingerprint, range(6)))
+    assert len(set(found)) == 1
+    assert sorted(fetched) == sorted(one.path for one in manifest.objects)
 
 
 def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
