@@ -1,0 +1,93 @@
+"""The model: decoder-only transformer with OLMo's choices (arXiv 2402.00838), and the options of its comparison table.
+
+Mathematics only: how parameters are laid out over devices, recomputed or compiled is the trainer's business.
+
+Shapes: B batch, T time, W width, V rows of the output layer.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from olmo_core.errors import InputError
+from olmo_core.model.attention import Attention, Positions, build_positions
+from olmo_core.model.cache import Cache, LayerCache
+from olmo_core.model.config import ModelRecipe
+from olmo_core.model.layers import MLP, Embedding, Linear
+from olmo_core.model.loss import Losses, linear_cross_entropy
+from olmo_core.model.norms import build_norm
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP, each added to the residual stream."""
+
+    def __init__(self, recipe: ModelRecipe) -> None:
+        super().__init__()
+        self.attention_norm = build_norm(recipe)
+        self.attention = Attention(recipe)
+        self.mlp_norm = build_norm(recipe) if recipe.block == "sequential" else None
+        self.mlp = MLP(recipe)
+
+    def forward(self, x_BTW: Tensor, positions: Positions, cache: LayerCache | None = None) -> Tensor:
+        """Return the residual stream after this layer."""
+        normal_BTW = self.attention_norm(x_BTW)
+        attended_BTW = self.attention(normal_BTW, positions, cache)
+        if self.mlp_norm is None:
+            return x_BTW + attended_BTW + self.mlp(normal_BTW)  # type: ignore[no-any-return]
+        x_BTW = x_BTW + attended_BTW
+        return x_BTW + self.mlp(self.mlp_norm(x_BTW))  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """A language model.
+
+    Built with its weights uninitialised on torch's default device, `meta` included: call `to_empty` and `initialize`, or
+    load a checkpoint. `output` is None where the output layer is the embedding (tied).
+    """
+
+    def __init__(self, recipe: ModelRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.embedding = Embedding(recipe.embedding_rows, recipe.width)
+        self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.layers))
+        self.norm = build_norm(recipe)
+        self.output = None if recipe.tied else Linear(recipe.width, recipe.embedding_rows)
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        labels_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        cache: Cache | None = None,
+        z_loss: float | None = None,
+        positions: Tensor | None = None,
+        last: bool = False,
+    ) -> Tensor | Losses:
+        """Return logits (B x T x V), or with `labels_BT` the sums of losses over all targets.
+
+        `labels_BT`: target of each position (the next token), -100 for none. `documents_BT` (whole numbers): attention
+        stays within equal ones. `cache`: of earlier positions, extended by these. `positions` (T or B x T): places of the
+        tokens where they are not their numbers in the row. `last`: logits of the last position only, B x 1 x V.
+        `z_loss`: see `Losses`. Raises InputError for a row longer than the model's context, or more than the cache holds.
+        """
+        past = cache.length if cache else 0
+        if past + tokens_BT.shape[1] > self.recipe.context:
+            raise InputError(
+                f"{past + tokens_BT.shape[1]} tokens are more than the model's context of {self.recipe.context}; "
+                "shorten the text, or split it"
+            )
+        if cache is not None:
+            cache.check_room(tokens_BT.shape[1])
+        where = build_positions(self.recipe, tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions)
+        x_BTW = self.embedding(tokens_BT)
+        for number, block in enumerate(self.blocks):
+            x_BTW = block(x_BTW, where, cache.layers[number] if cache else None)
+        if last:
+            x_BTW = x_BTW[:, -1:]
+        x_BTW = self.norm(x_BTW)
+        weight_VW = self.embedding.weight if self.output is None else self.output.weight
+        if labels_BT is not None:
+            return linear_cross_entropy(x_BTW, weight_VW, labels_BT, z_loss=z_loss)
+        return F.linear(x_BTW, weight_VW)
