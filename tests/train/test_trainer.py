@@ -15,7 +15,8 @@ import torch
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
-from olmo_core.train.checkpoint import Checkpointer
+from olmo_core.storage import Storage
+from olmo_core.train import checkpoint as checkpoint_module
 from olmo_core.train.checkpoint_read import read_tensors
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
@@ -121,20 +122,20 @@ def test_rollbacks_one_after_the_other(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_saved_is_told_and_two_in_a_row_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, broken = Checkpointer._write, [5]
+    write, broken = checkpoint_module.write_slices, [5]
 
-    def failing(self: Checkpointer, save: Any) -> Any:
-        if save.state.step in broken:
+    def failing(storage: Storage, folder: str, rank: int, slices: Any) -> Any:
+        if any(f"/{run.checkpoint(step).fingerprint[:12]}/" in folder for step in broken for run in (once, twice)):
             raise StorageError("no space left on device")
-        return write(self, save)
+        return write(storage, folder, rank, slices)
 
-    monkeypatch.setattr(Checkpointer, "_write", failing)
+    monkeypatch.setattr(checkpoint_module, "write_slices", failing)
+    twice = tiny_run(tmp_path, steps=20, save_every=5, name="twice")
     once = tiny_run(tmp_path, steps=20, save_every=5)
     assert train(once) == DONE
     assert [one["kind"] for one in events(once)] == ["started", "not-saved"]
     assert "step 5 was not saved" in events(once)[1]["message"]
     broken.append(10)
-    twice = tiny_run(tmp_path, steps=20, save_every=5, name="twice")
     with pytest.raises(StorageError, match="step 10 was not saved, and the ones before are whole: no space left"):
         train(twice)
     broken.clear()
