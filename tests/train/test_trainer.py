@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.schedule import learning_rate
 from olmo_core.train.session import train
 from tests.train.faulty import spoil
-from tests.train.tiny_run import events, metrics, tiny_run, with_resources
+from tests.train.tiny_run import ROOT, events, metrics, tiny_run, with_resources
 from tests.train.token_artifacts import tokens_artifact
 
 
@@ -239,3 +241,14 @@ def test_metrics_go_to_tensorboard_too(tmp_path: Path) -> None:
 
 def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     refused(tiny_run(tmp_path, wandb_project="x"), RecipeError, r"resources.wandb_project: x, but the package wandb")
+
+
+def test_the_trainer_needs_nothing_but_torch_and_the_core() -> None:
+    """The machines that train have no Prefect, and numba must not be loaded beside torch."""
+    code = (
+        "import sys, olmo_core.train.session, olmo_core.train.baselines\n"
+        "unwanted = {'numba', 'prefect', 'pydantic', 'boto3', 's3fs', 'transformers', 'tokenizers', 'orjson', 'matplotlib'}\n"
+        "print(sorted(unwanted & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == "[]"
