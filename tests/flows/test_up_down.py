@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from flows.command import processes, services
-from flows.command.project import ProcessRecord, Project, State
+from flows.command import services
+from flows.command.project import Project, State
+from olmo_core import processes
+from olmo_core.processes import ProcessRecord
 from tests.flows.conftest import ROOT, Place, Services, done, free_port, wait_until
 
 
