@@ -18,9 +18,10 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import RecipeError
+from olmo_core.storage import Storage
 from olmo_core.train import checkpoint_tensors, checkpoint_write
 from olmo_core.train.checkpoint import Checkpointer
-from olmo_core.train.checkpoint_format import Index
+from olmo_core.train.checkpoint_format import ITEM_BYTES, Index, StoredTensor
 from olmo_core.train.checkpoint_read import read_index, read_tensors
 from olmo_core.train.checkpoint_tensors import local_part
 from tests.train.processes import run_ranks
@@ -45,10 +46,27 @@ def save(rank: int, world: int, folder: Path) -> list[float]:
 def load(rank: int, world: int, folder: Path) -> list[float]:
     """Load into other weights, compare, train 2 steps; returns their losses."""
     trainer = Trainer(run_file(str(folder / "store")), seed=world)
+    manifest = trainer.checkpoints.latest()
+    assert manifest is not None
+    read, lengths = Storage.read, []
+
+    def reading(self: Storage, path: str, *, start: int = 0, length: int | None = None) -> bytes:
+        lengths.append(length if path.endswith(".safetensors") else 0)
+        return read(self, path, start=start, length=length)
+
+    Storage.read = reading  # type: ignore[method-assign]
     state = trainer.load(dataset="d0")
+    Storage.read = read  # type: ignore[method-assign]
     assert (state.step, state.tokens, state.next_batch) == (3, 96, 3)
+    everything = sum(tensor_bytes(one) for one in read_index(trainer.store, manifest).tensors.values())
+    scalars = 4 * len(list(trainer.model.parameters()))  # AdamW's `step` is stored once, and read for each parameter
+    assert sum(lengths) <= {1: 1, 2: 0.6, 4: 0.75}[world] * everything + scalars, "slices that touch its own rows"
     assert same(trainer.whole(), saved(folder))
     return trainer.train(2)
+
+
+def tensor_bytes(one: StoredTensor) -> int:
+    return prod(one.shape) * ITEM_BYTES[one.dtype]
 
 
 @pytest.fixture(scope="module")
