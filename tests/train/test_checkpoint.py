@@ -30,14 +30,16 @@ from tests.train.small_run import Trainer, run_file, same, saved
 
 def save(rank: int, world: int, folder: Path) -> list[float]:
     """Train 3 steps, save, train 2 more while it is being saved; returns the losses."""
-    checkpoint_tensors.SLICE_BYTES, checkpoint_write.OBJECT_BYTES = 60, 300  # several slices and objects
-    trainer = Trainer(run_file(str(folder / "store")))
-    trainer.save()  # step 0, before the optimizer has any state
-    losses = trainer.train(3)
-    whole = trainer.whole()
-    trainer.save(wait=False, figures={"loss": losses[-1], "odd": float("nan")})
-    losses += trainer.train(2)
-    trainer.checkpoints.wait()
+    with pytest.MonkeyPatch.context() as patch:  # several slices and objects; the process serves other tests, too
+        patch.setattr(checkpoint_tensors, "SLICE_BYTES", 60)
+        patch.setattr(checkpoint_write, "OBJECT_BYTES", 300)
+        trainer = Trainer(run_file(str(folder / "store")))
+        trainer.save()  # step 0, before the optimizer has any state
+        losses = trainer.train(3)
+        whole = trainer.whole()
+        trainer.save(wait=False, figures={"loss": losses[-1], "odd": float("nan")})
+        losses += trainer.train(2)
+        trainer.checkpoints.wait()
     if rank == 0:
         torch.save(whole, folder / "whole.pt")
     return losses

@@ -16,7 +16,7 @@ from olmo_core.model.initialization import initialize
 from olmo_core.model.transformer import Transformer
 from olmo_core.storage import Storage
 from olmo_core.train.checkpoint import Checkpointer
-from olmo_core.train.checkpoint_read import load_model
+from olmo_core.train.checkpoint_read import load_model, read_index
 from olmo_core.train.state import TrainState
 from tests.train.processes import run_ranks
 from tests.train.small_run import run_file
@@ -92,10 +92,13 @@ def test_what_is_not_there_or_damaged(uri: str) -> None:
     store = ArtifactStore(uri)
     with pytest.raises(RecipeError, match="there is no checkpoint/small@step9-tokens0B"):
         load_model(store, "checkpoint/small@step9-tokens0B")
-    one = store.manifest(store.resolve("checkpoint/small")).object("rank-00001-000.safetensors")
-    full = Path(uri) / one.path
+    manifest = store.manifest(store.resolve("checkpoint/small"))
+    part = read_index(store, manifest).tensors["model.blocks.1.mlp.down.weight"].slices[1]
+    full = Path(uri) / manifest.object(part.object).path
     good = full.read_bytes()
-    full.write_bytes(good[: len(good) // 4] + bytes([good[len(good) // 4] ^ 1]) + good[len(good) // 4 + 1 :])
-    with pytest.raises(IntegrityError, match="the checkpoint of step 1, .* is damaged: .*model"):
+    full.write_bytes(good[: part.begin] + bytes([good[part.begin] ^ 1]) + good[part.begin + 1 :])
+    with pytest.raises(
+        IntegrityError, match="the checkpoint of step 1, .* is damaged: .*model.blocks.1.mlp.down.weight"
+    ):
         load_model(store, "checkpoint/small")
     full.write_bytes(good)
