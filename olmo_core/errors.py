@@ -8,7 +8,8 @@
     │   └── TransientStorageError    the same, but worth another try (timeout, 503, connection reset)
     ├── IntegrityError           stored bytes, counts or rows are not what a manifest or ledger says
     ├── AssetError               an outside file (tokenizer, model, word list) cannot be had
-    └── WorkerError              a worker process died; names the shard it was working on
+    ├── WorkerError              a worker process died; names the shard it was working on
+    └── SupersededError          another trainer has taken the run over: this one may not commit
 
 Every message says what is wrong, the value seen, and what to do next.
 """
@@ -56,3 +57,7 @@ class AssetError(OlmoError):
 
 class WorkerError(OlmoError):
     """A worker process died; the message names the shard it was working on."""
+
+
+class SupersededError(OlmoError):
+    """Another trainer has taken the run over; this one may not commit and should end."""

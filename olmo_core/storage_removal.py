@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -58,10 +59,10 @@ def delete_many(storage: Storage, paths: Iterable[str]) -> int:
     return count
 
 
-def leftovers(storage: Storage, before: float) -> Iterator[Leftover]:
-    """Yield the unfinished writes that were last touched before a time (seconds since the epoch)."""
+def leftovers(storage: Storage, before: float, below: str = "") -> Iterator[Leftover]:
+    """Yield the unfinished writes below a folder that were last touched before a time (seconds since the epoch)."""
     if storage.protocol == "file":
-        for folder, _, names in os.walk(storage.uri):
+        for folder, _, names in os.walk(storage.url(below)):
             for name in names:
                 if name.startswith(TEMPORARY):
                     full = os.path.join(folder, name)
@@ -71,14 +72,15 @@ def leftovers(storage: Storage, before: float) -> Iterator[Leftover]:
                             path = os.path.relpath(full, storage.uri)
                             yield Leftover(path=path, size=status.st_size, modified=status.st_mtime)
     elif storage.protocol == "s3":
-        with storage._errors("list unfinished uploads below", ""):
-            bucket, prefix = storage.bucket_key("")
+        with storage._errors("list unfinished uploads below", below):
+            bucket, prefix = storage.bucket_key(below)
+            root = storage.bucket_key("")[1]
             pages = s3_client().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
             found = [one for page in pages for one in page.get("Uploads", [])]
         for one in found:
             started = one["Initiated"].timestamp()
             if started < before and one["Key"].startswith(f"{prefix}/" if prefix else ""):
-                path = one["Key"][len(prefix) :].lstrip("/")
+                path = one["Key"][len(root) :].lstrip("/")
                 yield Leftover(path=path, size=0, modified=started, upload=one["UploadId"])
 
 
@@ -91,6 +93,14 @@ def discard(storage: Storage, leftover: Leftover) -> None:
     bucket, key = storage.bucket_key(leftover.path)
     with storage._errors("give up the upload of", leftover.path), contextlib.suppress(client.exceptions.NoSuchUpload):
         client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=leftover.upload)
+
+
+def remove_folder(storage: Storage, path: str) -> None:
+    """Remove everything at and below a path, unfinished writes too: nobody may be writing there any more."""
+    delete_many(storage, [one.path for one in storage.walk(path)])
+    for one in list(leftovers(storage, math.inf, path)):
+        discard(storage, one)
+    remove_empty_folders(storage, path)
 
 
 def remove_empty_folders(storage: Storage, path: str) -> None:

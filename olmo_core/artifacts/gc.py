@@ -15,20 +15,22 @@ import contextlib
 import datetime
 import graphlib
 import json
+import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from olmo_core.artifacts import marks
 from olmo_core.artifacts.build import SIDECAR
-from olmo_core.artifacts.reach import Grace, Hashes, View, contains, look, newest
+from olmo_core.artifacts.reach import Grace, Hashes, Node, View, contains, look, newest
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import RecipeError, StorageError
 from olmo_core.storage import Listed
-from olmo_core.storage_removal import delete_many, discard, leftovers, remove_empty_folders
+from olmo_core.storage_removal import delete_many, discard, leftovers, remove_empty_folders, remove_folder
 
 RUNNING = "gc-running.json"
 _ROUND_BYTES = 256 << 20
@@ -118,21 +120,74 @@ def collect(
     )
 
 
+def delete_unused(
+    store: ArtifactStore,
+    refs: Iterable[ArtifactRef],
+    *,
+    own_tags: Mapping[str, ArtifactRef],
+    abandoned: Iterable[ArtifactRef] = (),
+    holder: Mapping[str, Any],
+) -> set[ArtifactRef]:
+    """Delete these finished artifacts, whatever their age, but for those that something refers to; returns which went.
+
+    Anything else that is finished keeps what it was made from, as do tags and builds under way. `own_tags` are tag files
+    that do not keep what they stand for, and go with it. Of the `abandoned`, whose deletion was cut off or which were never
+    finished, all that is left goes, where no manifest stands; nobody else may list it. `holder` says in the mark of a collection whose it is. Raises
+    StorageError when a collection is under way, IntegrityError as `collect` does.
+    """
+    mine = {ref.address: ref for ref in refs}
+    with _alone(store, holder):
+        run = _Run(store, frozenset(), Grace(), time.time(), only=frozenset(mine), released=own_tags)
+        dead, tags = run.dead(), store.all_tags()
+        for path, ref in own_tags.items():
+            if ref.address in dead and tags.get(path) == ref:
+                store.storage.delete(path)
+        for some in _rounds(run.view, dead):
+            run.delete_artifacts(some)
+        for address in run.spared:
+            for path, ref in own_tags.items():
+                if ref.address == address:
+                    store.tag(ref, path.rsplit("/", 1)[1].removesuffix(".json"))
+        for ref in abandoned:
+            if not store.storage.exists(ref.manifest_path):
+                remove_folder(store.storage, ref.address)
+    return {mine[address] for address in dead if address not in run.spared}
+
+
 class _Run:
     """One collection: the store as last seen, and what follows from it."""
 
-    def __init__(self, store: ArtifactStore, keep: frozenset[str], grace: Grace, now: float) -> None:
-        self._store, self._storage, self._keep = store, store.storage, keep
+    def __init__(
+        self,
+        store: ArtifactStore,
+        keep: frozenset[str],
+        grace: Grace,
+        now: float,
+        *,
+        only: frozenset[str] | None = None,
+        released: Mapping[str, ArtifactRef] | None = None,
+    ) -> None:
+        """With `only`, nothing but these may go, and age spares none of them."""
+        self._store, self._storage, self._keep, self._only = store, store.storage, keep, only
+        self._released = released or {}
         self._after = now - grace.artifact_seconds
         self.young = now - grace.attempt_seconds
         self.spared: set[str] = set()
-        self._see(look(store, self.young))
+        self._see(self._look({}))
         # The attempts that made what goes: they are over, however young they are.
         self._over = {a: node.attempt for a, node in self.view.nodes.items() if a not in self._kept}
 
+    def _look(self, known: Mapping[str, Node]) -> View:
+        return look(self._store, self.young, known, self._released)
+
+    def _reached(self, view: View) -> set[str]:
+        if self._only is None:
+            return view.kept(self._keep, self._after)
+        return view.kept(view.nodes.keys() - self._only, math.inf)
+
     def _see(self, view: View) -> None:
         self.view = view
-        self._kept = view.kept(self._keep, self._after)
+        self._kept = self._reached(view)
         self._references: Hashes = view.references(self._kept)
 
     def dead(self) -> list[str]:
@@ -174,9 +229,9 @@ class _Run:
                 raw[address] = self._storage.read(path)
                 self._storage.delete(path)
             self._delete_records(gone)
-            seen = look(self._store, self.young, self.view.nodes)
+            seen = self._look(self.view.nodes)
             thought = replace(seen, nodes={**gone, **seen.nodes})
-            back = thought.kept(self._keep, self._after) & (gone.keys() - seen.nodes.keys())
+            back = self._reached(thought) & (gone.keys() - seen.nodes.keys())
             for address in sorted(back):
                 self._storage.put_if_absent(gone[address].ref.manifest_path, raw[address])
         except BaseException as error:
@@ -204,7 +259,7 @@ class _Run:
     def delete_attempts(self, addresses: Sequence[str]) -> None:
         """Delete what old attempts have left that no manifest lists: first what a build would find it by."""
         self._delete_records(addresses)
-        self._see(look(self._store, self.young, self.view.nodes))
+        self._see(self._look(self.view.nodes))
         for address in addresses:
             self._sweep(address)
 
@@ -230,10 +285,11 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _alone(store: ArtifactStore) -> Iterator[None]:
+def _alone(store: ArtifactStore, holder: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Hold the store's one mark of a collection: two at once could delete objects that one of them puts back."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    mine = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": now}).encode()
+    who = {"host": socket.gethostname(), "process": os.getpid(), "since": now, **(holder or {})}
+    mine = json.dumps(who).encode()
     if not store.storage.put_if_absent(RUNNING, mine):
         other = store.storage.read(RUNNING).decode(errors="replace")
         raise StorageError(

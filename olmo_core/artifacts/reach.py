@@ -102,11 +102,17 @@ def contains(references: Hashes, paths: Sequence[str]) -> npt.NDArray[np.bool_]:
     return found
 
 
-def look(store: ArtifactStore, young: float, known: Mapping[str, Node] | None = None) -> View:
+def look(
+    store: ArtifactStore,
+    young: float,
+    known: Mapping[str, Node] | None = None,
+    released: Mapping[str, ArtifactRef] | None = None,
+) -> View:
     """Return the store as it is now. Marks count in attempts with an object written after `young` (epoch seconds).
 
-    Manifests never change: those in `known` are not read again. Raises IntegrityError when a manifest, a tag or a mark
-    cannot be read, as nobody knows then what it keeps.
+    Manifests never change: those in `known` are not read again. Tag files in `released` do not count while they stand for
+    the artifact given there. Raises IntegrityError when a manifest, a tag or a mark cannot be read, as nobody knows then
+    what it keeps.
     """
     known = known or {}
     nodes: dict[str, Node] = {}
@@ -126,7 +132,8 @@ def look(store: ArtifactStore, young: float, known: Mapping[str, Node] | None = 
         for name in attempts[address]:
             if name != own and (mark := _mark(store, f"{address}/{name}", young)):
                 marked[f"{address}/{name}"] = mark
-    tagged = frozenset(ref.address for ref in store.all_tags().values())
+    released = released or {}
+    tagged = frozenset(ref.address for path, ref in store.all_tags().items() if released.get(path) != ref)
     return View(nodes=nodes, used=used, attempts=attempts, tagged=tagged, marks=marked)
 
 

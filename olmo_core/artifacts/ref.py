@@ -9,6 +9,7 @@ from enum import StrEnum
 from olmo_core.errors import RecipeError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 class Kind(StrEnum):
@@ -33,6 +34,13 @@ def check_name(name: str, what: str) -> str:
             f"{what} {name!r}: use lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
     return name
+
+
+def check_tag(tag: str) -> str:
+    """Return `tag` when it can be the name of a tag file; raise RecipeError otherwise. `step1000-tokens4B` is one."""
+    if not _TAG.match(tag):
+        raise RecipeError(f"tag {tag!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit")
+    return tag
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from olmo_core.artifacts.manifest import Manifest, StoredObject
-from olmo_core.artifacts.ref import ArtifactRef, Kind, check_name
-from olmo_core.errors import IntegrityError, RecipeError
+from olmo_core.artifacts.ref import ArtifactRef, Kind, check_tag
+from olmo_core.errors import IntegrityError, RecipeError, StorageError
 from olmo_core.storage import Storage
 
 _BLOCK = 1 << 23
@@ -75,7 +75,7 @@ class ArtifactStore:
     # names
     def tag(self, ref: ArtifactRef, tag: str) -> None:
         """Give an artifact a human name (`latest`, `2026.11.21`); the name may be moved later."""
-        check_name(tag, "tag")
+        check_tag(tag)
         if not self.storage.exists(ref.manifest_path):
             raise RecipeError(f"cannot tag {ref}: there is no such finished artifact")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -90,20 +90,31 @@ class ArtifactStore:
 
     def all_tags(self) -> dict[str, ArtifactRef]:
         """Return what each tag file of the store stands for, by the file's path."""
-        return {one.path: ArtifactRef.from_json(self._ref_file(one.path)) for one in self.storage.walk("refs")}
+        return {one.path: ref for one in self.storage.walk("refs") if (ref := self._ref_file(one.path)) is not None}
 
     def tags(self, kind: str, name: str) -> dict[str, ArtifactRef]:
         """Return the tags of a name and the artifacts they stand for."""
         found = {}
         for one in self.storage.walk(f"refs/{kind}/{name}"):
-            tag = one.path.rsplit("/", 1)[1].removesuffix(".json")
-            found[tag] = ArtifactRef.from_json(self._ref_file(one.path))
+            if (ref := self._ref_file(one.path)) is not None:
+                found[one.path.rsplit("/", 1)[1].removesuffix(".json")] = ref
         return found
 
-    def _ref_file(self, path: str) -> dict[str, str]:
+    def _read(self, path: str) -> bytes | None:
+        """Return an object that was listed a moment ago, None when somebody has deleted it since."""
         try:
-            data = json.loads(self.storage.read(path))
-            return {key: data[key] for key in ("kind", "name", "fingerprint")}
+            return self.storage.read(path)
+        except StorageError:
+            if self.storage.exists(path):
+                raise
+            return None
+
+    def _ref_file(self, path: str) -> ArtifactRef | None:
+        if (raw := self._read(path)) is None:
+            return None
+        try:
+            data = json.loads(raw)
+            return ArtifactRef.from_json({key: data[key] for key in ("kind", "name", "fingerprint")})
         except (ValueError, KeyError) as error:
             raise IntegrityError(
                 f"{path} is not a tag file: {error}; set the tag again with `olmo artifacts tag`"
@@ -137,8 +148,8 @@ class ArtifactStore:
             for one_name in [name] if name else self.storage.folders(one_kind):
                 for short in self.storage.folders(f"{one_kind}/{one_name}"):
                     path = f"{one_kind}/{one_name}/{short}/manifest.json"
-                    if self.storage.exists(path):
-                        yield Manifest.from_bytes(self.storage.read(path), path)
+                    if self.storage.exists(path) and (raw := self._read(path)) is not None:
+                        yield Manifest.from_bytes(raw, path)
 
     # checking
     def verify(self, artifact: ArtifactRef | Manifest, *, contents: bool = True) -> list[Damage]:

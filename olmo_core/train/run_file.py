@@ -36,7 +36,7 @@ class TrainResources:
     save_every: int = 1000
     """Steps from one checkpoint to the next; also at step 0 and at the end."""
     keep_last: int | None = None
-    """Checkpoints kept beside those of `keep_every`, the first and the last; None keeps all."""
+    """The newest checkpoints that are kept, the last one always; beside those of `keep_every` and the first. None keeps all."""
     keep_every: int = 10_000
     """Checkpoints of steps that are a multiple of this are kept for good."""
     evaluate_every: int | None = None

@@ -1,0 +1,46 @@
+"""The loss on held-out tokens: the same first batches every time, whatever the number of ranks."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+
+from olmo_core.model.loss import Losses
+from olmo_core.model.transformer import Transformer
+from olmo_core.train.dataset import TokenDataset
+from olmo_core.train.loader import evaluation_batches
+from olmo_core.train.recipe import TrainRecipe
+from olmo_core.train.step import micro_batches
+from olmo_core.train.world import World
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: Transformer,
+    dataset: TokenDataset,
+    recipe: TrainRecipe,
+    world: World,
+    *,
+    batches: int,
+    micro_batch: int | None,
+) -> float | None:
+    """Return the cross-entropy per target, in nats, over `batches` batches at most; None where they have no target.
+
+    Collective; waits for the device.
+    """
+    sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+    found = evaluation_batches(
+        dataset, recipe.data, batch=recipe.batch, rank=world.rank, world=world.size, most=batches
+    )
+    for batch in found:
+        for micro in micro_batches(batch, micro_batch, world.device):
+            losses = cast(Losses, model(micro.tokens_BT, labels_BT=micro.labels_BT, documents_BT=micro.documents_BT))
+            sums[0] += losses.cross_entropy
+            sums[1] += losses.tokens
+    # No backward pass follows that would do it; until then the model's parameters are the gathered ones, and a
+    # checkpoint could neither be saved nor loaded.
+    cast(FSDPModule, model).reshard()
+    cross_entropy, targets = world.add_up(sums).tolist()
+    return cross_entropy / targets if targets else None

@@ -1,0 +1,360 @@
+"""The training loop: from RUN.json to the last checkpoint, or to a signal, or to an error that names its cause.
+
+Every rank runs the same loop. What hosts must agree on for a step (whether one was asked to end, how many targets there
+are) is added up in one small exchange before it; the device is waited for only where a line of metrics is due. A run that
+is started again goes on from its newest checkpoint, with the batch that comes next.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import InputError, OlmoError, RecipeError, SupersededError
+from olmo_core.train import fence, schedule
+from olmo_core.train.checkpoint import Checkpointer
+from olmo_core.train.dataset import TokenDataset, held_out_batches, open_tokens
+from olmo_core.train.energy import EnergyMeter
+from olmo_core.train.held_out import held_out_loss
+from olmo_core.train.loader import Batch, Loader
+from olmo_core.train.metrics import Clock, Sums, perplexity
+from olmo_core.train.non_finite import NonFinite, Streak
+from olmo_core.train.optimizer import build_optimizer
+from olmo_core.train.preemption import Preemption
+from olmo_core.train.progress import Progress
+from olmo_core.train.ranks import Ranks
+from olmo_core.train.reporting import Reporter
+from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
+from olmo_core.train.sharding import initialize_sharded, sharded_model
+from olmo_core.train.state import TrainState
+from olmo_core.train.step import LossHook, Stepper
+from olmo_core.train.watch import Watch
+from olmo_core.train.world import World
+
+log = logging.getLogger(__name__)
+
+_MOST_ROLLBACKS = 3
+"""To one and the same checkpoint: then neither its parameters nor the data after it can be trained on."""
+
+
+class Trainer:
+    """One run, on one rank."""
+
+    def __init__(
+        self, run: RunFile, world: World, watch: Watch, preemption: Preemption, *, hook: LossHook | None = None
+    ) -> None:
+        self.run, self.world, self._watch, self._preemption, self._hook = run, world, watch, preemption, hook
+        self._store = ArtifactStore(run.store)
+        self._ranks = Ranks(seconds=run.resources.hang_seconds + 60)
+        self._rollbacks: dict[int, int] = {}
+
+    def train(self) -> int:
+        """Train to the end; returns DONE or PREEMPTED. Raises OlmoError for what a person must mend."""
+        if self._is_done():
+            log.info("%s is done already", self.run.ref)
+            return DONE
+        self._prepare()
+        try:
+            self._resume()
+            while self.step < self.run.recipe.steps:
+                batches = self._loader.prefetch(
+                    self._state.next_batch, skipped=self._state.skipped, pin=self.world.device.type == "cuda"
+                )
+                if not self._steps(batches):
+                    return PREEMPTED
+            self._finish()
+        finally:
+            self._report.close()
+        return DONE
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._state.step
+
+    # beginning
+    def _is_done(self) -> bool:
+        found = self._ranks.together(lambda: self.world.rank == 0 and self._store.find(self.run.ref) is not None)
+        return self._ranks.share(found)
+
+    def _prepare(self) -> None:
+        """Open the data, build model and optimizer, take an epoch; nothing is written before the recipe has proved right."""
+        run, recipe, resources = self.run, self.run.recipe, self.run.resources
+        self._ranks.together(lambda: _check(run))
+        self._watch.at("opening the tokens")
+        self._dataset = self._ranks.together(lambda: open_tokens(self._store, run))
+        self._held_out: TokenDataset | None = None
+        if run.held_out is not None:
+            self._held_out = self._ranks.together(lambda: held_out_batches(self._store, run))
+        self._loader = self._ranks.together(
+            lambda: Loader(self._dataset, recipe.data, batch=recipe.batch, rank=self.world.rank, world=self.world.size)
+        )
+        self._watch.at("building the model")
+        self._model = sharded_model(recipe, resources, self.world.mesh)
+        self._optimizer = build_optimizer(self._model, recipe.optimizer)
+        self._stepper = Stepper(
+            self._model, self._optimizer, recipe, self.world, micro_batch=resources.micro_batch, hook=self._hook
+        )
+        meter = EnergyMeter(self.world.device, self.world.local_rank)
+        self._report = Reporter(self._store, run, self.world, meter, self._ranks)
+        self._take_epoch()
+        self._sums, self._clock, self._waited, self._lines = Sums(self.world.device), Clock(), 0.0, 0
+
+    def _take_epoch(self) -> None:
+        claimed = self._ranks.together(lambda: fence.claim(self._store, self.run.ref) if self.world.rank == 0 else 0)
+        epoch = self._ranks.share(claimed)
+        self._checkpointer = Checkpointer(self._store, self.run, epoch, self._model, self._optimizer)
+        self._report.epoch(epoch)
+
+    def _resume(self) -> None:
+        """Load the newest checkpoint of this run, or the one it starts from, or make the first."""
+        manifest = self._newest()
+        if manifest is not None:
+            self._watch.at(f"loading {manifest.ref}")
+            state = self._checkpointer.load(manifest, dataset=self._dataset.fingerprint)
+            if state.step > self.run.recipe.steps or (
+                manifest.ref == self.run.start and state.step >= self.run.recipe.steps
+            ):
+                raise RecipeError(
+                    f"tokens: {self.run.recipe.tokens:,} are reached at step {self.run.recipe.steps}, but the checkpoint "
+                    f"{manifest.ref} is of step {state.step}; raise tokens"
+                )
+            self._begin_at(state)
+            how = "extended" if manifest.ref == self.run.start else "resumed"
+            self._report.event(how, f"{how} from step {state.step}, {manifest.ref}", step=state.step)
+            return
+        self._watch.at("drawing the first weights")
+        initialize_sharded(self._model, self.run.recipe.seed)
+        self._begin_at(TrainState(step=0, tokens=0, next_batch=0, dataset=self._dataset.fingerprint))
+        self._report.event(
+            "started", f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens", step=0
+        )
+        loss = self._evaluate()
+        if loss is not None:
+            self._report.line({"step": 0, "tokens": 0, "held_out_loss": loss, "held_out_perplexity": perplexity(loss)})
+        self._save({} if loss is None else {"held_out_loss": loss})
+
+    def _newest(self) -> Manifest | None:
+        """The newest checkpoint of this run, or else the one it starts from; the same on all ranks."""
+
+        def find() -> Manifest | None:
+            if self.world.rank != 0:
+                return None
+            found = self._checkpointer.latest()
+            return self._store.manifest(self.run.start) if found is None and self.run.start is not None else found
+
+        return self._ranks.share(self._ranks.together(find))
+
+    def _begin_at(self, state: TrainState) -> None:
+        self._state = state
+        self._non_finite = NonFinite(self.run.recipe.skip_limit, self.world.device)
+        self._sums, self._waited, self._lines = Sums(self.world.device), 0.0, state.step
+        self._progress = Progress(self.run.recipe.steps)
+        self._clock.lap()
+
+    # the loop
+    def _steps(self, batches: Iterator[Batch]) -> bool:
+        """Take steps up to the last, or to a rollback; False when the run is to end before."""
+        for step in range(self.step + 1, self.run.recipe.steps + 1):
+            self._watch.at(f"at step {step}, waiting for its data")
+            began = time.perf_counter()
+            batch = next(batches)
+            self._waited += time.perf_counter() - began
+            self._watch.at(f"at step {step}, agreeing with the other ranks")
+            targets = int((batch.labels_BT != -100).sum())
+            stop, targets = self.world.agree([int(self._preemption.signal is not None), targets])
+            if stop:
+                self._end_early()
+                return False
+            self._watch.at(f"at step {step}, computing")
+            self._stepper.step(step, batch.index, batch, targets, self._non_finite, self._sums)
+            self._state = self._after(step, batch)
+            if self._is_line_due(step):
+                streak = self._line(step)
+                if streak is not None:
+                    self._roll_back(streak)
+                    return True
+        return True
+
+    def _after(self, step: int, batch: Batch) -> TrainState:
+        return TrainState(
+            step=step,
+            tokens=step * self.run.recipe.tokens_per_step,
+            next_batch=batch.index + 1,
+            skipped=self._state.skipped,
+            dataset=self._dataset.fingerprint,
+        )
+
+    def _is_line_due(self, step: int) -> bool:
+        resources = self.run.resources
+        last = step == self.run.recipe.steps
+        return last or step % resources.log_every == 0 or self._is_save_due(step) or self._is_evaluation_due(step)
+
+    def _is_save_due(self, step: int) -> bool:
+        return step == self.run.recipe.steps or step % self.run.resources.save_every == 0
+
+    def _is_evaluation_due(self, step: int) -> bool:
+        every = self.run.resources.evaluate_every
+        return step == self.run.recipe.steps or (self._is_save_due(step) if every is None else step % every == 0)
+
+    def _line(self, step: int) -> Streak | None:
+        """Read what the device knows, tell of it, save where that is due; returns steps that ask for a rollback."""
+        self._watch.at(f"at step {step}, waiting for the device")
+        read = self._sums.read(self._stepper.parameter_norm(), self._non_finite.state)
+        seconds, steps = self._clock.lap(), step - self._lines
+        millijoules, waited = self.world.agree([self._report.millijoules(), int(self._waited * 1e6)])
+        self._waited, self._lines = 0.0, step
+        line = self._report.values(
+            step=step,
+            steps=steps,
+            read=read,
+            learning_rate=schedule.learning_rate(self.run.recipe, step),
+            seconds=seconds,
+            waited=waited / 1e6 / self.world.size,
+            millijoules=millijoules,
+        )
+        if read.left_out:
+            self._report.event(
+                "not-finite",
+                f"{read.left_out} steps up to {step} were left out: loss or gradient not finite",
+                step=step,
+            )
+        streak = self._non_finite.settle(read.in_row, read.reached)
+        figures = {"loss": read.loss} if read.loss is not None else {}
+        if streak is None and self._is_evaluation_due(step) and (loss := self._evaluate()) is not None:
+            line |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
+            figures["held_out_loss"] = loss
+        self._report.line(line)
+        self._progress.tell(step, steps, seconds, line)
+        if streak is None and self._is_save_due(step):
+            self._save(figures)
+        return streak
+
+    def _evaluate(self) -> float | None:
+        """Return the held-out loss, None where no tokens are held out; its time is not that of the steps."""
+        if self._held_out is None:
+            return None
+        self._watch.at(f"after step {self.step}, on held-out tokens")
+        began = time.perf_counter()
+        resources = self.run.resources
+        loss = held_out_loss(
+            self._model,
+            self._held_out,
+            self.run.recipe,
+            self.world,
+            batches=resources.evaluate_batches,
+            micro_batch=resources.micro_batch,
+        )
+        self._clock.leave_out(time.perf_counter() - began)
+        return loss
+
+    # saving, ending
+    def _save(self, figures: dict[str, Any]) -> None:
+        """Save in the background; the last step's checkpoint waits. Amid steps that were left out, save what was before them."""
+        self._watch.at(f"after step {self.step}, saving")
+        last = self.step == self.run.recipe.steps
+        self._report.flush()  # a later start begins after this step, and would never tell of it again
+        self._checkpointer.save(self._state if last else self._good_state(), figures=figures, wait=last)
+
+    def _good_state(self) -> TrainState:
+        """The state after the last step that counted: parameters and optimizer are still as they were then.
+
+        So a rollback never finds a checkpoint from amid the steps that it is to leave out.
+        """
+        batches = self._non_finite.batches
+        if not batches:
+            return self._state
+        step = self.step - len(batches)
+        return TrainState(
+            step=step,
+            tokens=step * self.run.recipe.tokens_per_step,
+            next_batch=batches[0],
+            skipped=self._state.skipped,
+            dataset=self._dataset.fingerprint,
+        )
+
+    def _end_early(self) -> None:
+        """Save within `save_seconds` of the signal, and tell."""
+        limit = self.run.resources.save_seconds
+        self._watch.at(f"after step {self.step}, saving before the end")
+        if self.step > self._lines and self._line(self.step) is not None:
+            log.warning("the run was to roll back; it does when it is started again")
+            return
+        try:
+            self._report.flush()
+            self._checkpointer.wait(timeout=self._preemption.seconds_left(limit))
+            self._checkpointer.save(
+                self._good_state(), wait=True, timeout=self._preemption.seconds_left(limit), retain=False
+            )
+            said = f"saved step {self._good_state().step}"
+        except SupersededError:
+            raise
+        except OlmoError as error:
+            said = f"step {self.step} was not saved ({error}); the checkpoint before it counts"
+        self._report.event(
+            "preempted", f"{self._preemption.signal or 'another rank was told to end'}: {said}", step=self.step
+        )
+
+    def _roll_back(self, streak: Streak) -> None:
+        """Go back to the newest checkpoint, which is from before the streak, and leave its batches out from now on."""
+        self._checkpointer.wait()
+        manifest = self._newest()
+        assert manifest is not None  # there is one of step 0 at least
+        step = int(manifest.recipe["step"])
+        self._rollbacks[step] = self._rollbacks.get(step, 0) + 1
+        first, end = streak.span
+        last_step = streak.first_step + len(streak.batches) - 1
+        if self._rollbacks[step] > _MOST_ROLLBACKS:
+            raise InputError(
+                f"loss or gradient is not finite again in steps {streak.first_step} to {last_step}, after {_MOST_ROLLBACKS} "
+                f"rollbacks to the checkpoint of step {step}: it is not the data alone. Lower optimizer.learning_rate, or begin a "
+                f"run from an earlier checkpoint (start)"
+            )
+        skipped = self._state.skipped
+        self._checkpointer.close()
+        self._take_epoch()
+        self._watch.at(f"rolling back to step {step}")
+        state = self._checkpointer.load(manifest, dataset=self._dataset.fingerprint)
+        self._begin_at(
+            TrainState(
+                step=state.step,
+                tokens=state.tokens,
+                next_batch=state.next_batch,
+                skipped=(*skipped, (first, end)),
+                dataset=state.dataset,
+            )
+        )
+        self._report.event(
+            "rollback",
+            f"{len(streak.batches)} steps in a row were not finite ({streak.first_step} to {last_step}): back to step {step}, "
+            f"and batches {first} to {end - 1} are left out",
+            step=step,
+            first_step=streak.first_step,
+            last_step=last_step,
+            skipped=[first, end],
+        )
+
+    def _finish(self) -> None:
+        """Publish the run artifact."""
+        self._watch.at("publishing the run")
+        self._checkpointer.wait()
+        self._checkpointer.close()
+        self._ranks.together(lambda: self._report.finish(self._state))
+        log.info("%s is done: %d steps", self.run.ref, self.step)
+
+
+def _check(run: RunFile) -> None:
+    """Raise RecipeError, naming the field, for what no run can be made of."""
+    schedule.check(run.recipe)
+    resources = run.resources
+    for name in ("micro_batch", "save_every", "evaluate_every", "evaluate_batches", "log_every"):
+        value = getattr(resources, name)
+        if value is not None and value < 1:
+            raise RecipeError(f"resources.{name}: {value}; it must be at least 1")
+    for name in ("save_seconds", "hang_seconds"):
+        if getattr(resources, name) <= 0:
+            raise RecipeError(f"resources.{name}: {getattr(resources, name)}; it must be more than 0")

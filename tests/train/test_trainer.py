@@ -1,0 +1,201 @@
+"""Whole runs in this process, on one rank: steps left out, rollbacks, extensions, what is written, what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from olmo_core.artifacts.ref import ArtifactRef
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import InputError, OlmoError, RecipeError
+from olmo_core.train.checkpoint_read import read_tensors
+from olmo_core.train.preemption import Preemption
+from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
+from olmo_core.train.schedule import learning_rate
+from olmo_core.train.session import train
+from tests.train.faulty import spoil
+from tests.train.tiny_run import events, metrics, tiny_run, with_resources
+from tests.train.token_artifacts import tokens_artifact
+
+
+def checkpoint(run: RunFile, step: int) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint of the run."""
+    store = ArtifactStore(run.store)
+    return read_tensors(store, store.manifest(run.checkpoint(step)), prefix="")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two checkpoints are equal bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def losses(run: RunFile) -> list[Any]:
+    """The loss of each step from 1 on."""
+    return [line["loss"] for step, line in sorted(metrics(run).items()) if step]
+
+
+def test_a_run_learns_and_leaves_its_record(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, steps=60, held_out=True, evaluate_every=20, save_every=30)
+    assert train(run) == DONE
+    lines = metrics(run)
+    assert sorted(lines) == list(range(61))
+    assert [step for step, line in lines.items() if "held_out_loss" in line] == [0, 20, 40, 60]
+    assert lines[60]["held_out_loss"] < lines[0]["held_out_loss"] - 1
+    for step, line in lines.items():
+        if step:
+            assert line["learning_rate"] == learning_rate(run.recipe, step)
+            assert line["targets"] == 8 * 15  # the last position of a chunk has no target
+            assert line["tokens"] == step * 8 * 16
+            assert line["mfu"] is None
+            assert line["grad_norm"] > 0
+            assert line["perplexity"] == pytest.approx(np.exp(line["loss"]))
+    store = ArtifactStore(run.store)
+    manifest = store.manifest(run.ref)
+    assert not store.verify(manifest)
+    assert [one["step"] for one in manifest.counts["checkpoints"]] == [0, 30, 60]
+    assert manifest.counts["loss"] == lines[60]["loss"]
+    assert manifest.counts["energy_kwh"] is None
+    assert [one["kind"] for one in events(run)] == ["started"]
+    assert train(run) == DONE  # and nothing is trained again
+    assert len(events(run)) == 1
+
+
+def test_a_step_that_is_not_finite_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, steps=9, save_every=1)
+    assert train(run, hook=spoil(5, 6)) == DONE
+    lines = metrics(run)
+    assert (lines[6]["loss"], lines[6]["skipped"], lines[6]["targets"]) == (None, 1, 0)
+    assert lines[7]["loss"] < lines[1]["loss"]
+    assert "not-finite" in {one["kind"] for one in events(run)}
+    assert not ArtifactStore(run.store).find(run.checkpoint(6))  # it would be that of step 5
+    # The last step is saved in any case.
+    last = tiny_run(tmp_path, steps=9, save_every=1, name="last")
+    assert train(last, hook=spoil(8, 9)) == DONE
+    assert equal(checkpoint(last, 9), checkpoint(last, 8))
+    assert not equal(checkpoint(last, 8), checkpoint(last, 7))
+
+
+@pytest.mark.parametrize("log_every", [1, 7])
+def test_many_in_a_row_roll_back_and_leave_their_data_out(tmp_path: Path, log_every: int) -> None:
+    run = tiny_run(tmp_path, steps=30, save_every=10, skip_limit=4, log_every=log_every)
+    assert train(run, hook=spoil(12, 18)) == DONE
+    (rollback,) = [one for one in events(run) if one["kind"] == "rollback"]
+    assert (rollback["step"], rollback["first_step"], rollback["last_step"], rollback["skipped"]) == (
+        10,
+        13,
+        16,
+        [12, 16],
+    )
+    counts = ArtifactStore(run.store).manifest(run.ref).counts
+    assert counts["skipped"] == [[12, 16]]
+    # Batches 16 and 17 are bad too, but no streak of four: left out on their own, at steps 13 and 14.
+    assert [step for step, line in metrics(run).items() if line.get("skipped")] == (
+        [13, 14] if log_every == 1 else [14]
+    )
+    assert counts["steps"] == 30
+    assert all(torch.isfinite(one).all() for one in checkpoint(run, 30).values())
+
+
+def test_a_run_that_cannot_recover_ends_with_a_message(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, steps=40, skip_limit=3)
+    with pytest.raises(InputError, match=r"after 3 rollbacks to the checkpoint of step 10.*learning_rate"):
+        train(run, hook=spoil(14, 1000))
+    assert events(run)[-1]["kind"] == "failed"
+    assert ArtifactStore(run.store).find(run.ref) is None
+
+
+def test_a_signal_saves_and_the_next_start_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    whole, cut = tiny_run(tmp_path / "a", steps=20, held_out=True), tiny_run(tmp_path / "b", steps=20, held_out=True)
+    assert train(whole) == DONE
+    preemption = Preemption().listen()
+
+    def hook(step: int, index: int, loss: torch.Tensor) -> torch.Tensor:
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    try:
+        assert train(cut, preemption, hook=hook) == PREEMPTED
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert preemption.signal == "SIGTERM"
+    assert ArtifactStore(cut.store).find(cut.checkpoint(13)) is not None
+    assert [one["kind"] for one in events(cut)] == ["started", "preempted"]
+    assert train(with_resources(cut, log_every=3)) == DONE
+    assert events(cut)[-1]["message"].startswith("resumed from step 13")
+    assert equal(checkpoint(whole, 20), checkpoint(cut, 20))
+    assert metrics(cut)[20]["held_out_loss"] == metrics(whole)[20]["held_out_loss"]
+
+
+def test_a_run_is_extended_to_more_tokens(tmp_path: Path) -> None:
+    schedule = {"kind": "constant"}
+    whole, short = tiny_run(tmp_path, steps=30, **schedule), tiny_run(tmp_path, steps=20, name="short", **schedule)
+    longer = replace(tiny_run(tmp_path, steps=30, name="longer", **schedule), start=short.checkpoint(20))
+    for run in (whole, short, longer):
+        assert train(run) == DONE
+    assert sorted(metrics(longer)) == list(range(21, 31))
+    assert losses(longer) == losses(whole)[20:]
+    assert equal(checkpoint(longer, 30), checkpoint(whole, 30))
+    assert events(longer)[0]["kind"] == "extended"
+    with pytest.raises(RecipeError, match="tokens: 1,280 are reached at step 10, but the checkpoint .* is of step 20"):
+        train(replace(tiny_run(tmp_path, steps=10, name="less", **schedule), start=short.checkpoint(20)))
+
+
+def refused(run: RunFile, kind: type[OlmoError], words: str) -> None:
+    """The run ends with an error of these words, and has published nothing."""
+    with pytest.raises(kind, match=words):
+        train(run)
+    assert ArtifactStore(run.store).find(run.ref) is None
+
+
+def test_bad_input_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny_run(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(
+        with_resources(run, device="cuda"),
+        RecipeError,
+        r"resources.device: cuda, but .* no GPU here.*set resources.device",
+    )
+    refused(with_resources(run, micro_batch=0), RecipeError, r"resources.micro_batch: 0; it must be at least 1")
+    refused(tiny_run(tmp_path, anneal_steps=99), RecipeError, r"schedule.anneal_steps: 99 of a run of 20 steps")
+    refused(tiny_run(tmp_path, batch=400), InputError, "batch")
+    store = ArtifactStore(run.store)
+    tokens = tokens_artifact(store, [np.full(16 * 100, 63, np.uint16)], name="other").ref
+    refused(replace(run, tokens=tokens), InputError, "model.vocabulary")
+    gone = ArtifactRef(kind=run.tokens.kind, name="toy", fingerprint="0" * 64)
+    refused(replace(run, tokens=gone), OlmoError, "toy")
+
+
+def test_other_tokens_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, steps=10)
+    assert train(run) == DONE
+    store = ArtifactStore(run.store)
+    tokens = tokens_artifact(store, [np.ones(16 * 200, np.uint16)], name="other").ref
+    other = replace(run, tokens=tokens, start=run.checkpoint(10), recipe=replace(run.recipe, tokens=20 * 128))
+    refused(other, RecipeError, "trained on the dataset")
+
+
+def test_metrics_go_to_tensorboard_too(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = tiny_run(tmp_path, steps=3, tensorboard=str(tmp_path / "board"))
+    assert train(run) == DONE
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = (tmp_path / "board").iterdir()
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    assert [(one.step, one.value) for one in found.Scalars("loss")] == [
+        (step, pytest.approx(loss)) for step, loss in enumerate(losses(run), 1)
+    ]
+
+
+def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
+    refused(tiny_run(tmp_path, wandb_project="x"), RecipeError, r"resources.wandb_project: x, but the package wandb")
