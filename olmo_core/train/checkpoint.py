@@ -16,7 +16,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import nn
 from olmo_core import provenance
 from olmo_core.artifacts import marks
 from olmo_core.artifacts.ledger import Ledger
-from olmo_core.artifacts.manifest import FinishedShard, Manifest, StoredObject
+from olmo_core.artifacts.manifest import FinishedShard, Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
@@ -34,9 +34,10 @@ from olmo_core.errors import IntegrityError, RecipeError, StorageError
 from olmo_core.recipe import canonical, differences, fingerprint
 from olmo_core.storage_removal import remove_folder
 from olmo_core.train import fence, retention
-from olmo_core.train.checkpoint_format import INDEX, OBJECT_BYTES, VERSION, Index, Slice, StoredTensor, write_file
+from olmo_core.train.checkpoint_format import INDEX, VERSION, Index
 from olmo_core.train.checkpoint_read import read_index, read_into
 from olmo_core.train.checkpoint_tensors import HostSlice, host_copy, targets
+from olmo_core.train.checkpoint_write import Written, merged, write_slices
 from olmo_core.train.ranks import Failure, Ranks
 from olmo_core.train.run_file import RunFile, step_tag
 from olmo_core.train.state import TrainState
@@ -46,16 +47,6 @@ log = logging.getLogger(__name__)
 STAGE = "checkpoint"
 _SAME = ("model", "data", "batch")
 """Parts of the recipe that must not change from a checkpoint to the run that goes on from it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Written:
-    """What one rank has stored."""
-
-    objects: tuple[StoredObject, ...]
-    slices: tuple[tuple[str, str, tuple[int, ...], Slice], ...]
-    """Tensor, element type, whole shape, slice."""
-    cpu_seconds: float
 
 
 @dataclass(kw_only=True)
@@ -177,6 +168,8 @@ class Checkpointer:
                 return "", None
             retention.record(self._store, self._run, state)
             return f"{ref.address}/{_attempt(self._epoch)}", None
+        except StorageError as error:
+            return "", _not_saved(state, Failure.of(error))
         except Exception as error:
             return "", Failure.of(error)
 
@@ -206,7 +199,7 @@ class Checkpointer:
             written, failure = None, save.failure
             if failure is None:
                 try:
-                    written = self._write(save)
+                    written = write_slices(self._store.storage, save.folder, self._ranks.rank, save.slices)
                 except Exception as error:
                     log.warning(
                         "step %d: rank %d could not store its part", save.state.step, self._ranks.rank, exc_info=error
@@ -227,32 +220,8 @@ class Checkpointer:
                 with self._retention:
                     retention.apply(self._store, self._run, self._epoch)
 
-    def _write(self, save: _Save) -> _Written:
-        """Write this rank's slices as objects of about 1 GiB, letting go of each slice once it is written."""
-        began = time.thread_time()
-        output = Output(self._store.storage, save.folder)
-        found: list[tuple[str, str, tuple[int, ...], Slice]] = []
-        for number, pack in enumerate(_packs(save.slices)):
-            key = f"rank-{self._ranks.rank:05d}-{number:03d}"
-            facts = [(one.tensor, one.dtype, one.whole, one.offset, tuple(one.data.shape), one.key) for one in pack]
-            entries = [(name, dtype, shape) for _, dtype, _, _, shape, name in facts]
-            with output.raw(key, ".safetensors", len(pack)) as handle:
-                places = write_file(handle, entries, _contents(pack))
-            for (tensor, dtype, whole, offset, shape, name), (begin, end, sha256) in zip(facts, places, strict=True):
-                part = Slice(
-                    offset=offset,
-                    shape=shape,
-                    object=f"{key}.safetensors",
-                    key=name,
-                    begin=begin,
-                    end=end,
-                    sha256=sha256,
-                )
-                found.append((tensor, dtype, whole, part))
-        return _Written(objects=tuple(output.objects), slices=tuple(found), cpu_seconds=time.thread_time() - began)
-
     def _conclude(
-        self, save: _Save, answers: Sequence[tuple[_Written | None, Failure | None]]
+        self, save: _Save, answers: Sequence[tuple[Written | None, Failure | None]]
     ) -> tuple[Manifest | None, Failure | None]:
         """Commit when all ranks have stored their slices, else clean up; on rank 0."""
         failure = self._ranks.first([one for _, one in answers])
@@ -271,14 +240,10 @@ class Checkpointer:
         )
         return None, replace(failure, message=text)
 
-    def _commit(self, save: _Save, parts: Sequence[_Written]) -> Manifest:
+    def _commit(self, save: _Save, parts: Sequence[Written]) -> Manifest:
         run, ref = self._run, self._run.checkpoint(save.state.step)
         marks.start(self._store, save.folder, _read(run), ())
-        tensors: dict[str, StoredTensor] = {}
-        for tensor, dtype, whole, part in (one for written in parts for one in written.slices):
-            before = tensors.get(tensor)
-            slices = (*before.slices, part) if before else (part,)
-            tensors[tensor] = StoredTensor(dtype=dtype, shape=whole, slices=slices)
+        tensors = merged(parts)
         raw = Index(state=save.state, world=self._ranks.world, tensors=tensors).to_bytes()
         Index.from_bytes(raw, INDEX)  # also sees that no rank's part is missing
         output = Output(self._store.storage, save.folder)
@@ -356,6 +321,11 @@ class Checkpointer:
         return self._ranks.together(work)
 
 
+def _not_saved(state: TrainState, failure: Failure) -> Failure:
+    text = f"the checkpoint of step {state.step} was not saved, and the ones before are whole: {failure.message}"
+    return replace(failure, message=text)
+
+
 def _same_recipe(manifest: Manifest, run: RunFile) -> None:
     mine = canonical(run.recipe)
     known = {key: manifest.recipe[key] for key in _SAME if key in manifest.recipe}
@@ -376,25 +346,6 @@ def _same_state(standing: Manifest, state: TrainState) -> None:
             f"step {state.step} has a checkpoint already, {standing.ref}, of another state: {'; '.join(found)}. To go on without "
             f"it, delete {standing.ref.manifest_path}"
         )
-
-
-def _packs(slices: list[HostSlice]) -> Iterator[list[HostSlice]]:
-    """Yield the slices in packs of about 1 GiB, taking them out of the list."""
-    slices.reverse()
-    while slices:
-        pack = [slices.pop()]
-        size = pack[0].bytes
-        while slices and size + slices[-1].bytes <= OBJECT_BYTES:
-            size += slices[-1].bytes
-            pack.append(slices.pop())
-        yield pack
-
-
-def _contents(pack: list[HostSlice]) -> Iterator[memoryview]:
-    """Yield the bytes of each slice, letting go of the one before."""
-    pack.reverse()
-    while pack:
-        yield pack.pop().content()
 
 
 def _read(run: RunFile) -> list[ArtifactRef]:

@@ -17,7 +17,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.train import checkpoint, checkpoint_tensors
+from olmo_core.train import checkpoint_tensors, checkpoint_write
 from olmo_core.train.checkpoint_format import Index
 from olmo_core.train.checkpoint_read import read_index, read_tensors
 from olmo_core.train.checkpoint_tensors import local_part
@@ -27,7 +27,7 @@ from tests.train.small_run import Trainer, run_file, same, saved
 
 def save(rank: int, world: int, folder: Path) -> list[float]:
     """Train 3 steps, save, train 2 more while it is being saved; returns the losses."""
-    checkpoint_tensors.SLICE_BYTES, checkpoint.OBJECT_BYTES = 60, 300  # several slices and objects
+    checkpoint_tensors.SLICE_BYTES, checkpoint_write.OBJECT_BYTES = 60, 300  # several slices and objects
     trainer = Trainer(run_file(str(folder / "store")))
     trainer.save()  # step 0, before the optimizer has any state
     losses = trainer.train(3)

@@ -21,7 +21,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError, RecipeError, StorageError, SupersededError, WorkerError
 from olmo_core.model.config import ModelRecipe
 from olmo_core.storage import Storage
-from olmo_core.train import checkpoint, fence
+from olmo_core.train import checkpoint_write, fence
 from olmo_core.train.checkpoint import Checkpointer
 from olmo_core.train.recipe import DataRecipe
 from tests.train.processes import run_ranks
@@ -55,7 +55,7 @@ def killed_while_saving(rank: int, world: int, uri: str) -> str:
     trainer.train(1)
     trainer.save()
     trainer.train(1)
-    write = checkpoint.write_file
+    write = checkpoint_write.write_file
 
     def deadly(*arguments: Any) -> Any:
         places = write(*arguments)
@@ -63,7 +63,7 @@ def killed_while_saving(rank: int, world: int, uri: str) -> str:
             os.kill(os.getpid(), signal.SIGKILL)
         return places
 
-    checkpoint.write_file = deadly  # type: ignore[assignment]
+    checkpoint_write.write_file = deadly  # type: ignore[assignment]
     with pytest.raises(WorkerError) as told:
         trainer.save()
     return str(told.value)
@@ -164,13 +164,13 @@ def test_an_error_in_the_background_comes_with_the_next_save(uri: str) -> None:
 
 
 def test_a_save_that_takes_too_long_is_an_error_and_ends_later(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, go, write = alone(uri), threading.Event(), checkpoint.write_file
+    trainer, go, write = alone(uri), threading.Event(), checkpoint_write.write_file
 
     def slow(*arguments: Any) -> Any:
         assert go.wait(30)
         return write(*arguments)
 
-    monkeypatch.setattr(checkpoint, "write_file", slow)
+    monkeypatch.setattr(checkpoint_write, "write_file", slow)
     trainer.train(1)
     before = trainer.whole()
     with pytest.raises(StorageError, match="not committed within 0 s.*resources.save_seconds"):
@@ -296,14 +296,14 @@ def test_a_trainer_that_was_taken_over_may_not_commit(uri: str) -> None:
 
 
 def test_a_trainer_that_is_taken_over_while_it_saves_may_not_commit(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stale, write = alone(uri), checkpoint.write_file
+    stale, write = alone(uri), checkpoint_write.write_file
     run = run_file(uri)
 
     def overtaken(*arguments: Any) -> Any:
         fence.claim(ArtifactStore(uri), run.ref)
         return write(*arguments)
 
-    monkeypatch.setattr(checkpoint, "write_file", overtaken)
+    monkeypatch.setattr(checkpoint_write, "write_file", overtaken)
     with pytest.raises(SupersededError, match="step 0 was not saved.*epoch 2 was taken"):
         stale.save()
     assert checkpoint_files(uri) == set() and ArtifactStore(uri).find(run.checkpoint(0)) is None
