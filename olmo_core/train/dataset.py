@@ -128,7 +128,7 @@ def open_tokens(store: ArtifactStore, run: RunFile, *, verify: bool = True) -> T
     """
     manifest = store.manifest(run.tokens)
     if run.tokens.kind == Kind.INVENTORY:
-        files = _outside(store, manifest, run, verify)
+        files = outside_files(store, manifest, run, verify=verify)
     else:
         if run.files:
             raise RecipeError(f"files: given beside {run.tokens}; they need an inventory artifact as tokens")
@@ -202,7 +202,7 @@ def _packed(store: ArtifactStore, manifest: Manifest, run: RunFile, verify: bool
     return [OpenFile(**{**shard.__dict__, "path": path}) for shard, path in zip(shards, paths, strict=True)]
 
 
-def _outside(store: ArtifactStore, manifest: Manifest, run: RunFile, verify: bool) -> list[OpenFile]:
+def outside_files(store: ArtifactStore, manifest: Manifest, run: RunFile, *, verify: bool) -> list[OpenFile]:
     """Return files made elsewhere, which must be those of the inventory, in its order: that is their identity."""
     rows = outside_rows(store, manifest.ref)
     given = [
