@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def export_hugging_face(
     folder: Path,
     *,
     tokenizer: Path | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     shard_bytes: int = SHARD_BYTES,
 ) -> Exported:
     """Write a model as a Hugging Face folder; `source` gives our tensors by name, one at a time.
@@ -71,6 +72,7 @@ def export_hugging_face(
     RecipeError for a model that has no Hugging Face form, InputError where the folder is not empty.
     """
     architecture(recipe)
+    kind: torch.dtype = getattr(torch, dtype)
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already and not an empty folder; choose another, or remove it")
@@ -78,12 +80,12 @@ def export_hugging_face(
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     work.chmod(0o755)
     try:
-        size = write_weights(work, to_hugging_face(recipe, source), dtype, shard_bytes)
-        write_configuration(work, recipe, dtype)
+        size = write_weights(work, to_hugging_face(recipe, source), kind, shard_bytes)
+        write_configuration(work, recipe, kind)
         if tokenizer is not None:
             write_tokenizer(work, tokenizer, recipe)
-        _check_tensors(work, recipe, source, dtype)
-        difference = _check_logits(work, recipe, source, dtype)
+        _check_tensors(work, recipe, source, kind)
+        difference = _check_logits(work, recipe, source, kind)
         if folder.exists():
             folder.rmdir()
         work.rename(folder)

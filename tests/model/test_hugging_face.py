@@ -63,7 +63,7 @@ def test_from_transformers_own_files(tmp_path: Path) -> None:
 
 def test_shards_in_bfloat16(tmp_path: Path) -> None:
     model = ours(small())
-    done = export(model, tmp_path / "hf", dtype=torch.bfloat16, shard_bytes=50_000)
+    done = export(model, tmp_path / "hf", dtype="bfloat16", shard_bytes=50_000)
     shards = sorted(path.name for path in (tmp_path / "hf").glob("*.safetensors"))
     assert len(shards) > 3 and shards[0] == f"model-00001-of-{len(shards):05d}.safetensors"
     index = json.loads((tmp_path / "hf" / "model.safetensors.index.json").read_text())
