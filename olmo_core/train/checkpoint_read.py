@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from typing import TYPE_CHECKING
@@ -101,6 +101,20 @@ def read_tensors(
     made = {name: torch.empty(one.shape, dtype=DTYPES[one.dtype], device=device) for name, one in wanted.items()}
     read_into(store, manifest, [_whole(name, made[name], one) for name, one in wanted.items()])
     return {name.removeprefix(prefix): tensor for name, tensor in made.items()}
+
+
+def model_source(store: ArtifactStore, manifest: Manifest) -> Callable[[str], torch.Tensor]:
+    """Return what reads one whole tensor of the model by its name, for models larger than memory."""
+    index = read_index(store, manifest)
+
+    def read(name: str) -> torch.Tensor:
+        if (one := index.tensors.get(MODEL + name)) is None:
+            raise IntegrityError(_damaged(manifest, INDEX, f"it has no {name}"))
+        made = torch.empty(one.shape, dtype=DTYPES[one.dtype])
+        read_into(store, manifest, [_whole(MODEL + name, made, one)])
+        return made
+
+    return read
 
 
 def load_model(

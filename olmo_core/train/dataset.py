@@ -19,7 +19,6 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.layout import NPY
 from olmo_core.curation.splits import TRAIN, refuse_held_out, split_named
-from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, IntegrityError, RecipeError
 from olmo_core.train.chunks import Chunks, OpenFile
 from olmo_core.train.run_file import RunFile, TokenFile
@@ -250,6 +249,8 @@ def _opened(file: TokenFile, local: Iterator[tuple[str, Wanted]]) -> OpenFile:
 
 def outside_rows(store: ArtifactStore, inventory: ArtifactRef) -> list[tuple[str, int, str]]:
     """Return name, size and sha256 of the files of an inventory, in order: each file, then its label mask where it has one."""
+    from olmo_core.documents.shards import read_shard  # here: olmo_core.train.bench reads chunks without pyarrow
+
     table = read_shard(store.storage, store.manifest(inventory).object("files").path).to_pydict()
     return list(zip(table["name"], table["size"], table["sha256"], strict=True))
 
