@@ -72,6 +72,22 @@ class Transformer(nn.Module):
         tokens where they are not their numbers in the row. `last`: logits of the last position only, B x 1 x V.
         `z_loss`: see `Losses`. Raises InputError for a row longer than the model's context, or more than the cache holds.
         """
+        x_BTW = self.hidden(tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions, last=last)
+        weight_VW = self.embedding.weight if self.output is None else self.output.weight
+        if labels_BT is not None:
+            return linear_cross_entropy(x_BTW, weight_VW, labels_BT, z_loss=z_loss)
+        return F.linear(x_BTW, weight_VW)
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        *,
+        documents_BT: Tensor | None = None,
+        cache: Cache | None = None,
+        positions: Tensor | None = None,
+        last: bool = False,
+    ) -> Tensor:
+        """Return what the output layer reads, B x T x W; arguments as of `forward`."""
         past = cache.length if cache else 0
         if past + tokens_BT.shape[1] > self.recipe.context:
             raise InputError(
@@ -86,8 +102,5 @@ class Transformer(nn.Module):
             x_BTW = block(x_BTW, where, cache.layers[number] if cache else None)
         if last:
             x_BTW = x_BTW[:, -1:]
-        x_BTW = self.norm(x_BTW)
-        weight_VW = self.embedding.weight if self.output is None else self.output.weight
-        if labels_BT is not None:
-            return linear_cross_entropy(x_BTW, weight_VW, labels_BT, z_loss=z_loss)
-        return F.linear(x_BTW, weight_VW)
+        normal_BTW: Tensor = self.norm(x_BTW)
+        return normal_BTW
