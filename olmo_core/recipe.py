@@ -19,8 +19,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-import yaml
-
 from olmo_core.errors import RecipeError
 
 T = TypeVar("T")
@@ -167,6 +165,8 @@ def _told_apart(classes: Sequence[Any], value: Mapping[str, Any], path: str) -> 
 
 def read_yaml(path: Path) -> Any:
     """Return the values of a YAML file. Raises RecipeError with the line where it cannot be parsed or read."""
+    import yaml  # here: a machine that only measures training (olmo_core.train.bench) may not have it
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

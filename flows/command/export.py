@@ -1,4 +1,4 @@
-"""`olmo export`: a corpus in another tool's format."""
+"""`olmo export`: a corpus, or a checkpoint, in another tool's format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flows.command import choices, tables
+from flows.command import choices, export_hf, tables
 from flows.command.usage import UsageError, whole
 from olmo_core.dolma_export.export import Exported, ExportProgress, export_dolma
 from olmo_core.dolma_export.files import PARTS, ExportedFile, Part
@@ -15,9 +15,12 @@ from olmo_core.report.markdown import size
 from olmo_core.workers import Workers
 
 DESCRIPTION = """\
-Write a corpus as the Dolma toolkit's files: documents and attributes as JSON lines, the finished corpus, tokens as
+dolma: write a corpus as the Dolma toolkit's files: documents and attributes as JSON lines, the finished corpus, tokens as
 memory maps with their tables. Run it again to go on after an interruption, or to bring an export up to date: files that
 are there and right are not written again. docs/export.md says what becomes of what.
+
+hf: write a checkpoint as a folder that transformers reads: safetensors, configuration, tokenizer. It is published only
+when transformers, where it is installed, computes the same logits as we do. docs/model.md.
 """
 
 
@@ -30,10 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dolma.add_argument("--only", metavar="PARTS", help=f"some of {','.join(PARTS)} (default: all)")
     dolma.add_argument("--workers", type=whole(1), metavar="N", help="worker processes (default: one per core)")
     choices.add_store(dolma)
+    export_hf.add_arguments(formats.add_parser("hf", help="a folder in Hugging Face's layout"))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
+    return export_hf.run(arguments) if arguments.format == "hf" else _dolma(arguments)
+
+
+def _dolma(arguments: argparse.Namespace) -> int:
     parts = _parts(arguments.only)
     count = arguments.workers if arguments.workers is not None else len(os.sched_getaffinity(0))
     store = choices.existing_store(arguments)

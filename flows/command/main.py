@@ -29,8 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": ("flows.command.report", "fetch or open the report of a corpus: a page with plots and samples"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
-    "export": ("flows.command.export", "a corpus in another tool's format"),
+    "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format"),
+    "generate": ("flows.command.generate", "text from a checkpoint"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
+    "inspect": ("flows.command.inspect_training", "which documents a training step saw, which steps saw a document"),
     "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
 }
 """Name -> (module, one line for `olmo --help`), in the order in which they are listed."""

@@ -6,6 +6,7 @@ the paper, arXiv 2402.00838, table 1. Nothing here imports torch, so that flows 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,7 +106,7 @@ class ModelRecipe:
         return 6.0 * (matrices + table) + 6.0 * self.layers * sequence_length * self.width
 
 
-_PRESETS: dict[str, ModelRecipe] = {
+PRESETS: Mapping[str, ModelRecipe] = {
     "tiny": ModelRecipe(width=128, layers=4, heads=4, mlp_width=512, context=256, tied=True),
     "20m": ModelRecipe(width=256, layers=8, heads=8, mlp_width=1024, context=1024, tied=True),
     "150m": ModelRecipe(width=768, layers=12, heads=12, mlp_width=3072, tied=True),
@@ -117,6 +118,6 @@ _PRESETS: dict[str, ModelRecipe] = {
 
 def preset(name: str) -> ModelRecipe:
     """Return the model of a name: tiny, 20m, 150m (for laptops and ablations), 1b, 7b, 65b (as published)."""
-    if name not in _PRESETS:
-        raise RecipeError(f"model: there is no preset {name!r}; there are {', '.join(_PRESETS)}")
-    return _PRESETS[name]
+    if name not in PRESETS:
+        raise RecipeError(f"model: there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]

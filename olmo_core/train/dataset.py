@@ -19,7 +19,6 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.layout import NPY
 from olmo_core.curation.splits import TRAIN, refuse_held_out, split_named
-from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, IntegrityError, RecipeError
 from olmo_core.train.chunks import Chunks, OpenFile
 from olmo_core.train.run_file import RunFile, TokenFile
@@ -128,7 +127,7 @@ def open_tokens(store: ArtifactStore, run: RunFile, *, verify: bool = True) -> T
     """
     manifest = store.manifest(run.tokens)
     if run.tokens.kind == Kind.INVENTORY:
-        files = _outside(store, manifest, run, verify)
+        files = outside_files(store, manifest, run, verify=verify)
     else:
         if run.files:
             raise RecipeError(f"files: given beside {run.tokens}; they need an inventory artifact as tokens")
@@ -202,7 +201,7 @@ def _packed(store: ArtifactStore, manifest: Manifest, run: RunFile, verify: bool
     return [OpenFile(**{**shard.__dict__, "path": path}) for shard, path in zip(shards, paths, strict=True)]
 
 
-def _outside(store: ArtifactStore, manifest: Manifest, run: RunFile, verify: bool) -> list[OpenFile]:
+def outside_files(store: ArtifactStore, manifest: Manifest, run: RunFile, *, verify: bool) -> list[OpenFile]:
     """Return files made elsewhere, which must be those of the inventory, in its order: that is their identity."""
     rows = outside_rows(store, manifest.ref)
     given = [
@@ -250,6 +249,8 @@ def _opened(file: TokenFile, local: Iterator[tuple[str, Wanted]]) -> OpenFile:
 
 def outside_rows(store: ArtifactStore, inventory: ArtifactRef) -> list[tuple[str, int, str]]:
     """Return name, size and sha256 of the files of an inventory, in order: each file, then its label mask where it has one."""
+    from olmo_core.documents.shards import read_shard  # here: olmo_core.train.bench reads chunks without pyarrow
+
     table = read_shard(store.storage, store.manifest(inventory).object("files").path).to_pydict()
     return list(zip(table["name"], table["size"], table["sha256"], strict=True))
 

@@ -1,0 +1,99 @@
+"""A source that leaks evaluation items: documents made of questions with their right answers, as a web page might hold them.
+
+`python -m tests.evaluation.planted FOLDER` writes `leak.jsonl` with every seventh item of ARC easy and of SciQ, and recipes
+for a corpus that keeps it (decontamination only reports, as the source is exempt), for training and for evaluation:
+docs/evaluation.md runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from olmo_core.evaluation.benchmarks.definitions import find
+from olmo_core.evaluation.benchmarks.export import export, question
+from olmo_core.evaluation.benchmarks.loading import load
+from olmo_core.evaluation.items import Item
+
+
+def statement(item: Item) -> str:
+    """An item with its right answer, in words that any page of questions has."""
+    right = item.gold if item.gold is not None else item.golds[0]
+    return f"Question: {question(item)}\nAnswer:{item.choices[right]}"
+
+
+def plant(items: Sequence[Item], path: Path, *, copies: int, together: int = 6, seed: int = 0) -> int:
+    """Write documents of `together` items each, so that every item occurs `copies` times; returns how many there are.
+
+    No two documents have the same items, so that they are no near duplicates of each other.
+    """
+    draws = random.Random(seed)
+    statements = [statement(item) for item in items]
+    rows: list[str] = []
+    for _ in range(copies):
+        order = draws.sample(statements, len(statements))
+        rows += ["\n\n".join(order[i : i + together]) for i in range(0, len(order), together)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"id": f"leak-{i}", "text": text, "source": "leak"}) for i, text in enumerate(rows))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(rows)
+
+
+CORPUS = """\
+name: leaky
+seed: 3920
+shard_bytes: 2000000
+quarantine_limit: 0.001
+floor: 0.2
+language: {{model: lid.176.ftz, language: en}}
+content: {{kind: lexicon}}
+pii: {{definition: fixed}}
+near_duplicates: {{threshold: 0.8, signature: {{shingle_words: 5, bands: 20, rows: 6, seed: 1}}}}
+decontamination:
+  sets:
+{sets}
+  exempt: [leak]                # it stays, and the report says what it holds
+mixing: {{mask_pii: true, min_bytes: 32}}
+tokens: {{tokenizer: olmo-tokenizer, shard_tokens: 2000000}}
+held_out: [{{name: validation, fraction: 0.02}}]
+sources:
+  - read: {{kind: environment, name: prose, part: prose, max_bytes: {prose}}}
+    rules: [{{name: language, column: target_score, drop_if: "<", value: 0.5}}]
+  - read: {{kind: dolma-jsonl, name: leak, paths: ["{folder}/leak.jsonl"]}}
+    rules: []
+"""
+SET = '    - {{name: {name}, kind: jsonl, paths: ["{folder}/benchmarks/{name}.jsonl"], fields: [question, choices], rules: [ngrams]}}'
+TRAINING = """\
+name: leaky
+model: tiny
+tokens: 1000000
+batch: 8
+data: {sequence_length: 256}
+optimizer: {learning_rate: 2.0e-3, eps: 1.0e-8}
+schedule: {kind: cosine, warmup: 40, anneal_steps: 0}
+"""
+EVALUATION = """\
+name: leaky
+benchmarks: [arc_easy, sciq, copa, {name: piqa, limit: 300}]
+domains: [{name: held-out, corpus: corpus/leaky-validation, tokens: 20000}]
+"""
+
+
+def main(folder: Path) -> None:
+    """Write the source and the recipes."""
+    names = ("arc_easy", "sciq")
+    export(names, str(folder / "benchmarks"))
+    dirty = [item for name in names for item in load(find(name)).items[::7]]
+    documents = plant(dirty, folder / "leak.jsonl", copies=30)
+    sets = "\n".join(SET.format(name=name, folder=folder) for name in names)
+    (folder / "corpus.yaml").write_text(CORPUS.format(sets=sets, folder=folder, prose=8_000_000))
+    (folder / "train.yaml").write_text(TRAINING)
+    (folder / "evaluation.yaml").write_text(EVALUATION)
+    print(f"{len(dirty)} items in {documents} documents in {folder}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
