@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "flows.command.artifacts",
         "list, show, verify, repair, tag, trace and clean up what is in the store",
     ),
-    "report": ("flows.command.report", "fetch or open the report of a corpus: a page with plots and samples"),
+    "report": ("flows.command.report", "fetch or open the report of a corpus or of evaluations: a page with plots"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
     "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format"),
     "generate": ("flows.command.generate", "text from a checkpoint"),

@@ -1,7 +1,7 @@
 """A source that leaks evaluation items: documents made of questions with their right answers, as a web page might hold them.
 
-`python -m tests.evaluation.planted FOLDER` writes `leak.jsonl` with every seventh item of ARC easy and of SciQ, and recipes
-for a corpus that keeps it (decontamination only reports, as the source is exempt), for training and for evaluation:
+`python -m tests.evaluation.planted FOLDER` writes `leak.jsonl` with every fifth item of ARC easy, 60 times each, and recipes for a
+corpus that keeps it (decontamination only reports, as the source is exempt), for training and for evaluation:
 docs/evaluation.md runs them.
 """
 
@@ -68,28 +68,28 @@ sources:
 SET = '    - {{name: {name}, kind: jsonl, paths: ["{folder}/benchmarks/{name}.jsonl"], fields: [question, choices], rules: [ngrams]}}'
 TRAINING = """\
 name: leaky
-model: tiny
-tokens: 1000000
-batch: 8
-data: {sequence_length: 256}
-optimizer: {learning_rate: 2.0e-3, eps: 1.0e-8}
-schedule: {kind: cosine, warmup: 40, anneal_steps: 0}
+model: {preset: tiny, width: 96, layers: 3, mlp_width: 256}
+tokens: 500000
+batch: 4
+data: {sequence_length: 128}
+optimizer: {learning_rate: 4.0e-3, eps: 1.0e-8}
+schedule: {kind: cosine, warmup: 30, anneal_steps: 0}
 """
 EVALUATION = """\
 name: leaky
-benchmarks: [arc_easy, sciq, copa, {name: piqa, limit: 300}]
+benchmarks: [arc_easy, {name: sciq, limit: 200}, copa, {name: piqa, limit: 200}]
 domains: [{name: held-out, corpus: corpus/leaky-validation, tokens: 20000}]
 """
+SETS = ("arc_easy", "sciq")
 
 
 def main(folder: Path) -> None:
     """Write the source and the recipes."""
-    names = ("arc_easy", "sciq")
-    export(names, str(folder / "benchmarks"))
-    dirty = [item for name in names for item in load(find(name)).items[::7]]
-    documents = plant(dirty, folder / "leak.jsonl", copies=30)
-    sets = "\n".join(SET.format(name=name, folder=folder) for name in names)
-    (folder / "corpus.yaml").write_text(CORPUS.format(sets=sets, folder=folder, prose=8_000_000))
+    export(SETS, str(folder / "benchmarks"))
+    dirty = load(find("arc_easy")).items[::5]
+    documents = plant(dirty, folder / "leak.jsonl", copies=60)
+    sets = "\n".join(SET.format(name=name, folder=folder) for name in SETS)
+    (folder / "corpus.yaml").write_text(CORPUS.format(sets=sets, folder=folder, prose=3_000_000))
     (folder / "train.yaml").write_text(TRAINING)
     (folder / "evaluation.yaml").write_text(EVALUATION)
     print(f"{len(dirty)} items in {documents} documents in {folder}")
