@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": ("flows.command.report", "fetch or open the report of a corpus or of evaluations: a page with plots"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
+    "evaluate": ("flows.command.evaluate", "score checkpoints or Hugging Face models on benchmarks and texts"),
     "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format"),
     "generate": ("flows.command.generate", "text from a checkpoint"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
