@@ -26,8 +26,8 @@ checkpoint/tiny@step100-tokens0B, a pattern (checkpoint/tiny@step*), or a folder
 """
 LEGEND = """\
 * primary metric. Intervals are 95%. guess: one choice as likely as another; majority: always the same place. Cut: the
-beginning of the question did not fit. Ties are split. What failed is counted and never scored. not resolved: the interval holds
-no difference too. docs/evaluation.md says how to read them."""
+beginning of the question did not fit. Ties are split. What failed is counted and never scored. not resolved: these items
+cannot tell whether there is a difference; it does not mean equal. docs/evaluation.md says how to read the numbers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code: 1 where items could not be scored."""
     recipe = evaluation_choices.recipe(arguments)
     from olmo_core.evaluation.compare import read_evaluation
-    from olmo_core.evaluation.run import ScoringResources, evaluate
+    from olmo_core.evaluation.resources import ScoringResources
+    from olmo_core.evaluation.run import evaluate
     from olmo_core.evaluation.targets import find_targets
     from olmo_core.report.evaluation.facts import facts_of
 

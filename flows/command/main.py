@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("flows.command.report", "fetch or open the report of a corpus or of evaluations: a page with plots"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
     "evaluate": ("flows.command.evaluate", "score checkpoints or Hugging Face models on benchmarks and texts"),
-    "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format"),
+    "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format; benchmarks as files"),
     "generate": ("flows.command.generate", "text from a checkpoint"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "inspect": ("flows.command.inspect_training", "which documents a training step saw, which steps saw a document"),

@@ -94,6 +94,12 @@ def evaluation_recipe(values: Any, path: str = "recipe") -> EvaluationRecipe:
     return from_mapping(EvaluationRecipe, values, path)
 
 
+def limited(recipe: EvaluationRecipe, limit: int) -> EvaluationRecipe:
+    """Return a recipe with at most so many items of each benchmark, under a name of its own: it takes no tag of the whole one's."""
+    benchmarks = tuple(replace(one, limit=limit) for one in recipe.benchmarks)
+    return replace(recipe, name=f"{recipe.name}-limit{limit}", benchmarks=benchmarks)
+
+
 def load_evaluation_recipe(name_or_path: str, folder: Path = RECIPES) -> EvaluationRecipe:
     """Return the recipe of a name (`deployments/recipes/evaluation/{name}.yaml`) or of a YAML file's path."""
     path = Path(name_or_path)

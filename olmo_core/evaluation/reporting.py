@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -156,22 +157,28 @@ def _put(output: Output, suffix: str, value: str) -> None:
         handle.write(value.encode("utf-8", "replace"))
 
 
-def series(store: ArtifactStore, name: str, tags: str = "step*") -> list[Manifest]:
-    """Return the evaluations of a name that tags point at, by step: those asked as the newest of them was.
+def series(store: ArtifactStore, name: str, tags: str = "step*", like: ArtifactRef | None = None) -> list[Manifest]:
+    """Return the evaluations of a name that tags point at, by step: those that were asked what `like`, or the newest, was.
 
-    Raises InputError where there is none. Evaluations of an older recipe of the same name are left out: their items differ.
+    Raises InputError where there is none. Those of a changed recipe of the same name are left out: their items differ.
     """
-    import fnmatch
-
     tagged = store.tags(str(Kind.EVALUATION), name)
     refs = {ref for tag, ref in tagged.items() if fnmatch.fnmatchcase(tag, tags)} or set(tagged.values())
     if not refs:
         there = ", ".join(store.storage.folders(str(Kind.EVALUATION))) or "none"
         raise InputError(f"there are no evaluations evaluation/{name}; there are: {there}. `olmo evaluate` makes them")
     manifests = [store.manifest(ref) for ref in refs]
-    newest = max(manifests, key=lambda m: m.ended)
-    asked = [m for m in manifests if _asked(m) == _asked(newest)]
+    wanted = store.manifest(like) if like is not None else max(manifests, key=lambda m: m.ended)
+    asked = [m for m in manifests if _asked(m) == _asked(wanted)]
     return sorted(asked, key=lambda m: (_step(store, m), m.ended))
+
+
+def facts_of_report(store: ArtifactStore, manifest: Manifest) -> Facts:
+    """Return the facts of a report that was written, read again from its inputs."""
+    inputs = dict(manifest.inputs)
+    contaminated = inputs.pop(_CONTAMINATED, None)
+    refs = [inputs[role] for role in sorted(inputs)]
+    return facts_from(store, manifest.recipe["title"], refs, manifest.recipe["labels"], contaminated)
 
 
 def _asked(manifest: Manifest) -> Any:

@@ -8,13 +8,10 @@ from __future__ import annotations
 import gc
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from olmo_core import assets
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, RecipeError
@@ -22,6 +19,7 @@ from olmo_core.evaluation.encoder import Encoder
 from olmo_core.evaluation.engine import Scorer
 from olmo_core.evaluation.language_model import HuggingFaceModel, LanguageModel, OwnModel
 from olmo_core.evaluation.recipe import EvaluationRecipe
+from olmo_core.evaluation.resources import ScoringResources
 from olmo_core.evaluation.score_cache import ScoreCache
 from olmo_core.evaluation.stage import Subject, evaluation_step
 from olmo_core.evaluation.targets import Target, encoder_of, subject_of
@@ -31,35 +29,11 @@ from olmo_core.workers import Here
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoringResources:
-    """Where and how models are scored; changes no number but by rounding."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: a GPU where there is one; `cuda` fails where there is none."""
-    batch_tokens: int | None = None
-    """Tokens of a batch, filling included; None: 4,096 on a processor, 65,536 on a GPU."""
-    tokenizer: str | None = None
-    """Asset or file; None: the model's own."""
-    scores: str | None = None
-    """Folder of the scores' cache; None: `scores` beside the asset cache."""
-
-    __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        """Raise RecipeError for a batch without room."""
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise RecipeError(f"batch_tokens: {self.batch_tokens}; at least 1 is needed")
-
-    def torch_device(self) -> torch.device:
-        """Return the device. Raises RecipeError where it is asked for and not there."""
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise RecipeError("device: cuda, but torch sees no GPU here; give cpu, or auto")
-        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-    def scores_folder(self) -> Path:
-        """Return where scores are kept between runs."""
-        return Path(self.scores) if self.scores else assets.cache_folder().parent / "scores"
+def torch_device(resources: ScoringResources) -> torch.device:
+    """Return the device. Raises RecipeError where it is asked for and not there."""
+    if resources.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("device: cuda, but torch sees no GPU here; give cpu, or auto")
+    return torch.device("cuda" if resources.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def evaluate(
@@ -105,7 +79,7 @@ def load_scorer(
     store: ArtifactStore, target: Target, subject: Subject, recipe: EvaluationRecipe, resources: ScoringResources
 ) -> Scorer:
     """Return the model with its cache, ready to score."""
-    device, dtype = resources.torch_device(), getattr(torch, recipe.precision)
+    device, dtype = torch_device(resources), getattr(torch, recipe.precision)
     model: LanguageModel
     if target.checkpoint is not None:
         model = OwnModel(load_model(store, target.checkpoint, device, dtype), subject.weights)

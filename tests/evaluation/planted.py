@@ -1,6 +1,6 @@
 """A source that leaks evaluation items: documents made of questions with their right answers, as a web page might hold them.
 
-`python -m tests.evaluation.planted FOLDER` writes `leak.jsonl` with every fifth item of ARC easy, 60 times each, and recipes for a
+`python -m tests.evaluation.planted FOLDER` writes `leak.jsonl` with every tenth item of ARC easy, 60 times each, and recipes for a
 corpus that keeps it (decontamination only reports, as the source is exempt), for training and for evaluation:
 docs/evaluation.md runs them.
 """
@@ -58,7 +58,7 @@ decontamination:
   exempt: [leak]                # it stays, and the report says what it holds
 mixing: {{mask_pii: true, min_bytes: 32}}
 tokens: {{tokenizer: olmo-tokenizer, shard_tokens: 2000000}}
-held_out: [{{name: validation, fraction: 0.02}}]
+held_out: [{{name: validation, fraction: 0.08}}]
 sources:
   - read: {{kind: environment, name: prose, part: prose, max_bytes: {prose}}}
     rules: [{{name: language, column: target_score, drop_if: "<", value: 0.5}}]
@@ -69,7 +69,7 @@ SET = '    - {{name: {name}, kind: jsonl, paths: ["{folder}/benchmarks/{name}.js
 TRAINING = """\
 name: leaky
 model: {preset: tiny, width: 96, layers: 3, mlp_width: 256}
-tokens: 500000
+tokens: 180000
 batch: 4
 data: {sequence_length: 128}
 optimizer: {learning_rate: 4.0e-3, eps: 1.0e-8}
@@ -86,10 +86,10 @@ SETS = ("arc_easy", "sciq")
 def main(folder: Path) -> None:
     """Write the source and the recipes."""
     export(SETS, str(folder / "benchmarks"))
-    dirty = load(find("arc_easy")).items[::5]
+    dirty = load(find("arc_easy")).items[::10]
     documents = plant(dirty, folder / "leak.jsonl", copies=60)
     sets = "\n".join(SET.format(name=name, folder=folder) for name in SETS)
-    (folder / "corpus.yaml").write_text(CORPUS.format(sets=sets, folder=folder, prose=3_000_000))
+    (folder / "corpus.yaml").write_text(CORPUS.format(sets=sets, folder=folder, prose=600_000))
     (folder / "train.yaml").write_text(TRAINING)
     (folder / "evaluation.yaml").write_text(EVALUATION)
     print(f"{len(dirty)} items in {documents} documents in {folder}")
