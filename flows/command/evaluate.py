@@ -84,10 +84,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(store: ArtifactStore, facts: Facts) -> dict[str, str]:
-    from olmo_core.evaluation.reporting import build_report
+    from olmo_core.evaluation import reporting
 
-    built = build_report(
-        store, [one.manifest.ref for one in facts.evaluations], [one.label for one in facts.evaluations]
+    manifests = [one.manifest for one in facts.evaluations]
+    refs = [one.ref for one in manifests]
+    built = reporting.build_report(
+        store,
+        refs,
+        reporting.labels_of(store, manifests),
+        contaminated=reporting.contaminated_items(store, refs),
     )
     return {"name": built.ref.name.removeprefix("evaluation-"), "report": str(built.ref)}
 

@@ -51,10 +51,14 @@ class LanguageModel(Protocol):
 
 
 class OwnModel:
-    """A `Transformer`; sharded ones work too, when every rank makes the same calls."""
+    """A `Transformer`; sharded ones work too, when every rank makes the same calls.
 
-    def __init__(self, model: Transformer, identity: str) -> None:
-        self.model, self.identity = model.eval(), identity
+    Without gradients, but not in torch's inference mode: parameters that FSDP gathers in it could not be trained afterwards.
+    """
+
+    def __init__(self, model: Transformer, identity: str, *, dtype: torch.dtype | None = None) -> None:
+        """`dtype`: of hidden states where it is not that of the parameters (FSDP's mixed precision)."""
+        self.model, self.identity, self._dtype = model.eval(), identity, dtype
         self.context, self.vocabulary = model.recipe.context, model.recipe.embedding_rows
 
     @property
@@ -65,19 +69,19 @@ class OwnModel:
     @property
     def dtype(self) -> torch.dtype:
         """Type of its hidden states."""
-        return self.model.embedding.weight.dtype
+        return self._dtype or self.model.embedding.weight.dtype
 
     def _cache(self, batch: int, room: int) -> Cache:
         return Cache(self.model.recipe, batch=batch, room=room, dtype=self.dtype, device=self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def begin(self, tokens: Sequence[int]) -> Cache:
         """Return the keys and values of a shared beginning."""
         cache = self._cache(1, len(tokens))
         self.model(torch.tensor([list(tokens)], device=self.device), cache=cache, last=True)
         return cache
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run(
         self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Cache | None, head: Head[R]
     ) -> R:
@@ -94,7 +98,7 @@ class OwnModel:
         made = self.model(tokens_BT, positions=positions_BT, mask=mask_B1TS, cache=cache, head=head)
         return cast(R, made)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
         """Return the most likely continuation of each prompt."""
         longest = max(len(prompt) for prompt in prompts)

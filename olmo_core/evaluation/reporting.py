@@ -15,7 +15,7 @@ from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind, check_name
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, RecipeError
+from olmo_core.errors import InputError
 from olmo_core.evaluation.compare import read_evaluation
 from olmo_core.evaluation.results import plain
 from olmo_core.report.evaluation.card import card
@@ -229,18 +229,14 @@ def _verdicts(store: ArtifactStore, ref: ArtifactRef) -> set[ArtifactRef]:
 
 
 def labels_of(store: ArtifactStore, manifests: Sequence[Manifest]) -> list[str]:
-    """Return what evaluations are called in a report: their tag by step where it tells them apart, else their names."""
+    """Return what evaluations are called in a report: `step 1,000` for checkpoints, else the model's name; with more where that is not enough."""
+    names = {one.ref.name for one in manifests}
     labels = []
     for one in manifests:
-        tags = [
-            t for t, ref in store.tags(str(Kind.EVALUATION), one.ref.name).items() if ref == one.ref and t != "latest"
-        ]
-        labels.append(min(tags, key=len) if tags else one.ref.name)
-    if len({one.ref.name for one in manifests}) > 1:
-        labels = [
-            label if label == m.ref.name else f"{m.ref.name} {label}"
-            for m, label in zip(manifests, labels, strict=True)
-        ]
-    if len(set(labels)) < len(labels):
-        raise RecipeError(f"two evaluations are called the same: {', '.join(labels)}; name them one by one")
-    return labels
+        step = f"step {_step(store, one):,}" if "checkpoint" in one.inputs else ""
+        model = one.ref.name.removesuffix(f"-{one.recipe['recipe']['name']}")
+        labels.append(step if step and len(names) == 1 else f"{model} {step}".strip())
+    return [
+        f"{label} ({one.ref.fingerprint[:6]})" if labels.count(label) > 1 else label
+        for one, label in zip(manifests, labels, strict=True)
+    ]

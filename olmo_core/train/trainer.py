@@ -112,10 +112,10 @@ class Trainer:
         self._report.event(
             "started", f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens", step=0
         )
-        loss = self._evaluate()
-        if loss is not None:
-            self._report.line({"step": 0, "tokens": 0, "held_out_loss": loss, "held_out_perplexity": perplexity(loss)})
-        self._save({} if loss is None else {"held_out_loss": loss})
+        measured = self._evaluate()
+        if measured:
+            self._report.line({"step": 0, "tokens": 0, **measured})
+        self._save(_figures(measured))
 
     def _newest(self) -> Manifest | None:
         """The newest checkpoint of this run, or else the one it starts from; the same on all ranks."""
@@ -203,32 +203,38 @@ class Trainer:
             )
         streak = self._non_finite.settle(read.in_row, read.reached)
         figures = {"loss": read.loss} if read.loss is not None else {}
-        if streak is None and self._is_evaluation_due(step) and (loss := self._evaluate()) is not None:
-            line |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
-            figures["held_out_loss"] = loss
+        if streak is None and self._is_evaluation_due(step):
+            measured = self._evaluate()
+            line |= measured
+            figures |= _figures(measured)
         self._report.line(line)
         self._progress.tell(step, steps, seconds, line)
         if streak is None and self._is_save_due(step):
             self._save(figures)
         return streak
 
-    def _evaluate(self) -> float | None:
-        """Return the held-out loss, None where no tokens are held out; its time is not that of the steps."""
-        if self._parts.held_out is None:
-            return None
-        self._watch.at(f"after step {self.step}, on held-out tokens")
+    def _evaluate(self) -> dict[str, float]:
+        """Return the held-out loss and scores on benchmarks, as far as they are asked for; their time is not that of the steps."""
+        parts, resources, found = self._parts, self.run.resources, dict[str, float]()
         began = time.perf_counter()
-        resources = self.run.resources
-        loss = held_out_loss(
-            self._parts.model,
-            self._parts.held_out,
-            self.run.recipe,
-            self.world,
-            batches=resources.evaluate_batches,
-            micro_batch=resources.micro_batch,
-        )
+        if parts.held_out is not None:
+            self._watch.at(f"after step {self.step}, on held-out tokens")
+            loss = held_out_loss(
+                parts.model,
+                parts.held_out,
+                self.run.recipe,
+                self.world,
+                batches=resources.evaluate_batches,
+                micro_batch=resources.micro_batch,
+            )
+            if loss is not None:
+                found |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
+        if parts.benchmarks is not None:
+            found |= parts.benchmarks.numbers(
+                parts.model, lambda what: self._watch.at(f"after step {self.step}, {what}")
+            )
         self._clock.leave_out(time.perf_counter() - began)
-        return loss
+        return found
 
     # saving, ending
     def _save(self, figures: dict[str, Any]) -> None:
@@ -338,3 +344,8 @@ class Trainer:
         self._checkpointer.close()
         self._ranks.together(lambda: self._report.finish(self._state))
         log.info("%s is done: %d steps", self.run.ref, self.step)
+
+
+def _figures(measured: dict[str, float]) -> dict[str, float]:
+    """Return what of an evaluation the checkpoint's manifest tells too."""
+    return {key: value for key, value in measured.items() if key != "held_out_perplexity"}

@@ -161,5 +161,8 @@ svg .line{fill:none;stroke:var(--kept);stroke-width:1.6}svg .bar{stroke:var(--ke
 svg .dot{fill:var(--kept)}svg .band{fill:var(--soft);opacity:.45}
 svg .theirs{fill:var(--card);stroke:var(--lost);stroke-width:1.6}svg .theirs.t1{fill:var(--lost)}
 svg.forest{max-width:640px}svg text.name{fill:var(--ink);font-size:10.5px}
+.wide th,.wide td{white-space:nowrap}.wide td:first-child{overflow-wrap:normal}
+i.mark{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px;background:var(--kept)}
+i.mark.t0{background:var(--card);border:2px solid var(--lost)}i.mark.t1{background:var(--lost)}
 td.better{color:var(--gain);font-weight:600}td.worse{color:var(--lost);font-weight:600}td.open{color:var(--dim)}
 """

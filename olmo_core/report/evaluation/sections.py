@@ -83,9 +83,14 @@ def scores(facts: Facts) -> str:
                 if result["name"] in m.scores and result["format"] == "catwalk" and not result.get("handmade")
             ]
             drawn.append((rows.title(result), rows.stored(result, result["primary"]), result.get("chance"), published))
+    theirs = "".join(
+        f'<span><i class="mark t{i}"></i>{text(m.model)}, published</span>'
+        for i, m in enumerate(MODELS)
+        if any(m.model == model for _, _, _, beside in drawn for model, _ in beside)
+    )
     key = (
-        f'<p class="key"><span>● {text(facts.last.label)} with its 95% interval</span><span>┆ guessing</span>'
-        "<span>○ OLMo 1B, published</span><span>● (red) OLMo 7B, published</span></p>\n"
+        f'<p class="key"><span><i class="mark"></i>{text(facts.last.label)} with its 95% interval</span>'
+        f"<span>┆ guessing</span>{theirs}</p>\n"
     )
     beside = html(rows.score_rows(facts)) if len(facts.evaluations) > 1 else ""
     return (
