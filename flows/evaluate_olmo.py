@@ -27,7 +27,6 @@ def evaluate_olmo(
     recipe: str = "tiny",
     limit: int | None = None,
     contaminated: str | None = AUTO,
-    stand_in: bool = False,
     resources: EvaluationResources | None = None,
 ) -> dict[str, str]:
     """Evaluate models.
@@ -37,10 +36,9 @@ def evaluate_olmo(
         recipe: Name of a recipe (`deployments/recipes/evaluation/{name}.yaml`) or path of a YAML file.
         limit: Items of each benchmark at most, for a quick look; under a name of its own.
         contaminated: `attributes/CORPUS-contaminated-items`, which tells dirty from clean items; `auto`: that of the corpus trained on; null: none.
-        stand_in: TruthfulQA by twelve questions made by hand where its file cannot be had; its number is no score.
         resources: Where and how the run works; changes no number but by rounding.
     """
-    with open_evaluation(models, recipe, limit, stand_in, resources) as evaluation:
+    with open_evaluation(models, recipe, limit, resources) as evaluation:
         for target in evaluation.targets:
             evaluation.evaluate(target)
         made: Any = publish_report(evaluation, evaluation.done, contaminated) if evaluation.done else {}

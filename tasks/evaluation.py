@@ -63,15 +63,8 @@ class Evaluation:
         recipe: EvaluationRecipe,
         targets: Sequence[Target],
         resources: EvaluationResources,
-        stand_in: bool,
     ) -> None:
-        self.store, self.recipe, self.targets, self.resources, self.stand_in = (
-            store,
-            recipe,
-            targets,
-            resources,
-            stand_in,
-        )
+        self.store, self.recipe, self.targets, self.resources = store, recipe, targets, resources
         self._started: list[PrefectFuture[ArtifactRef]] = []
 
     def evaluate(self, target: Target) -> None:
@@ -100,7 +93,6 @@ def open_evaluation(
     models: Sequence[str],
     recipe: str,
     limit: int | None,
-    stand_in: bool,
     resources: EvaluationResources | None,
 ) -> Iterator[Evaluation]:
     """Read the recipe and find the models. Raises RecipeError, naming the parameter's value, before anything is scored."""
@@ -118,7 +110,7 @@ def open_evaluation(
         store = ArtifactStore(store_uri(resources.store))
         targets = find_targets(store, models)
         get_run_logger().info("%s of %s", loaded.name, ", ".join(one.label for one in targets))
-        yield Evaluation(store, loaded, targets, resources, stand_in)
+        yield Evaluation(store, loaded, targets, resources)
 
 
 @task(name="evaluation", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
@@ -135,7 +127,6 @@ def evaluate_model(evaluation: Evaluation, target: Target) -> ArtifactRef | Stat
             evaluation.recipe,
             target,
             evaluation.resources.scoring,
-            stand_in=evaluation.stand_in,
             progress=_Requests(evaluation.recipe.name, target.label),
         )
         found = read_evaluation(evaluation.store, built.manifest, target.label)

@@ -40,11 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", action="store_true", help="write a report too: `olmo report evaluation NAME` shows it"
     )
-    parser.add_argument(
-        "--stand-in",
-        action="store_true",
-        help="TruthfulQA by twelve questions made by hand, where its file cannot be had; no score",
-    )
     choices.add_store(parser)
 
 
@@ -65,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     found, reused = [], []
     for target in targets:
         progress = _Progress(target.label, sys.stderr.isatty() and not arguments.json)
-        built = evaluate(store, recipe, target, resources, stand_in=arguments.stand_in, progress=progress)
+        built = evaluate(store, recipe, target, resources, progress=progress)
         progress.end()
         found.append(read_evaluation(store, built.manifest, target.label))
         reused.append(built.reused)

@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
         metavar="ARTIFACT",
         help="held-out split of ours as texts, e.g. corpus/quickstart-validation; repeatable",
     )
+    parser.add_argument(
+        "--stand-in",
+        action="store_true",
+        help="TruthfulQA by twelve questions made by hand, where its file cannot be had; no score",
+    )
     parser.add_argument("--tokens", type=whole(1), metavar="N", help="tokens of a domain, about (Paloma: 100,000)")
 
 
@@ -69,13 +74,15 @@ def recipe(arguments: argparse.Namespace) -> EvaluationRecipe:
         if not domains:
             raise UsageError("--tokens: there are no texts; name some with --domains or --corpus")
         domains = tuple(replace(one, tokens=arguments.tokens) for one in domains)
-    if (benchmarks, domains) == (base.benchmarks, base.domains):
+    stand_in = arguments.stand_in or base.stand_in
+    if (benchmarks, domains, stand_in) == (base.benchmarks, base.domains, base.stand_in):
         return base
     added = [f"{name.replace('_', '-')}{value}".replace("_", "-") for name, value in changes.items()]
     added += ["-".join(named)] if named and arguments.recipe is not None else []
     added += ["texts"] if texts and arguments.recipe is not None else []
+    added += ["stand-in"] if stand_in and not base.stand_in else []
     added += [f"tokens{arguments.tokens}"] if arguments.tokens is not None else []
-    return replace(base, name="-".join([base.name, *added]), benchmarks=benchmarks, domains=domains)
+    return replace(base, name="-".join([base.name, *added]), benchmarks=benchmarks, domains=domains, stand_in=stand_in)
 
 
 def _name(named: list[str], texts: bool) -> str:

@@ -67,6 +67,8 @@ class EvaluationRecipe:
     domains: tuple[DomainRecipe, ...] = ()
     windows: Windows = "paloma"
     """How documents longer than the model's context are cut."""
+    stand_in: bool = False
+    """TruthfulQA by twelve questions made by hand, where its file cannot be had; the number is marked, and is no score."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the model's weights and matrix products; log-probabilities are float32 always."""
 

@@ -43,7 +43,6 @@ def evaluate(
     resources: ScoringResources | None = None,
     *,
     own_files: Mapping[str, str] | None = None,
-    stand_in: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Built:
     """Evaluate one model, or find that it is evaluated; tag the artifact `latest` and with the checkpoint's tag.
@@ -60,7 +59,7 @@ def evaluate(
         held.append(scorer)
         return encoder, scorer
 
-    step = evaluation_step(store, recipe, subject, load, own_files=own_files, stand_in=stand_in, progress=progress)
+    step = evaluation_step(store, recipe, subject, load, own_files=own_files, progress=progress)
     try:
         built = build(store, step, Here())
     finally:

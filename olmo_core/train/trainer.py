@@ -213,9 +213,9 @@ class Trainer:
             self._save(figures)
         return streak
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> dict[str, Any]:
         """Return the held-out loss and scores on benchmarks, as far as they are asked for; their time is not that of the steps."""
-        parts, resources, found = self._parts, self.run.resources, dict[str, float]()
+        parts, resources, found = self._parts, self.run.resources, dict[str, Any]()
         began = time.perf_counter()
         if parts.held_out is not None:
             self._watch.at(f"after step {self.step}, on held-out tokens")
@@ -346,6 +346,6 @@ class Trainer:
         log.info("%s is done: %d steps", self.run.ref, self.step)
 
 
-def _figures(measured: dict[str, float]) -> dict[str, float]:
+def _figures(measured: dict[str, Any]) -> dict[str, Any]:
     """Return what of an evaluation the checkpoint's manifest tells too."""
     return {key: value for key, value in measured.items() if key != "held_out_perplexity"}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from olmo_core.evaluation.compare import EARLY, Curve
 from olmo_core.report.evaluation import curves, rows
-from olmo_core.report.evaluation.facts import Facts
+from olmo_core.report.evaluation.facts import COMPARED, Facts
 from olmo_core.report.evaluation.published import MODELS, NOTE, SOURCE
 from olmo_core.report.page.elements import count, fold, name, table, text
 
@@ -162,11 +162,15 @@ def changed(facts: Facts) -> str:
     results = {key: facts.result(key) for one in facts.evaluations for key in one.results}
     found = rows.change_rows(facts.changes, results)
     return (
-        "<p>Each evaluation beside the one before, item by item, on the same items. The p-values are corrected for all "
+        f"<p>Each evaluation{_last(facts)} beside the one before, item by item, on the same items. The p-values are corrected for all "
         f"{len(found.rows)} comparisons of this table (Holm): together they are wrong once in 20 reports at most. <b>Not resolved</b> does not mean equal: "
         "a true change smaller than <i>detectable</i> (power 0.8, before correction) would mostly be missed. Accuracies in points, texts in bits per byte.</p>\n"
         + html(found, verdict=True)
     )
+
+
+def _last(facts: Facts) -> str:
+    return f" of the last {COMPARED - 1}" if len(facts.evaluations) > COMPARED else ""
 
 
 def normalisations(facts: Facts) -> str:
