@@ -10,7 +10,10 @@ from prefect.settings import PREFECT_API_URL
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.report.markdown import count
 from olmo_core.report.training import CardFacts, card
+from olmo_core.train.baselines import bigram_loss
+from olmo_core.train.dataset import held_out_batches, open_tokens
 from olmo_core.train.recipe import TrainRecipe
 from olmo_core.train.run_file import RunFile
 from olmo_core.train.run_record import RunRecord, checkpoints, run_file
@@ -21,6 +24,9 @@ from tasks.session import store_uri
 from tasks.stages import STORAGE_RETRIES
 from tasks.training import TrainingResources
 from tasks.training_view import draw, put, summary
+
+BIGRAM_LIMIT = 30_000_000
+"""Tokens of which a bigram model is made for comparison at most: about half a minute and 1 GB."""
 
 
 @task(
@@ -37,8 +43,9 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
         record = RunRecord(store=store, run=run)
         record.refresh()
         saved = checkpoints(store, run)
-        text = card(facts(store, manifest, wanted, record, saved))
-        picture = draw(record, wanted)
+        loss, note = baseline(store, wanted)
+        text = card(facts(store, manifest, wanted, record, saved, loss, note))
+        picture = draw(record, wanted, loss)
     own = [one for one in (flow_run.id,) if one]
     shown = put(
         "markdown",
@@ -55,8 +62,27 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
     return {**made, "checkpoint": str(saved[-1].ref)} if saved else made
 
 
+def baseline(store: ArtifactStore, run: RunFile) -> tuple[float | None, str]:
+    """Return the held-out loss of a bigram model of the run's tokens and how it was smoothed; or None and why there is none."""
+    if run.held_out is None:
+        return None, "(no held-out tokens)"
+    tokens = int(store.manifest(run.tokens).counts.get("tokens", 0))
+    if not 0 < tokens <= BIGRAM_LIMIT:
+        return None, f"(not measured: over more than {count(BIGRAM_LIMIT)} tokens it takes too long)"
+    train, held_out = open_tokens(store, run, verify=False), held_out_batches(store, run, verify=False)
+    seen = run.recipe.batch * run.resources.evaluate_batches
+    found = bigram_loss(train, held_out, held_out_chunks=seen)
+    return found.loss, f"({found.smoothing} smoothing, counted on all {count(tokens)} tokens)"
+
+
 def facts(
-    store: ArtifactStore, manifest: Manifest, wanted: RunFile, record: RunRecord, saved: list[Manifest]
+    store: ArtifactStore,
+    manifest: Manifest,
+    wanted: RunFile,
+    record: RunRecord,
+    saved: list[Manifest],
+    bigram: float | None,
+    note: str,
 ) -> CardFacts:
     """Return what the card tells of a run."""
     tags: dict[str, list[str]] = {}
@@ -73,6 +99,8 @@ def facts(
         counts=manifest.counts,
         steps=record.steps,
         events=list(record.events.values()),
+        baseline=bigram,
+        baseline_note=note,
         checkpoints=[(int(m.recipe["step"]), str(m.ref), ", ".join(tags.get(m.ref.fingerprint, []))) for m in saved],
     )
 

@@ -65,16 +65,17 @@ class TrainingView:
         self._shown = step
         put("progress", key("progress", name, "training"), min(100.0 * step / total, 100.0), text, self._where)
         drawn = draw(self._record, self._run)
-        put("markdown", key("curve", name), f"# {name}: {text}\n\n{drawn}", f"Loss of {self._run.ref}", self._where)
+        put("markdown", key("curve", name), f"# {name}\n\n{text}\n\n{drawn}", f"Loss of {self._run.ref}", self._where)
 
 
-def draw(record: RunRecord, run: RunFile) -> str:
-    """Return the curve as Markdown."""
+def draw(record: RunRecord, run: RunFile, baseline: float | None = None) -> str:
+    """Return the curve as Markdown, with the loss of a bigram model where that is known."""
     png = curve(
         record.steps,
         list(record.events.values()),
         title=f"{run.recipe.name}  ({run.ref})",
         total_steps=run.recipe.steps,
+        baseline=baseline,
     )
     return picture(png, f"loss of {run.recipe.name}")
 

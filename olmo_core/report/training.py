@@ -27,10 +27,12 @@ def curve(
     *,
     title: str,
     total_steps: int,
+    baseline: float | None = None,
 ) -> bytes:
     """Return the loss over the steps as a PNG: training, held-out, the learning rate below, resumes and rollbacks marked.
 
-    `steps` are lines of metrics, `events` those of the run's record (kind, step, message).
+    `steps` are lines of metrics, `events` those of the run's record (kind, step, message), `baseline` the held-out loss of a
+    bigram model.
     """
     from matplotlib.figure import Figure
 
@@ -47,6 +49,8 @@ def curve(
     rate_at, rate = series(steps, "learning_rate")
     if len(rate_at):
         below.plot(*thinned(rate_at, rate), color=_RATE, linewidth=1.2)
+    if baseline is not None:
+        above.axhline(baseline, color=_HELD_OUT, linewidth=1.0, linestyle=":", label="bigram model, held out")
     for event in events:
         if (label := MARKED.get(str(event.get("kind")))) and event.get("step") is not None:
             _line(above, int(event["step"]), label, _SKIP if label == "rolled back" else _MARK)
@@ -93,11 +97,11 @@ def thinned(
 
 
 def smoothed(y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the running mean over the last 2% of the points, at least 1."""
-    width = max(1, len(y) // 50)
+    """Return the running mean over 1% of the points to each side, fewer at the ends."""
+    half = len(y) // 100
     total = np.cumsum(np.concatenate([[0.0], y]))
-    end = np.arange(1, len(y) + 1)
-    begin = np.maximum(end - width, 0)
+    reach = np.minimum(np.minimum(np.arange(len(y)), np.arange(len(y))[::-1]), half)
+    begin, end = np.arange(len(y)) - reach, np.arange(len(y)) + reach + 1
     return np.asarray((total[end] - total[begin]) / (end - begin), np.float64)
 
 
@@ -176,7 +180,7 @@ def card(facts: CardFacts) -> str:
 def _interruptions(events: Sequence[Line]) -> str:
     kinds = [str(event.get("kind")) for event in events]
     resumed, rolled_back = kinds.count("resumed"), kinds.count("rollback")
-    return f"resumed {resumed} times, rolled back {rolled_back} times" if resumed or rolled_back else "none"
+    return f"resumed: {resumed}, rolled back: {rolled_back}" if resumed or rolled_back else "none"
 
 
 def _told(event: Line) -> str:
