@@ -58,6 +58,12 @@ def test_code_of_a_job(torchrun_code: int, codes: Sequence[int], ranks: int, job
     assert job_code(torchrun_code, codes, ranks) == job
 
 
+def test_a_job_that_is_told_to_end_before_it_has_begun_is_to_be_started_again() -> None:
+    """No rank was there yet; one that was and died is a failure all the same."""
+    assert job_code(1, [], 2, told=True) == PREEMPTED
+    assert job_code(1, [75], 2, told=True) == FAILED
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     """Starts a job of two ranks that run the given Python lines; real torchrun, no trainer."""
