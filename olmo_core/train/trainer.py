@@ -109,8 +109,14 @@ class Trainer:
         initialize_sharded(self._parts.model, self.run.recipe.seed)
         self._begin_at(TrainState(step=0, tokens=0, next_batch=0, dataset=self._fingerprint))
         self._saved = -1
+        dropped, left = self._parts.dataset.dropped_tokens, self._parts.loader.batches.dropped_chunks
         self._report.event(
-            "started", f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens", step=0
+            "started",
+            f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens; {dropped:,} tokens at the ends of files "
+            f"make no instance, and {left:,} instances no batch in each epoch",
+            step=0,
+            dropped_tokens=dropped,
+            dropped_instances=left,
         )
         loss = self._evaluate()
         if loss is not None:

@@ -68,7 +68,9 @@ def test_a_run_learns_and_leaves_its_record(tmp_path: Path) -> None:
     assert [one["step"] for one in manifest.counts["checkpoints"]] == [0, 30, 60]
     assert manifest.counts["loss"] == lines[60]["loss"]
     assert manifest.counts["energy_kwh"] is None
-    assert [one["kind"] for one in events(run)] == ["started"]
+    (started,) = events(run)
+    assert started["kind"] == "started"
+    assert (started["dropped_tokens"], started["dropped_instances"]) == (5, 0)
     assert train(run) == DONE  # and nothing is trained again
     assert len(events(run)) == 1
 
