@@ -218,8 +218,15 @@ class Trainer:
             self._save(figures)
         return streak
 
+    def _is_to_end(self) -> bool:
+        """Whether any rank was asked to end before the last step: then held-out tokens are left, and the time is for saving."""
+        if self.step == self.run.recipe.steps:
+            return False
+        (asked,) = self.world.agree([int(self._preemption.signal is not None)])
+        return asked > 0
+
     def _evaluate(self) -> float | None:
-        """Return the held-out loss, None where no tokens are held out; its time is not that of the steps."""
+        """Return the held-out loss, None where no tokens are held out, or there is no time; its time is not that of the steps."""
         if self._parts.held_out is None:
             return None
         began = time.perf_counter()
@@ -232,6 +239,7 @@ class Trainer:
             batches=resources.evaluate_batches,
             micro_batch=resources.micro_batch,
             at=self._watch.at,
+            stop=self._is_to_end,
         )
         self._clock.leave_out(time.perf_counter() - began)
         return loss

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
 from olmo_core.storage import Storage
 from olmo_core.train import checkpoint as checkpoint_module
-from olmo_core.train import retention
+from olmo_core.train import held_out, retention
 from olmo_core.train.checkpoint_read import read_tensors
+from olmo_core.train.loader import Batch
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.schedule import learning_rate
@@ -203,6 +205,24 @@ def test_a_signal_saves_and_the_next_start_goes_on_bit_by_bit(tmp_path: Path) ->
     assert events(cut)[-1]["message"].startswith("resumed from step 13")
     assert equal(checkpoint(whole, 20), checkpoint(cut, 20))
     assert metrics(cut)[20]["held_out_loss"] == metrics(whole)[20]["held_out_loss"]
+
+
+def test_a_signal_amid_held_out_tokens_leaves_them_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, preemption, batches = tiny_run(tmp_path, held_out=True), Preemption(), held_out.evaluation_batches
+
+    def told(*arguments: Any, **options: Any) -> Iterator[Batch]:
+        for number, batch in enumerate(batches(*arguments, **options)):
+            if number == 1 and metrics(run):  # not those of step 0
+                preemption._note(signal.SIGTERM, None)
+            yield batch
+
+    monkeypatch.setattr(held_out, "evaluation_batches", told)
+    assert train(run, preemption) == PREEMPTED
+    assert ArtifactStore(run.store).find(run.checkpoint(10)) is not None
+    assert metrics(run)[10]["loss"] and "held_out_loss" not in metrics(run)[10]
+    assert events(run)[-1]["message"] == "SIGTERM: saved step 10"
+    assert train(run) == DONE
+    assert "held_out_loss" in metrics(run)[20]
 
 
 def test_a_run_is_extended_to_more_tokens(tmp_path: Path) -> None:
