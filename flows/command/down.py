@@ -7,10 +7,12 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
-from flows.command import processes, services
-from flows.command.project import ProcessRecord, Project, State, find_project
+from flows.command import services
+from flows.command.project import Project, State, find_project
 from flows.command.server_api import ServerApi, ServerError
 from flows.command.usage import between
+from olmo_core import processes
+from olmo_core.processes import ProcessRecord
 
 DESCRIPTION = """\
 End, in this order: the worker's flow runs, the worker, the server. Each is asked to end, asked again, and killed when

@@ -18,19 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.errors import OlmoError
+from olmo_core.processes import ProcessRecord
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessRecord:
-    """One process that `olmo up` started; `started` tells it from a later process with the same number."""
-
-    pid: int
-    """Process number, also the number of its session and process group."""
-    started: str
-    """What `processes.started` gave for it right after the start."""
 
 
 @dataclass(kw_only=True)

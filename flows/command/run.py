@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flows.command import choices, tables
+from flows.command import choices, run_training, tables
 from flows.command.project import api_url, find_project
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
@@ -27,10 +27,10 @@ from tasks.session import Resources, checked
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
 --sample or --limit it is a trial: the artifacts get the name {name}-trial, and time, bytes and tokens of the whole are
-estimated. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
+estimated. train-olmo has options of its own, listed last. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
 started for the time of the run.
 """
-FLOWS = ("build-dolma", "train-classifier")
+FLOWS = ("build-dolma", "train-classifier", "train-olmo")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,12 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STAGE[/SOURCE]",
         help="run this stage again although its artifact is there, and compare the bytes; repeatable",
     )
+    run_training.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     if arguments.flow == "train-classifier":
         return _train(arguments)
+    if arguments.flow == "train-olmo":
+        return run_training.run(arguments)
     overrides = choices.overrides(arguments)
     resources = Resources(
         store=choices.store(arguments),

@@ -1,4 +1,4 @@
-"""The services of a project: a Prefect server on this machine and a worker for the cpu pool.
+"""The services of a project: a Prefect server on this machine and a worker for each of the work pools.
 
 Each is a detached process of this very interpreter with its own log in the state folder. The services see none of
 the user's Prefect settings (another server's address, a Cloud key, a profile, a database), only those below.
@@ -15,16 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.command import processes
-from flows.command.project import HOST, ProcessRecord, Project, api_url, ui_url
+from flows.command.project import HOST, Project, api_url, ui_url
 from flows.command.server_api import NotFoundError, ServerApi
+from olmo_core import processes
 from olmo_core.errors import OlmoError
+from olmo_core.processes import ProcessRecord
 
 POOLS = {
     "cpu": "Curation, tokenization, training of small classifiers and the flows that only wait for others.",
-    "gpu": "Training and evaluation: start a worker for it on the machine with the accelerator.",
+    "gpu": "Training and evaluation: its worker starts them on this machine's accelerators, or submits them to a cluster.",
 }
-"""Work pools, with what each is for; `olmo up` starts a worker for `cpu` only."""
+"""Work pools, with what each is for; `olmo up` starts a worker for each."""
 
 _PASSED_ON = ("PREFECT_LOGGING_", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 """Those of the user's Prefect variables that reach the services: what is logged, and the server's password."""
@@ -143,11 +144,15 @@ def wait_for_server(project: Project, port: int, record: ProcessRecord, *, deadl
     _wait(api.is_healthy, record, log=project.log("server"), what="the Prefect server", deadline=deadline)
 
 
-def wait_for_worker(project: Project, port: int, record: ProcessRecord, pool: str, *, deadline: float) -> None:
-    """Return when the worker has reported to the server; raise ServiceError as `wait_for_server` does."""
+def wait_for_worker(
+    project: Project, port: int, record: ProcessRecord, pool: str, *, before: str | None, deadline: float
+) -> None:
+    """Return when the worker has reported to the server; raise ServiceError as `wait_for_server` does.
+
+    `before`: its `last_heartbeat` before it was started. A worker of the same name that was killed a moment ago still
+    counts as online: a new sign of life is looked for.
+    """
     api = ServerApi(port)
-    # A worker of the same name that was killed a moment ago still counts as online: look for a new sign of life.
-    before = last_heartbeat(api, pool)
     _wait(
         lambda: last_heartbeat(api, pool) != before,
         record,

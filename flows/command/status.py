@@ -7,14 +7,15 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from flows.command import processes, services
+from flows.command import services
 from flows.command.project import Project, find_project, ui_url
 from flows.command.server_api import NotFoundError, ServerApi, ServerError
 from flows.command.usage import whole
+from olmo_core import processes
 
 DESCRIPTION = """\
-Show server, worker, pools, deployments and the last runs. Exit code 0 only when the server answers and the worker of
-pool `cpu` runs and has reported to the server within the last minutes; 1 otherwise.
+Show server, worker, pools, deployments and the last runs. Exit code 0 only when the server answers and every worker
+that `olmo up` has started (at least that of pool `cpu`) runs and has reported to the server within the last minutes; 1 otherwise.
 """
 
 

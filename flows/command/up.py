@@ -10,15 +10,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from flows.command import processes, profile, services
+from flows.command import profile, services
 from flows.command.project import Project, State, find_project, ui_url
 from flows.command.server_api import ServerApi
 from flows.command.usage import between
+from olmo_core import processes
 from olmo_core.errors import OlmoError
+from olmo_core.processes import ProcessRecord
 
 DESCRIPTION = """\
 Start what is missing of: the Prefect server (on this machine only), the work pools, the deployments of prefect.yaml,
-a worker for pool `cpu`, the Prefect profile `olmo`. Run it again after changing flows or prefect.yaml; what runs
+a worker for each pool (`cpu`, `gpu`), the Prefect profile `olmo`. Run it again after changing flows or prefect.yaml; what runs
 already is left running. `olmo down` ends it all. State, logs and database are in .olmo/ (or OLMO_HOME).
 """
 
@@ -26,7 +28,23 @@ already is left running. `olmo down` ends it all. State, logs and database are i
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--port", type=_port, help="port of the server (default: OLMO_PORT, the last one used, 4200)")
-    parser.add_argument("--limit", type=_limit, default=4, metavar="N", help="flow runs at once (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=_limit, default=4, metavar="N", help="flow runs of pool cpu at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--gpu-limit",
+        type=_limit,
+        default=1,
+        metavar="N",
+        help="training runs at once, on pool gpu (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pools",
+        type=_pools,
+        default=tuple(services.POOLS),
+        metavar="POOL,...",
+        help="pools that get a worker here (default: cpu,gpu); give cpu where another machine has the accelerators",
+    )
     parser.add_argument(
         "--wait",
         type=between(0, float("inf")),
@@ -46,8 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
         template = project.directory / "deployments" / "pools" / "process.json"
         services.create_pools(api, json.loads(template.read_text(encoding="utf-8")))
         services.limit_pool(api, "cpu", arguments.limit)
+        services.limit_pool(api, "gpu", arguments.gpu_limit)
         services.deploy(project, state.port)
-        _start_worker(project, state, arguments.wait)
+        before = {pool: services.last_heartbeat(api, pool) for pool in arguments.pools}
+        started = {pool: _start_worker(project, state, pool) for pool in arguments.pools}
+        for pool, record in started.items():
+            if record is not None:
+                services.wait_for_worker(
+                    project, state.port, record, pool, before=before[pool], deadline=arguments.wait
+                )
     _make_profile(state.port)
     _say_what_to_do(project, state, api)
     return 0
@@ -81,22 +106,22 @@ def _start_server(project: Project, state: State, patience: float) -> None:
     services.wait_for_server(project, state.port, state.server, deadline=patience)
 
 
-def _start_worker(project: Project, state: State, patience: float) -> None:
-    pool = "cpu"
+def _start_worker(project: Project, state: State, pool: str) -> ProcessRecord | None:
+    """Start the worker of a pool without waiting for it; None when it runs already."""
     if processes.is_running(record := state.workers.get(pool)):
         assert record is not None
-        print(f"worker      already running (process {record.pid})")
+        print(f"worker      {pool} already running (process {record.pid})")
         if stale := services.changed_variables(record):
             print(f"            with another value of {', '.join(stale)} than here: `olmo down`, then up, to change it")
-        return
+        return None
     api = ServerApi(state.port)
     for name in services.crash_abandoned_runs(api, pool):
         print(f"run         {name} was left without a process: now Crashed; continue it with `prefect flow-run retry`")
     record = services.start_worker(project, state.port, pool)
     state.workers[pool] = record
     project.write_state(state)
-    print(f"worker      starting (process {record.pid})", flush=True)
-    services.wait_for_worker(project, state.port, record, pool, deadline=patience)
+    print(f"worker      {pool} starting (process {record.pid})", flush=True)
+    return record
 
 
 def _make_profile(port: int) -> None:
@@ -114,7 +139,7 @@ def _say_what_to_do(project: Project, state: State, api: ServerApi) -> None:
     print(f"dashboard   {address}/dashboard")
     for name, deployment in sorted(api.deployments().items()):
         print(f"deployment  {name}  {address}/deployments/deployment/{deployment['id']}")
-    print(f"logs        {project.log('server')}, {project.log('worker-cpu')}")
+    print(f"logs        {', '.join(str(project.log(one)) for one in ('server', 'worker-cpu', 'worker-gpu'))}")
     print(f"next        {_prefect()} deployment run build-dolma --watch")
 
 
@@ -131,6 +156,13 @@ def _limit(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _pools(text: str) -> tuple[str, ...]:
+    pools = tuple(dict.fromkeys(text.split(",")))
+    if not pools or set(pools) - set(services.POOLS):
+        raise argparse.ArgumentTypeError(f"{text!r}: give one or more of {', '.join(services.POOLS)}")
+    return pools
 
 
 def _port(text: str) -> int:

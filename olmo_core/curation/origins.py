@@ -68,6 +68,11 @@ class CorpusOrigins:
                 f"{ref}: no model is repaired from here, as nothing tells where its labelled texts lie. Delete {ref.manifest_path} and run "
                 f"`olmo run train-classifier` with its recipe: what is not damaged is taken over"
             )
+        if ref.kind in (Kind.CHECKPOINT, Kind.RUN):
+            raise RecipeError(
+                f"{ref}: what was trained is not repaired from here. Delete {ref.manifest_path}: the run, started again, goes on from "
+                f"the checkpoint before, and what was made from this one keeps what it has"
+            )
         step, chain = self._found(ref)
         outsides = _outsides(chain.recipe)
         for name in _read_by(step, chain.recipe):

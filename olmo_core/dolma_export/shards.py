@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from olmo_core.curation.layout import REASON
-from olmo_core.documents.shards import column, text_sizes
+from olmo_core.documents.shards import column, read_parquet, text_sizes
 from olmo_core.dolma_export.attribute_lines import attribute_lines
 from olmo_core.dolma_export.document_lines import COLUMNS, document_lines
 from olmo_core.dolma_export.files import ExportedFile, Job, Target
@@ -88,7 +88,7 @@ def _table(storage: Storage, one: Mapping[str, Any], columns: Sequence[str] | No
             f"{where} has sha256 {seen}, its manifest says {one['sha256']}: it is damaged; "
             "`olmo artifacts verify` checks all of its artifact"
         )
-    table = pq.read_table(pa.BufferReader(content), columns=list(columns) if columns is not None else None)
+    table = read_parquet(io.BytesIO(content), columns)
     if table.num_rows != one["rows"]:
         raise IntegrityError(f"{where} has {table.num_rows} rows, its manifest says {one['rows']}; this is a bug")
     return table

@@ -8,7 +8,9 @@ from typing import Any
 
 from olmo_core.report.waterfall import WaterfallLine
 
-_BAR = 10
+_BAR = 5
+"""Blocks of a full bar. With ten, the bars of the waterfall ran into the dashboard's side column at 1,400 pixels."""
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
@@ -47,14 +49,17 @@ def count(number: float) -> str:
 
 
 def waterfall_table(lines: Sequence[WaterfallLine]) -> str:
-    """Return the waterfall as a table; dropped lines carry a minus and a bar against the stage's input."""
+    """Return the waterfall as a table; dropped lines carry a minus and a bar against the stage's input.
+
+    Tokens before packing are estimates, marked by a tilde.
+    """
     rows = []
     came = {(line.stage, line.source): line.documents for line in lines if line.what == "in"}
     for line in lines:
         sign = line.sign.replace("-", "−")
         whole = came.get((line.stage, line.source), 0)
         share = line.documents / whole if whole else 0.0
-        bar = "█" * round(share * _BAR) if line.what != "in" else ""
+        about = "" if line.stage == "packing" else "~"
         name = f"**{line.stage}/{line.source}**" if line.what == "in" or not whole else ""
         what = f"**{line.what}**" if line.what in ("in", "kept") else line.what
         rows.append(
@@ -63,12 +68,17 @@ def waterfall_table(lines: Sequence[WaterfallLine]) -> str:
                 what,
                 f"{sign}{count(line.documents)}",
                 f"{sign}{size(line.bytes)}",
-                f"{sign}{count(line.tokens)}",
+                f"{about}{sign}{count(line.tokens)}",
                 f"{share:.1%}" if line.what != "in" and whole else "",
-                bar,
+                _bar(share) if line.what != "in" else "",
             )
         )
     return table(("stage", "what", "documents", "text", "tokens", "of in", ""), rows, left=2)
+
+
+def _bar(share: float) -> str:
+    full, rest = divmod(round(share * _BAR * 8), 8)
+    return "█" * full + _EIGHTHS[rest]
 
 
 def example(title: str, text: str, facts: Mapping[str, Any]) -> str:

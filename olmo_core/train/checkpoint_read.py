@@ -39,20 +39,21 @@ def read_index(store: ArtifactStore, manifest: Manifest) -> Index:
 
 
 def read_into(store: ArtifactStore, manifest: Manifest, targets: Iterable[Target]) -> None:
-    """Fill the targets' memory, whatever ranks wrote it. Raises IntegrityError, naming tensor and object, when a slice is damaged.
+    """Fill the targets' memory, whatever ranks wrote it; each slice is read once.
 
-    A slice that several targets of this process want is read once for each.
+    Raises IntegrityError, naming tensor and object, when a slice is damaged.
     """
     paths = {one.key: one.path for one in manifest.objects}
+    wanted: dict[tuple[str, int], tuple[Slice, list[tuple[Target, Box]]]] = {}
+    for target in targets:
+        assert target.found is not None
+        for part in target.found.slices:
+            if (shared := overlap((part.offset, part.shape), target.box)) is not None:
+                if part.object not in paths:
+                    raise IntegrityError(_damaged(manifest, part.object, "the manifest does not list it"))
+                wanted.setdefault((part.object, part.begin), (part, []))[1].append((target, shared))
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        tasks = []
-        for target in targets:
-            assert target.found is not None
-            for part in target.found.slices:
-                if (shared := overlap((part.offset, part.shape), target.box)) is not None:
-                    if part.object not in paths:
-                        raise IntegrityError(_damaged(manifest, part.object, "the manifest does not list it"))
-                    tasks.append(threads.submit(_fill, store, manifest, paths[part.object], part, target, shared))
+        tasks = [threads.submit(_fill, store, manifest, paths[part.object], part, to) for part, to in wanted.values()]
         try:
             for task in tasks:
                 task.result()
@@ -61,17 +62,19 @@ def read_into(store: ArtifactStore, manifest: Manifest, targets: Iterable[Target
             raise
 
 
-def _fill(store: ArtifactStore, manifest: Manifest, path: str, part: Slice, target: Target, shared: Box) -> None:
-    assert target.found is not None
+def _fill(store: ArtifactStore, manifest: Manifest, path: str, part: Slice, to: Sequence[tuple[Target, Box]]) -> None:
+    tensor = to[0][0]
+    assert tensor.found is not None
     raw = store.storage.read(path, start=part.begin, length=part.end - part.begin)
     if len(raw) != part.end - part.begin:
-        raise IntegrityError(_damaged(manifest, path, f"{target.name}: the object ends before byte {part.end:,}"))
+        raise IntegrityError(_damaged(manifest, path, f"{tensor.name}: the object ends before byte {part.end:,}"))
     if (seen := hashlib.sha256(raw).hexdigest()) != part.sha256:
-        what = f"{target.name} from {list(part.offset)}: sha256 {seen[:12]}..., expected {part.sha256[:12]}..."
+        what = f"{tensor.name} from {list(part.offset)}: sha256 {seen[:12]}..., expected {part.sha256[:12]}..."
         raise IntegrityError(_damaged(manifest, path, what))
-    whole = torch.from_numpy(np.frombuffer(raw, np.uint8).copy()).view(DTYPES[target.found.dtype]).reshape(part.shape)
+    whole = torch.from_numpy(np.frombuffer(raw, np.uint8).copy()).view(DTYPES[tensor.found.dtype]).reshape(part.shape)
     with torch.no_grad():
-        _view(target.local, shared, target.box[0]).copy_(_view(whole, shared, part.offset))
+        for target, shared in to:
+            _view(target.local, shared, target.box[0]).copy_(_view(whole, shared, part.offset))
 
 
 def _view(tensor: torch.Tensor, box: Box, origin: Sequence[int]) -> torch.Tensor:

@@ -172,7 +172,8 @@ def targets(
 ) -> list[Target]:
     """Return where the tensors of a checkpoint go in a model and an optimizer, sharded or not.
 
-    The optimizer's state is made where it is not there yet; where the checkpoint has none (step 0) it is set to zero.
+    The optimizer's state is made where it is not there yet; where the checkpoint has none for a parameter (step 0, or no
+    gradient ever came) it is set to zero.
     Raises RecipeError, naming the tensors, when the model has others than the checkpoint.
     """
     wanted = {MODEL + plain_name(name): one for name, one in model.state_dict(keep_vars=True).items()}
@@ -216,9 +217,12 @@ def _optimizer_targets(
     missing: list[str] = []
     for name, parameter in optimized(model, optimizer):
         state = optimizer.state[parameter]
-        for value in state.values():
-            if isinstance(value, torch.Tensor) and not keys:
-                value.zero_()
+        if not any(f"{key}.{name}" in tensors for key in keys):  # it had no gradient yet, or none at all had
+            for value in state.values():
+                if isinstance(value, torch.Tensor):
+                    value.zero_()
+            continue
+        missing += [f"{key}.{name}" for key in sorted(state.keys() - set(keys))]
         for key in keys:
             stored = f"{key}.{name}" if f"{key}.{name}" in tensors else key
             if stored not in tensors:

@@ -22,9 +22,9 @@ from olmo_core.errors import InputError, RecipeError
 
 Ids = npt.NDArray[np.int64]
 _ROUNDS = 16
-"""Four are enough for a pseudo-random permutation of many bits; few bits need more, and they cost 5 microseconds each."""
+"""Four are enough for a pseudo-random permutation of many bits; few bits need more, and they are cheap."""
 _BLOCK = 4096
-"""Positions looked up at once: alone, the few of a small batch cost half a millisecond, and so 2 microseconds each."""
+"""Positions looked up at once: less than a microsecond each; alone, the few of a small batch cost up to a millisecond."""
 _MOST = 2**32 - 1
 """Chunks that OLMo's order can number: it shuffles 32-bit integers."""
 

@@ -10,28 +10,21 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from olmo_core import provenance
-from olmo_core.artifacts import marks
-from olmo_core.artifacts.ledger import Ledger
-from olmo_core.artifacts.manifest import FinishedShard, Manifest
-from olmo_core.artifacts.output import Output
+from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import StorageError
-from olmo_core.recipe import canonical, fingerprint
-from olmo_core.train import retention
-from olmo_core.train.run_file import VERSION, RunFile
+from olmo_core.train import run_artifact
+from olmo_core.train.run_file import RunFile
+from olmo_core.train.state import TrainState
 
 log = logging.getLogger(__name__)
 
-STAGE = "training"
-METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
 _EVERY = 10.0
 """Seconds from one part of the metrics to the next."""
 
@@ -48,7 +41,6 @@ class Recorder:
         self._pending: Future[None] | None = None
         self._flushed = time.monotonic()
         self._events = 0
-        self._started = _now()
 
     def begin(self) -> None:
         """Put RUN.json where people look for it."""
@@ -96,51 +88,13 @@ class Recorder:
             log.warning("metrics of steps %d to %d wait: %s", lines[0]["step"], lines[-1]["step"], error)
             self._lines = lines + self._lines
 
-    def finish(self, counts: Mapping[str, Any]) -> Manifest:
-        """Publish the run artifact: all metrics and events in one object each. Raises StorageError when it cannot."""
+    def finish(self, state: TrainState, figures: Mapping[str, Any]) -> Manifest:
+        """Publish the run artifact. Raises StorageError when the store fails, SupersededError for a stale trainer."""
         self.flush(wait=True)
         self.flush(wait=True)  # what a failed part has put back
-        every, lines = read_metrics(self._store, self._run.ref)
-        events = read_events(self._store, self._run.ref)
-        address = self._run.ref.address
-        now = datetime.datetime.now(datetime.UTC)
-        attempt = f"attempt-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}-epoch-{self._epoch:06d}"
-        inputs = [*self._run.inputs.values(), *([self._run.held_out] if self._run.held_out else [])]
-        marks.start(self._store, f"{address}/{attempt}", inputs, ())
-        output = Output(self._store.storage, f"{address}/{attempt}")
-        for key, rows in ((METRICS, lines), (EVENTS, events)):
-            stem, _, suffix = key.partition(".")
-            with output.raw(stem, f".{suffix}", len(rows)) as handle:
-                handle.write(_jsonl(rows))
-        shard = FinishedShard(
-            key="record",
-            fingerprint=fingerprint([self._run.ref.fingerprint, "record"]),
-            objects=tuple(output.objects),
-            ledger=Ledger(),
-        )
-        manifest = Manifest(
-            ref=self._run.ref,
-            stage=STAGE,
-            version=VERSION,
-            recipe=canonical(self._run.recipe),
-            inputs=self._run.inputs,
-            attempt=attempt,
-            shards=(shard,),
-            ledger=Ledger(),
-            counts={**counts, **_last(lines), **_used(every), "checkpoints": self._checkpoints()},
-            environment=provenance.environment(),
-            started=self._started,
-            ended=_now(),
-        )
-        published, ours = self._store.publish(manifest)
-        marks.confirm(self._store, published, attempt, ours=ours)
-        self._store.tag(self._run.ref, "latest")
-        return published
-
-    def _checkpoints(self) -> list[dict[str, Any]]:
-        """The checkpoints of the run that are there now, by step."""
-        found = retention.committed(self._store, self._run)
-        return [{"step": int(m.recipe["step"]), **m.ref.to_json()} for m in reversed(list(found))]
+        every, counting = read_metrics(self._store, self._run.ref)
+        figures = {**figures, **_last(counting), **_used(every)}
+        return run_artifact.publish(self._store, self._run, self._epoch, state, figures)
 
     def close(self) -> None:
         """Write what is left."""
@@ -164,11 +118,6 @@ def read_metrics(store: ArtifactStore, run: ArtifactRef) -> tuple[list[Line], li
         every += lines
         counting.update({int(line["step"]): line for line in lines})
     return every, [counting[step] for step in sorted(counting)]
-
-
-def read_events(store: ArtifactStore, run: ArtifactRef) -> list[Line]:
-    """Return the events of a run, in order."""
-    return [json.loads(store.storage.read(one.path)) for one in store.storage.walk(f"{run.address}/events")]
 
 
 def _last(lines: Sequence[Line]) -> dict[str, Any]:

@@ -22,8 +22,6 @@ class Reporter:
         """Collective. Raises RecipeError where RUN.json asks for a package that is missing."""
         self._store, self._run, self._world, self._meter = store, run, world, meter
         self._recorder: Recorder | None = None
-        self._last: Line = {}
-        self._held_out: float | None = None
         gpus, packages, machines = world.agree([meter.gpu, meter.packages, world.local_rank == 0])
         if packages < machines:
             meter.leave_out_packages()
@@ -55,8 +53,6 @@ class Reporter:
 
     def line(self, values: Line) -> None:
         """Take a line of metrics."""
-        self._last = values
-        self._held_out = values.get("held_out_loss", self._held_out)
         if self._recorder is not None:
             self._recorder.line(values)
             for outlet in self._outlets:
@@ -76,15 +72,13 @@ class Reporter:
         """Publish the run artifact."""
         if self._recorder is not None:
             self._recorder.finish(
+                state,
                 {
-                    "steps": state.step,
-                    "tokens": state.tokens,
                     "parameters": self._run.recipe.model.parameters,
-                    "skipped": [list(one) for one in state.skipped],
                     "devices": self._world.size,
-                    "device": str(self._world.device.type),
+                    "device": self._world.device.type,
                     "energy_measured": self.measured,
-                }
+                },
             )
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ def learning_rate(recipe: TrainRecipe, step: int) -> float:
     """Return the learning rate of a step, counted from 1. Raises RecipeError for a schedule that cannot be."""
     check(recipe)
     begin = recipe.steps - recipe.schedule.anneal_steps
-    if step <= begin:
+    if step <= begin or not recipe.schedule.anneal_steps:
         return _shape(recipe, step)
     return _shape(recipe, max(begin, 1)) * max(recipe.steps - step, 0) / recipe.schedule.anneal_steps
 

@@ -59,8 +59,8 @@ def _end(run: RunFile, world: World, said: str) -> None:
 
 
 def _note(run: RunFile, world: World, said: str) -> None:
-    """Leave word in the run's record, from the first rank that lives; a store that fails must not hold up the end."""
-    if world.rank > 1:
+    """Leave word in the run's record, from rank 0, or rank 1 where that is to blame; a store that fails must not hold up the end."""
+    if world.rank > 1 or (world.rank == 1 and not said.startswith("rank 0")):
         return
     with contextlib.suppress(Exception):
         store = ArtifactStore(run.store)

@@ -11,6 +11,7 @@ compiled code sees gathered parameters. Names of parameters stay as in the plain
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -45,7 +46,7 @@ def shard(
     precision: str,
     recompute: bool = False,
     compiled: bool = False,
-    backend: str = "inductor",
+    backend: str | Callable[..., Any] = "inductor",
 ) -> None:
     """Shard a model's parameters in place. `backend`: torch.compile's."""
     policy = MixedPrecisionPolicy()

@@ -64,7 +64,10 @@ class Stepper:
         *,
         micro_batch: int | None,
         hook: LossHook | None = None,
+        at: Callable[[str], None] = lambda doing: None,
     ) -> None:
+        """`at` is told what the rank is doing (Watch.at)."""
+        self._at = at
         self._model, self._optimizer, self._recipe, self._world = model, optimizer, recipe, world
         self._micro_batch, self._hook = micro_batch, hook
         self._parameters = list(model.parameters())
@@ -75,6 +78,7 @@ class Stepper:
         losses = torch.zeros(3, dtype=torch.float64, device=device)
         """Cross-entropy, z-loss, squared norm of the gradient: sums over this rank, then over all."""
         for micro in micro_batches(batch, self._micro_batch, device):
+            self._at(f"at step {step}, computing forward")
             found = cast(
                 Losses,
                 self._model(
@@ -87,10 +91,12 @@ class Stepper:
             total = found.total
             if self._hook is not None:
                 total = self._hook(step, index, total)
+            self._at(f"at step {step}, computing backward")
             # A batch without any target gives no gradient rather than 0 / 0.
             (total / max(targets, 1)).backward()  # type: ignore[no-untyped-call]
             losses[0] += found.cross_entropy.detach()
             losses[1] += found.z_loss.detach()
+        self._at(f"at step {step}, adding up over the ranks")
         gradients = [one.grad for one in self._parameters if one.grad is not None]
         losses[2] = squared_norm(gradients, device)
         self._world.add_up(losses)

@@ -14,24 +14,21 @@ from typing import Any
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, OlmoError, RecipeError, SupersededError
+from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError, SupersededError
 from olmo_core.train import fence, schedule
+from olmo_core.train.assembly import assemble
 from olmo_core.train.checkpoint import Checkpointer
-from olmo_core.train.dataset import TokenDataset, held_out_batches, open_tokens
-from olmo_core.train.energy import EnergyMeter
 from olmo_core.train.held_out import held_out_loss
-from olmo_core.train.loader import Batch, Loader
+from olmo_core.train.loader import Batch
 from olmo_core.train.metrics import Clock, Sums, perplexity
 from olmo_core.train.non_finite import NonFinite, Streak
-from olmo_core.train.optimizer import build_optimizer
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.progress import Progress
 from olmo_core.train.ranks import Ranks
-from olmo_core.train.reporting import Reporter
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
-from olmo_core.train.sharding import initialize_sharded, sharded_model
+from olmo_core.train.sharding import initialize_sharded
 from olmo_core.train.state import TrainState
-from olmo_core.train.step import LossHook, Stepper
+from olmo_core.train.step import LossHook
 from olmo_core.train.watch import Watch
 from olmo_core.train.world import World
 
@@ -51,17 +48,21 @@ class Trainer:
         self._store = ArtifactStore(run.store)
         self._ranks = Ranks(seconds=run.resources.hang_seconds + 60)
         self._rollbacks: dict[int, int] = {}
+        self._failed_saves = 0
 
     def train(self) -> int:
         """Train to the end; returns DONE or PREEMPTED. Raises OlmoError for what a person must mend."""
         if self._is_done():
             log.info("%s is done already", self.run.ref)
             return DONE
-        self._prepare()
+        self._parts = assemble(self._store, self.run, self.world, self._ranks, self._watch, self._hook)
+        self._report, self._fingerprint = self._parts.report, self._parts.dataset.fingerprint
+        self._clock = Clock()
+        self._take_epoch()
         try:
             self._resume()
             while self.step < self.run.recipe.steps:
-                batches = self._loader.prefetch(
+                batches = self._parts.loader.prefetch(
                     self._state.next_batch, skipped=self._state.skipped, pin=self.world.device.type == "cuda"
                 )
                 if not self._steps(batches):
@@ -81,33 +82,10 @@ class Trainer:
         found = self._ranks.together(lambda: self.world.rank == 0 and self._store.find(self.run.ref) is not None)
         return self._ranks.share(found)
 
-    def _prepare(self) -> None:
-        """Open the data, build model and optimizer, take an epoch; nothing is written before the recipe has proved right."""
-        run, recipe, resources = self.run, self.run.recipe, self.run.resources
-        self._ranks.together(lambda: _check(run))
-        self._watch.at("opening the tokens")
-        self._dataset = self._ranks.together(lambda: open_tokens(self._store, run))
-        self._held_out: TokenDataset | None = None
-        if run.held_out is not None:
-            self._held_out = self._ranks.together(lambda: held_out_batches(self._store, run))
-        self._loader = self._ranks.together(
-            lambda: Loader(self._dataset, recipe.data, batch=recipe.batch, rank=self.world.rank, world=self.world.size)
-        )
-        self._watch.at("building the model")
-        self._model = sharded_model(recipe, resources, self.world.mesh)
-        self._optimizer = build_optimizer(self._model, recipe.optimizer)
-        self._stepper = Stepper(
-            self._model, self._optimizer, recipe, self.world, micro_batch=resources.micro_batch, hook=self._hook
-        )
-        meter = EnergyMeter(self.world.device, self.world.local_rank)
-        self._report = Reporter(self._store, run, self.world, meter, self._ranks)
-        self._take_epoch()
-        self._sums, self._clock, self._waited, self._lines = Sums(self.world.device), Clock(), 0.0, 0
-
     def _take_epoch(self) -> None:
         claimed = self._ranks.together(lambda: fence.claim(self._store, self.run.ref) if self.world.rank == 0 else 0)
         epoch = self._ranks.share(claimed)
-        self._checkpointer = Checkpointer(self._store, self.run, epoch, self._model, self._optimizer)
+        self._checkpointer = Checkpointer(self._store, self.run, epoch, self._parts.model, self._parts.optimizer)
         self._report.epoch(epoch)
 
     def _resume(self) -> None:
@@ -115,7 +93,7 @@ class Trainer:
         manifest = self._newest()
         if manifest is not None:
             self._watch.at(f"loading {manifest.ref}")
-            state = self._checkpointer.load(manifest, dataset=self._dataset.fingerprint)
+            state = self._checkpointer.load(manifest, dataset=self._fingerprint)
             if state.step > self.run.recipe.steps or (
                 manifest.ref == self.run.start and state.step >= self.run.recipe.steps
             ):
@@ -128,8 +106,9 @@ class Trainer:
             self._report.event(how, f"{how} from step {state.step}, {manifest.ref}", step=state.step)
             return
         self._watch.at("drawing the first weights")
-        initialize_sharded(self._model, self.run.recipe.seed)
-        self._begin_at(TrainState(step=0, tokens=0, next_batch=0, dataset=self._dataset.fingerprint))
+        initialize_sharded(self._parts.model, self.run.recipe.seed)
+        self._begin_at(TrainState(step=0, tokens=0, next_batch=0, dataset=self._fingerprint))
+        self._saved = -1
         self._report.event(
             "started", f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens", step=0
         )
@@ -150,7 +129,7 @@ class Trainer:
         return self._ranks.share(self._ranks.together(find))
 
     def _begin_at(self, state: TrainState) -> None:
-        self._state = state
+        self._state, self._saved = state, state.step
         self._non_finite = NonFinite(self.run.recipe.skip_limit, self.world.device)
         self._sums, self._waited, self._lines = Sums(self.world.device), 0.0, state.step
         self._progress = Progress(self.run.recipe.steps)
@@ -170,8 +149,7 @@ class Trainer:
             if stop:
                 self._end_early()
                 return False
-            self._watch.at(f"at step {step}, computing")
-            self._stepper.step(step, batch.index, batch, targets, self._non_finite, self._sums)
+            self._parts.stepper.step(step, batch.index, batch, targets, self._non_finite, self._sums)
             self._state = self._after(step, batch)
             if self._is_line_due(step):
                 streak = self._line(step)
@@ -186,7 +164,7 @@ class Trainer:
             tokens=step * self.run.recipe.tokens_per_step,
             next_batch=batch.index + 1,
             skipped=self._state.skipped,
-            dataset=self._dataset.fingerprint,
+            dataset=self._fingerprint,
         )
 
     def _is_line_due(self, step: int) -> bool:
@@ -204,7 +182,7 @@ class Trainer:
     def _line(self, step: int) -> Streak | None:
         """Read what the device knows, tell of it, save where that is due; returns steps that ask for a rollback."""
         self._watch.at(f"at step {step}, waiting for the device")
-        read = self._sums.read(self._stepper.parameter_norm(), self._non_finite.state)
+        read = self._sums.read(self._parts.stepper.parameter_norm(), self._non_finite.state)
         seconds, steps = self._clock.lap(), step - self._lines
         millijoules, waited = self.world.agree([self._report.millijoules(), int(self._waited * 1e6)])
         self._waited, self._lines = 0.0, step
@@ -236,14 +214,14 @@ class Trainer:
 
     def _evaluate(self) -> float | None:
         """Return the held-out loss, None where no tokens are held out; its time is not that of the steps."""
-        if self._held_out is None:
+        if self._parts.held_out is None:
             return None
         self._watch.at(f"after step {self.step}, on held-out tokens")
         began = time.perf_counter()
         resources = self.run.resources
         loss = held_out_loss(
-            self._model,
-            self._held_out,
+            self._parts.model,
+            self._parts.held_out,
             self.run.recipe,
             self.world,
             batches=resources.evaluate_batches,
@@ -258,7 +236,22 @@ class Trainer:
         self._watch.at(f"after step {self.step}, saving")
         last = self.step == self.run.recipe.steps
         self._report.flush()  # a later start begins after this step, and would never tell of it again
-        self._checkpointer.save(self._state if last else self._good_state(), figures=figures, wait=last)
+        self._await_save()
+        state = self._state if last else self._good_state()
+        if state.step > self._saved:
+            self._checkpointer.save(state, figures=figures, wait=last)
+            self._saved = state.step
+
+    def _await_save(self) -> None:
+        """Wait for the save under way. One that fails is told, as the next may do; two in a row end the run."""
+        try:
+            if self._checkpointer.wait() is not None:
+                self._failed_saves = 0
+        except StorageError as error:
+            self._failed_saves += 1
+            if self._failed_saves > 1 or self.step == self.run.recipe.steps:
+                raise
+            self._report.event("not-saved", str(error), step=self.step)
 
     def _good_state(self) -> TrainState:
         """The state after the last step that counted: parameters and optimizer are still as they were then.
@@ -274,7 +267,7 @@ class Trainer:
             tokens=step * self.run.recipe.tokens_per_step,
             next_batch=batches[0],
             skipped=self._state.skipped,
-            dataset=self._dataset.fingerprint,
+            dataset=self._fingerprint,
         )
 
     def _end_early(self) -> None:
@@ -287,10 +280,10 @@ class Trainer:
         try:
             self._report.flush()
             self._checkpointer.wait(timeout=self._preemption.seconds_left(limit))
-            self._checkpointer.save(
-                self._good_state(), wait=True, timeout=self._preemption.seconds_left(limit), retain=False
-            )
-            said = f"saved step {self._good_state().step}"
+            state = self._good_state()
+            if state.step > self._saved:
+                self._checkpointer.save(state, wait=True, timeout=self._preemption.seconds_left(limit), retain=False)
+            said = f"saved step {state.step}"
         except SupersededError:
             raise
         except OlmoError as error:
@@ -301,7 +294,7 @@ class Trainer:
 
     def _roll_back(self, streak: Streak) -> None:
         """Go back to the newest checkpoint, which is from before the streak, and leave its batches out from now on."""
-        self._checkpointer.wait()
+        self._await_save()
         manifest = self._newest()
         assert manifest is not None  # there is one of step 0 at least
         step = int(manifest.recipe["step"])
@@ -318,7 +311,7 @@ class Trainer:
         self._checkpointer.close()
         self._take_epoch()
         self._watch.at(f"rolling back to step {step}")
-        state = self._checkpointer.load(manifest, dataset=self._dataset.fingerprint)
+        state = self._checkpointer.load(manifest, dataset=self._fingerprint)
         self._begin_at(
             TrainState(
                 step=state.step,
@@ -345,16 +338,3 @@ class Trainer:
         self._checkpointer.close()
         self._ranks.together(lambda: self._report.finish(self._state))
         log.info("%s is done: %d steps", self.run.ref, self.step)
-
-
-def _check(run: RunFile) -> None:
-    """Raise RecipeError, naming the field, for what no run can be made of."""
-    schedule.check(run.recipe)
-    resources = run.resources
-    for name in ("micro_batch", "save_every", "evaluate_every", "evaluate_batches", "log_every"):
-        value = getattr(resources, name)
-        if value is not None and value < 1:
-            raise RecipeError(f"resources.{name}: {value}; it must be at least 1")
-    for name in ("save_seconds", "hang_seconds"):
-        if getattr(resources, name) <= 0:
-            raise RecipeError(f"resources.{name}: {getattr(resources, name)}; it must be more than 0")

@@ -2,7 +2,7 @@
 
 When one rank stands still, the others wait for it in a collective, and all look alike. What tells them apart is how far
 each has come: every rank counts the marks (`at`) that it passes, the same ones everywhere, and the one that is behind is
-the one. Rank 0 looks at all, rank 1 at rank 0. A verdict is put into the store, so that every process ends with it.
+the one; of those that are equally far, the one whose main thread is in no collective. Rank 0 looks at all, rank 1 at rank 0. A verdict is put into the store, so that every process ends with it.
 
 The limit, `resources.hang_seconds`, is for one stretch between two marks: a step, a checkpoint's copy, a compilation.
 """
@@ -13,8 +13,10 @@ import json
 import logging
 import os
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,9 @@ from olmo_core.errors import OlmoError, WorkerError
 log = logging.getLogger(__name__)
 
 _VERDICT = "verdict"
+_FRAMES = 4
+"""Innermost calls among which a collective is looked for."""
+_COLLECTIVES = ("torch/distributed/distributed_c10d.py", "torch/distributed/_functional_collectives.py")
 _SETTLE = 2.5
 """Intervals in which a living rank is sure to be heard of."""
 
@@ -41,13 +46,14 @@ class _Heard:
     mark_at: float = 0.0
     doing: str = "starting"
     where: str = "unknown"
+    waits: bool = False
 
     def hear(self, told: dict[str, Any], now: float) -> None:
         if told["beat"] != self.beat:
             self.beat, self.beat_at = told["beat"], now
         if told["mark"] != self.mark:
             self.mark, self.mark_at = told["mark"], now
-        self.doing, self.where = told["doing"], told["where"]
+        self.doing, self.where, self.waits = f"{told['doing']} ({told['frame']})", told["where"], told["waits"]
 
 
 class Watch:
@@ -120,7 +126,7 @@ class Watch:
             return ""
         told = self._told(silent[0]) or {"where": "unknown", "doing": "starting"}
         return (
-            f"rank {', '.join(map(str, silent))} died ({told['where']}) while {told['doing']}: no sign of life for "
+            f"rank {', '.join(map(str, silent))} died ({told['where']}), last heard {told['doing']}: no sign of life for "
             f"{_SETTLE * self._interval:.0f} s. Its own log, or the system's (out of memory?), says why; start the run again "
             f"and it goes on from the last checkpoint"
         )
@@ -134,7 +140,9 @@ class Watch:
         while not self._over.wait(self._interval):
             try:
                 self._tell()
-                verdict = self._verdict() or self._judge()
+                verdict = self._verdict()
+                if not verdict and (verdict := self._judge()):
+                    self._over.wait(2 * self._interval)  # this process may hold the store: let the others read it first
             except Exception as error:
                 if self._over.is_set():
                     return
@@ -145,7 +153,9 @@ class Watch:
 
     def _tell(self) -> None:
         self._beat += 1
+        frame, waits = _main_thread()
         told = {"beat": self._beat, "mark": self._mark, "doing": self._doing, "where": self._where}
+        told |= {"frame": frame, "waits": waits}
         with self._lock:
             self._store.set(f"rank/{self._rank}", json.dumps(told))
 
@@ -181,6 +191,8 @@ class Watch:
             behind = [one for one, heard in self._heard.items() if heard.mark == least]
             if self._rank != 0:
                 return ""  # it sees rank 0 only, and cannot say who is behind
+            if 0 < len(idle := [one for one in behind if not self._heard[one].waits]) < len(behind):
+                behind = idle  # the others stand in a collective
             all_alike = len(behind) == self._size and self._size > 1
             what = (
                 "hang together: the network, or the store, may be to blame"
@@ -199,6 +211,16 @@ class Watch:
         with self._lock:
             self._store.set(_VERDICT, json.dumps({"message": message}))
         return message
+
+
+def _main_thread() -> tuple[str, bool]:
+    """Return where the main thread is, and whether it waits there for other ranks (in a collective)."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    if frame is None:
+        return "ended", False
+    stack = traceback.extract_stack(frame, limit=None)[-_FRAMES:]
+    waits = any(one.filename.endswith(_COLLECTIVES) for one in stack)
+    return f"{os.path.basename(stack[-1].filename)}:{stack[-1].lineno} {stack[-1].name}", waits
 
 
 def _of_communication(error: BaseException) -> bool:

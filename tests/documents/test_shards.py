@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from olmo_core.artifacts.output import write_parquet
-from olmo_core.documents.shards import column, cut, read_shard, text_sizes
+from olmo_core.documents.shards import column, cut, read_parquet, read_shard, text_sizes
 from olmo_core.errors import IntegrityError, StorageError
 from olmo_core.storage import Storage
 
@@ -84,3 +86,36 @@ def test_no_flipped_byte_of_the_footer_gets_out_as_another_error(shard: tuple[St
 def test_a_missing_shard_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="gone.parquet: it is not there"):
         read_shard(Storage(str(tmp_path)), "gone.parquet")
+
+
+class Watched(io.BytesIO):
+    """A file that notes which threads ask it for bytes."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        self.threads: set[int] = set()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.threads.add(threading.get_ident())
+        return super().read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        self.threads.add(threading.get_ident())
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"columns": ["text"]}, {"groups": [0]}], ids=["all", "columns", "groups"])
+def test_only_the_calling_thread_reads(shard: tuple[Storage, bytes], wanted: dict[str, Any]) -> None:
+    """Another thread that still holds a file or its buffers when the interpreter ends would abort the process."""
+    file = Watched(shard[1])
+    assert read_parquet(file, **wanted).num_rows == 200
+    assert file.threads == {threading.get_ident()}
+
+
+def test_columns_come_in_the_order_asked_for_and_a_missing_one_is_an_error(shard: tuple[Storage, bytes]) -> None:
+    storage, raw = shard
+    storage.put("a.parquet", raw)
+    for groups in (None, [0]):
+        assert read_shard(storage, "a.parquet", ["text", "id"], groups=groups).column_names == ["text", "id"]
+        with pytest.raises(IntegrityError, match=r"a.parquet is damaged: no column nosuch among id, text"):
+            read_shard(storage, "a.parquet", ["id", "nosuch"], groups=groups)

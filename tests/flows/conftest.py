@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from flows.command import processes
 from flows.command.server_api import ServerApi
+from olmo_core import processes
 
 T = TypeVar("T")
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +130,33 @@ def test_gc(small: Run, copied: ArtifactStore, capsys: pytest.CaptureFixture[str
     assert len(list(copied.storage.walk(""))) == count - told["objects"]
     assert olmo(capsys, "artifacts", "verify", "--store", copied.uri)[0] == 0
     assert json.loads(olmo(capsys, "artifacts", "gc", "--json", *old)[1])["objects"] == 0
+
+
+READERS = [
+    ("explain", "w0-0", "--corpus", "small"),
+    ("waterfall", "small"),
+    ("artifacts", "verify"),
+    ("artifacts", "lineage", "report/small"),
+]
+ENDING = """
+import glob, sys
+from flows.command.main import main
+code = main(sys.argv[1:])
+names = [open(f"{task}/comm").read().strip() for task in glob.glob("/proc/self/task/*")]
+print(len([name for name in names if not name.startswith("jemalloc")]), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists its threads in /proc")
+@pytest.mark.parametrize("words", READERS, ids=" ".join)
+def test_a_command_that_reads_leaves_no_thread(words: tuple[str, ...], small: Run, tmp_path: Path) -> None:
+    """`explain` had printed all it knew and then died of SIGABRT: a thread of Arrow's met the interpreter's end."""
+    shutil.copytree(small.folder / "store", tmp_path / "store")
+    store = ArtifactStore(str(tmp_path / "store"))
+    store.tag(small.built["report/all"].ref, "latest")
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", ENDING, *words, "--store", str(tmp_path / "store")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and done.stdout, done.stderr
+    assert done.stderr.split() == ["1"], "the main thread, and no other"

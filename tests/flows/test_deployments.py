@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
+from olmo_core.train.recipe import load_train_recipe
+from tasks.training import TrainingResources
 from tests.flows.conftest import ROOT, Services, done, wait_until
 
 
@@ -35,8 +38,11 @@ def test_up_has_deployed_all_of_them(declared: dict[str, Any], running_services:
     """Same parameters, tags, pool, limit on the server; schedules are there and off; the form has the flow's parameters."""
     deployed = running_services.api.deployments()
     for wanted in declared["deployments"]:
-        (found,) = [each for each in deployed.values() if each["entrypoint"] == wanted["entrypoint"]]
-        assert found["name"] == wanted["name"]
+        (found,) = [
+            each
+            for each in deployed.values()
+            if (each["entrypoint"], each["name"]) == (wanted["entrypoint"], wanted["name"])
+        ]
         assert set(wanted["tags"]) <= set(found["tags"])
         assert found["parameters"] == wanted.get("parameters", {})
         assert found["work_pool_name"] == wanted["work_pool"]["name"]
@@ -48,6 +54,19 @@ def test_up_has_deployed_all_of_them(declared: dict[str, Any], running_services:
         assert found["pull_steps"] == wanted["pull"]
     form = deployed["build-dolma/build-dolma"]["parameter_openapi_schema"]["properties"]
     assert set(form) >= {"recipe", "overrides"}
+    form = deployed["train-olmo/tiny"]["parameter_openapi_schema"]
+    assert set(form["properties"]) == {"recipe", "tokens", "held_out", "start", "overrides", "resources"}
+    described = form["definitions"]["TrainResources"]["properties"]["save_every"]
+    assert described["description"].startswith("Steps from one checkpoint to the next")
+
+
+def test_every_recipe_is_one_that_a_deployment_names_or_a_person_may(declared: dict[str, Any]) -> None:
+    """Deployments of train-olmo are called after recipes that load, and give resources that the flow takes."""
+    for deployment in declared["deployments"]:
+        if deployment["entrypoint"].startswith("flows/train_olmo"):
+            parameters = deployment["parameters"]
+            assert load_train_recipe(parameters["recipe"]).name == parameters["recipe"] == deployment["name"]
+            TypeAdapter(TrainingResources).validate_python(parameters.get("resources", {}))
 
 
 def test_schedule_that_is_switched_on_makes_runs(running_services: Services) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from flows.command import processes, services
-from flows.command.project import ProcessRecord, Project, State
+from flows.command import services
+from flows.command.project import Project, State
+from olmo_core import processes
+from olmo_core.processes import ProcessRecord
 from tests.flows.conftest import ROOT, Place, Services, done, free_port, wait_until
 
 
@@ -47,7 +49,7 @@ def test_up_again_changes_nothing(running_services: Services) -> None:
     before = recorded(running_services)
     deployments = {name: each["id"] for name, each in running_services.api.deployments().items()}
     shown = done(running_services.olmo("up"))
-    assert shown.count("already running") == 2
+    assert shown.count("already running") == 3
     assert recorded(running_services) == before
     assert {name: each["id"] for name, each in running_services.api.deployments().items()} == deployments
     assert f"http://127.0.0.1:{running_services.port}/v2/" in shown
@@ -59,7 +61,7 @@ def test_status_tells_what_runs(running_services: Services) -> None:
     assert code == 0
     assert found["healthy"] is True
     assert found["server"]["state"] == "healthy"
-    assert [(each["pool"], each["state"]) for each in found["workers"]] == [("cpu", "healthy")]
+    assert [(each["pool"], each["state"]) for each in found["workers"]] == [("cpu", "healthy"), ("gpu", "healthy")]
     assert {each["name"] for each in found["pools"]} >= {"cpu", "gpu"}
     assert "build-dolma/build-dolma" in {each["name"] for each in found["deployments"]}
     table = done(running_services.olmo("status"))
@@ -130,14 +132,14 @@ def test_down_ends_all_and_only_ours(running_services: Services, strangers: dict
     workers = [int((running_services.home / f"nap-{index}").read_text(encoding="ascii")) for index in range(2)]
     before = recorded(running_services)
     assert before.server is not None
-    ours = [before.server.pid, before.workers["cpu"].pid, *workers]
+    ours = [before.server.pid, *(worker.pid for worker in before.workers.values()), *workers]
 
     shown = done(running_services.olmo("down", "--grace", "2"))
 
     assert [pid for pid in ours if processes.started(pid)] == []
     assert processes.carrying(**{processes.MARK: str(running_services.home)}) == []
     assert all(process.poll() is None for process in strangers.values())
-    for word in ("flow run", "worker cpu", "server"):
+    for word in ("flow run", "worker cpu", "worker gpu", "server"):
         assert word in shown
     assert done(running_services.olmo("down")) == "nothing was running\n"
     assert status(running_services)[0] == 1

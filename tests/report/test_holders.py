@@ -134,6 +134,24 @@ def test_downstream_follows_inputs_nearest_first_and_kinds_only(store: ArtifactS
     ]  # fmt: skip
 
 
+def test_a_real_run_and_its_checkpoints_are_made_from_it(store: ArtifactStore, small: Run, tmp_path: Path) -> None:
+    from olmo_core.train import run_artifact
+    from tests.train.small_run import Trainer, run_file
+
+    copy = ArtifactStore(str(shutil.copytree(store.uri, tmp_path / "store")))
+    wanted = run_file(copy.uri, name="real", dataset=small.built["packing/all"].ref)
+    trainer = Trainer(wanted, shard=False)
+    trainer.save()
+    trainer.train(1)
+    trainer.save()
+    run_artifact.publish(copy, wanted, trainer.epoch, trainer.state())
+    found = has(copy, "wiki/w0-2")
+    checkpoints = {one.manifest.ref: one.role for one in found["checkpoint", "real", "made from it"]}
+    assert checkpoints == {wanted.checkpoint(0): "tokens", wanted.checkpoint(1): "tokens"}
+    (one,) = found["run", "real", "made from it"]
+    assert one.manifest.ref == wanted.ref and ("run", "clean", "made from it") not in found
+
+
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     code = main.main(["artifacts", "lineage", *words])
     return code, "".join(capsys.readouterr())

@@ -152,6 +152,22 @@ def test_examples(small: Run, manifests: dict[str, Manifest], report: dict[str, 
     assert {e["source"] for e in shown["kept"]} == {"web", "wiki"}
 
 
+def test_the_dashboards_table_has_shares_as_short_bars_and_marks_estimates() -> None:
+    """Bars of ten blocks ran into the dashboard's side column."""
+
+    def line(stage: str, what: str, documents: int) -> WaterfallLine:
+        return WaterfallLine(
+            stage=stage, source="web", what=what, documents=documents, bytes=documents, tokens=documents
+        )
+
+    whole = [line("selection", "in", 1000), line("selection", "language", 313), line("selection", "kept", 687)]
+    table = markdown.waterfall_table([*whole, line("packing", "kept", 687)])
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    assert [row[-1] for row in rows] == ["", "█▋", "███▍", ""]
+    assert [row[4] for row in rows] == ["~1,000", "~−313", "~687", "687"]
+    assert "█████" in markdown.waterfall_table([line("selection", "in", 3), line("selection", "kept", 3)])
+
+
 def test_the_page_reads_well_and_hides_no_markup(
     small: Run, report: dict[str, Any], manifests: dict[str, Manifest]
 ) -> None:

@@ -17,8 +17,11 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import RecipeError
+from olmo_core.storage import Storage
 from olmo_core.train import checkpoint_tensors, checkpoint_write
-from olmo_core.train.checkpoint_format import Index
+from olmo_core.train.checkpoint import Checkpointer
+from olmo_core.train.checkpoint_format import ITEM_BYTES, Index, StoredTensor
 from olmo_core.train.checkpoint_read import read_index, read_tensors
 from olmo_core.train.checkpoint_tensors import local_part
 from tests.train.processes import run_ranks
@@ -27,14 +30,16 @@ from tests.train.small_run import Trainer, run_file, same, saved
 
 def save(rank: int, world: int, folder: Path) -> list[float]:
     """Train 3 steps, save, train 2 more while it is being saved; returns the losses."""
-    checkpoint_tensors.SLICE_BYTES, checkpoint_write.OBJECT_BYTES = 60, 300  # several slices and objects
-    trainer = Trainer(run_file(str(folder / "store")))
-    trainer.save()  # step 0, before the optimizer has any state
-    losses = trainer.train(3)
-    whole = trainer.whole()
-    trainer.save(wait=False, figures={"loss": losses[-1], "odd": float("nan")})
-    losses += trainer.train(2)
-    trainer.checkpoints.wait()
+    with pytest.MonkeyPatch.context() as patch:  # several slices and objects; the process serves other tests, too
+        patch.setattr(checkpoint_tensors, "SLICE_BYTES", 60)
+        patch.setattr(checkpoint_write, "OBJECT_BYTES", 300)
+        trainer = Trainer(run_file(str(folder / "store")))
+        trainer.save()  # step 0, before the optimizer has any state
+        losses = trainer.train(3)
+        whole = trainer.whole()
+        trainer.save(wait=False, figures={"loss": losses[-1], "odd": float("nan")})
+        losses += trainer.train(2)
+        trainer.checkpoints.wait()
     if rank == 0:
         torch.save(whole, folder / "whole.pt")
     return losses
@@ -43,10 +48,26 @@ def save(rank: int, world: int, folder: Path) -> list[float]:
 def load(rank: int, world: int, folder: Path) -> list[float]:
     """Load into other weights, compare, train 2 steps; returns their losses."""
     trainer = Trainer(run_file(str(folder / "store")), seed=world)
+    manifest = trainer.checkpoints.latest()
+    assert manifest is not None
+    read, lengths = Storage.read, []
+
+    def reading(self: Storage, path: str, *, start: int = 0, length: int | None = None) -> bytes:
+        lengths.append(length if path.endswith(".safetensors") else 0)
+        return read(self, path, start=start, length=length)
+
+    Storage.read = reading  # type: ignore[method-assign]
     state = trainer.load(dataset="d0")
+    Storage.read = read  # type: ignore[method-assign]
     assert (state.step, state.tokens, state.next_batch) == (3, 96, 3)
+    everything = sum(tensor_bytes(one) for one in read_index(trainer.store, manifest).tensors.values())
+    assert sum(lengths) <= {1: 1, 2: 0.6, 4: 0.75}[world] * everything, "slices that touch its own rows"
     assert same(trainer.whole(), saved(folder))
     return trainer.train(2)
+
+
+def tensor_bytes(one: StoredTensor) -> int:
+    return prod(one.shape) * ITEM_BYTES[one.dtype]
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +193,43 @@ def test_a_checkpoint_of_step_0_empties_the_optimizer(two: tuple[Path, list[floa
     assert trainer.train(3) == pytest.approx(losses[:3], rel=1e-6)
 
 
+def test_a_parameter_that_never_had_a_gradient_has_no_state(tmp_path: Path) -> None:
+    run = run_file(str(tmp_path / "store"))
+    trainer = Trainer(run, shard=False)
+    trainer.model.gain.requires_grad_(False)
+    trainer.train(2)
+    trainer.save()
+    other = Trainer(run, seed=3, shard=False)
+    other.train(1)  # now it has some
+    other.load()
+    state = other.optimizer.state[other.model.gain]
+    assert all(not value.any() for value in state.values())
+    fresh = Trainer(run, seed=4, shard=False)
+    fresh.load()
+    assert same(fresh.whole(), trainer.whole())
+
+
+def test_the_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    run = run_file(str(tmp_path / "store"))
+    trainer = Trainer(run, shard=False)
+    trainer.train(1)
+    trainer.save()
+    manifest = trainer.checkpoints.latest()
+    assert manifest is not None
+    for make in (
+        lambda p: torch.optim.SGD(p, momentum=0.9),
+        lambda p: torch.optim.AdamW(p, amsgrad=True),
+    ):
+        other = Trainer(run, shard=False)
+        optimizer = make(other.model.parameters())
+        other.optimizer = optimizer
+        other.train(1)
+        other.checkpoints = Checkpointer(other.store, run, other.epoch, other.model, optimizer)
+        with pytest.raises(RecipeError, match=r"optimizer state .*it has no (momentum_buffer|max_exp_avg_sq)\."):
+            other.checkpoints.load(manifest)
+
+
 def test_steps_of_parameters_may_differ(tmp_path: Path) -> None:
-    """As of an optimizer that leaves frozen parameters out."""
     run = run_file(str(tmp_path / "store"))
     trainer = Trainer(run, shard=False)
     trainer.train(1)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -11,6 +15,8 @@ import pytest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, RecipeError, StorageError
+from olmo_core.storage import Storage
+from olmo_core.train import token_files
 from olmo_core.train.dataset import held_out_batches, open_tokens
 from tests.train.token_artifacts import LENGTH, dataset_of, run_of, tokens_artifact
 
@@ -103,6 +109,24 @@ def test_what_was_fetched_is_not_fetched_again_unless_it_was_damaged(tmp_path: P
     assert not [p for p in (tmp_path / "cache").iterdir() if p.name.startswith(".fetching")]
 
 
+def test_ranks_that_start_together_fetch_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ArtifactStore(f"memory://{tmp_path}/together")
+    manifest = tokens_artifact(store, ARRAYS)
+    run = run_of(store, manifest.ref, tmp_path / "cache")
+    fetched: list[str] = []
+    copy = token_files._copy
+
+    def counting(storage: Storage, wanted: token_files.Wanted, handle: IO[bytes]) -> str:
+        fetched.append(wanted.path)
+        return copy(storage, wanted, handle)
+
+    monkeypatch.setattr(token_files, "_copy", counting)
+    with ThreadPoolExecutor(6) as ranks:
+        found = list(ranks.map(lambda _: open_tokens(store, run).fingerprint, range(6)))
+    assert len(set(found)) == 1
+    assert sorted(fetched) == sorted(one.path for one in manifest.objects)
+
+
 def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     store = ArtifactStore(f"memory://{tmp_path}/cache")
     (tmp_path / "file").write_text("")
@@ -162,3 +186,18 @@ def test_ids_of_a_type_that_none_has_are_refused(tmp_path: Path, store: Artifact
     ref = tokens_artifact(store, [np.zeros(16, "int16")]).ref
     with pytest.raises(InputError, match="ids of type 'int16'; there are uint8, uint16, uint32, uint64"):
         open_tokens(store, run_of(store, ref, tmp_path / "cache"))
+
+
+def test_reading_and_inspecting_tokens_need_neither_torch_nor_compiled_kernels() -> None:
+    program = (
+        "import sys, olmo_core.train.inspection, olmo_core.train.dataset\n"
+        "print([name for name in ('torch', 'numba', 'prefect', 'pydantic', 'boto3') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_loader_needs_torch_and_no_compiled_kernels() -> None:
+    program = (
+        "import sys, olmo_core.train.loader\nprint([n for n in ('numba', 'prefect', 'pydantic') if n in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

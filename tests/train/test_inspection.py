@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from flows.command import main
 from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, IntegrityError, RecipeError
-from olmo_core.model.config import preset
+from olmo_core.model.config import ModelRecipe, preset
 from olmo_core.recipe import canonical
 from olmo_core.train.dataset import open_tokens
 from olmo_core.train.inspection import Inspection, newest_checkpoints, resolve_checkpoint
 from olmo_core.train.loader import Loader
 from olmo_core.train.recipe import DataRecipe, TrainRecipe
-from olmo_core.train.run_file import RunFile, TrainResources
+from olmo_core.train.run_file import DONE, RunFile, TrainResources
+from olmo_core.train.session import train
 from olmo_core.train.state import TrainState
 from tests.small_corpus import Run
 
@@ -223,3 +225,33 @@ def test_the_command_shows_both_ways(trained: Trained, capsys: pytest.CaptureFix
     assert f"steps saw {document}" in capsys.readouterr().out
     assert main.main(["inspect", "document", "nobody", *address]) == 1
     assert "has no document 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_real_run_with_a_rollback_is_told_as_it_was_trained(trained: Trained, owners: Any) -> None:
+    """Checkpoints by the trainer: the batch of each step is the one that it trained on last, after four bad ones were left out."""
+    model = ModelRecipe(width=8, layers=1, heads=2, mlp_width=8, context=LENGTH, tied=True)
+    recipe = replace(
+        trained.run.recipe,
+        name="rolled-back",
+        model=model,
+        tokens=20 * BATCH * LENGTH,
+        precision="float32",
+        skip_limit=4,
+    )
+    resources = replace(trained.run.resources, device="cpu", save_every=5)
+    run = replace(trained.run, recipe=recipe, resources=resources)
+    used: dict[int, int] = {}
+
+    def hook(step: int, index: int, loss: torch.Tensor) -> torch.Tensor:
+        used[step] = index
+        return loss * float("nan") if 8 <= index < 12 else loss
+
+    assert train(run, hook=hook) == DONE
+    inspection = Inspection(trained.store, resolve_checkpoint(trained.store, "rolled-back"))
+    assert inspection.state.step == 20 and inspection.state.skipped == ((8, 12),)
+    assert [inspection.batch(step) for step in used] == list(used.values()) and len(used) == 20
+    for step, index in used.items():
+        chunks = trained.loader.instances(index).tolist()
+        expected = {(row, owners[chunk, at][1]) for row, chunk in enumerate(chunks) for at in range(LENGTH)}
+        assert {(piece.row, piece.id) for piece in inspection.step(step)} == expected

@@ -156,7 +156,7 @@ def test_held_out_batches_are_in_order_and_ragged_rows_have_no_target(dataset: T
 
 
 def test_a_batch_takes_well_under_a_millisecond_an_instance(tmp_path: Path) -> None:
-    """8 x 2,048 with every option; measured: 0.5 ms a batch on one core of 2026. The limit allows for a busy machine."""
+    """8 x 2,048 with every option; measured: 0.25 ms a batch on one idle core. The limit allows for a busy machine."""
     random = np.random.default_rng(0)
     array = random.integers(0, 998, 64 * 2048).astype("uint16")
     dataset = dataset_of(tmp_path, [array], sequence_length=2048)

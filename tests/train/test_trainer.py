@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,16 @@ import torch
 
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, OlmoError, RecipeError
+from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
+from olmo_core.storage import Storage
+from olmo_core.train import checkpoint as checkpoint_module
 from olmo_core.train.checkpoint_read import read_tensors
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.schedule import learning_rate
 from olmo_core.train.session import train
 from tests.train.faulty import spoil
-from tests.train.tiny_run import events, metrics, tiny_run, with_resources
+from tests.train.tiny_run import ROOT, events, metrics, tiny_run, with_resources
 from tests.train.token_artifacts import tokens_artifact
 
 
@@ -101,6 +105,44 @@ def test_many_in_a_row_roll_back_and_leave_their_data_out(tmp_path: Path, log_ev
     )
     assert counts["steps"] == 30
     assert all(torch.isfinite(one).all() for one in checkpoint(run, 30).values())
+
+
+def test_rollbacks_one_after_the_other(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, steps=20, save_every=2, skip_limit=4)
+    assert train(run, hook=spoil(10, 18)) == DONE
+    rollbacks = [one for one in events(run) if one["kind"] == "rollback"]
+    assert [(one["step"], one["first_step"], one["skipped"]) for one in rollbacks] == [
+        (10, 11, [10, 14]),
+        (10, 11, [14, 18]),
+    ]
+    lines = metrics(run)
+    assert not any("skipped" in line for line in lines.values())
+    assert [line["step"] for line in lines.values() if line.get("loss") is None] == []
+    assert train(with_resources(run, save_every=3)) == DONE
+
+
+def test_a_checkpoint_that_cannot_be_saved_is_told_and_two_in_a_row_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, broken = checkpoint_module.write_slices, [5]
+
+    def failing(storage: Storage, folder: str, rank: int, slices: Any) -> Any:
+        if any(f"/{run.checkpoint(step).fingerprint[:12]}/" in folder for step in broken for run in (once, twice)):
+            raise StorageError("no space left on device")
+        return write(storage, folder, rank, slices)
+
+    monkeypatch.setattr(checkpoint_module, "write_slices", failing)
+    twice = tiny_run(tmp_path, steps=20, save_every=5, name="twice")
+    once = tiny_run(tmp_path, steps=20, save_every=5)
+    assert train(once) == DONE
+    assert [one["kind"] for one in events(once)] == ["started", "not-saved"]
+    assert "step 5 was not saved" in events(once)[1]["message"]
+    broken.append(10)
+    with pytest.raises(StorageError, match="step 10 was not saved, and the ones before are whole: no space left"):
+        train(twice)
+    broken.clear()
+    assert train(twice) == DONE
+    assert losses(twice) == losses(once)
 
 
 def test_a_run_that_cannot_recover_ends_with_a_message(tmp_path: Path) -> None:
@@ -199,3 +241,14 @@ def test_metrics_go_to_tensorboard_too(tmp_path: Path) -> None:
 
 def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     refused(tiny_run(tmp_path, wandb_project="x"), RecipeError, r"resources.wandb_project: x, but the package wandb")
+
+
+def test_the_trainer_needs_nothing_but_torch_and_the_core() -> None:
+    """The machines that train have no Prefect, and numba must not be loaded beside torch."""
+    code = (
+        "import sys, olmo_core.train.session, olmo_core.train.baselines\n"
+        "unwanted = {'numba', 'prefect', 'pydantic', 'boto3', 's3fs', 'transformers', 'tokenizers', 'orjson', 'matplotlib'}\n"
+        "print(sorted(unwanted & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == "[]"

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.model.config import ModelRecipe
 from olmo_core.train.recipe import DataRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
-from olmo_core.train.recording import Line, read_events, read_metrics
+from olmo_core.train.recording import Line, read_metrics
+from olmo_core.train.run_artifact import merged_events
 from olmo_core.train.run_file import RunFile, TrainResources
 from tests.train.token_artifacts import tokens_artifact
 
@@ -209,7 +210,7 @@ def metrics(run: RunFile) -> dict[int, Line]:
 
 def events(run: RunFile) -> list[Line]:
     """The events of a run."""
-    return read_events(ArtifactStore(run.store), run.ref)
+    return merged_events(ArtifactStore(run.store), run)
 
 
 def with_resources(run: RunFile, **changes: Any) -> RunFile:

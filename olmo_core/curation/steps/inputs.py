@@ -250,7 +250,8 @@ class _Quarantine:
         self._bad += table.num_rows
         self._held.append(table)
         self._bytes += table.nbytes
-        for counted in table.group_by("reason").aggregate([("size", "count"), ("size", "sum")]).to_pylist():
+        by_reason = table.group_by("reason", use_threads=False)
+        for counted in by_reason.aggregate([("size", "count"), ("size", "sum")]).to_pylist():
             self._ledger.quarantine(str(counted["reason"]), counted["size_count"], counted["size_sum"])
         share = self._bad / (self._bad + self._good)
         if self._bad >= HOPELESS_RECORDS and share > max(HOPELESS_SHARE, 2 * self._limit):

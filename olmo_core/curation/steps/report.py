@@ -32,7 +32,7 @@ from olmo_core.report.page.facts import Facts
 from olmo_core.report.waterfall import waterfall
 from olmo_core.storage import Storage
 
-VERSION = 6
+VERSION = 7
 HTML, JSON, MARKDOWN, RECIPE = "report.html", "report.json", "report.md", "recipe.json"
 SHOWN_RULES = 60
 """With more rules than this in all sources, one document of each is shown instead of two, and shorter."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.command import processes
-from flows.command.project import ProcessRecord
+from olmo_core import processes
+from olmo_core.processes import ProcessRecord
 
 IGNORES_SIGTERM = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"

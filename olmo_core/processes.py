@@ -14,9 +14,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from flows.command.project import ProcessRecord
 
 MARK = "OLMO_SERVICES"
 """Environment variable of everything `olmo up` starts; its value is the state folder."""
@@ -28,6 +27,16 @@ STILL_RUNNING = "still running"
 """What `end` says of a process that even SIGKILL did not remove (stuck in the kernel, another user's)."""
 
 _PROC = Path("/proc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessRecord:
+    """One process that was started here; `started` tells it from a later process with the same number."""
+
+    pid: int
+    """Process number, also the number of its session and process group."""
+    started: str
+    """What `processes.started` gave for it right after the start."""
 
 
 def started(pid: int) -> str | None:

@@ -1,0 +1,130 @@
+"""`olmo run train-olmo`: its options, a look at what a run would be, and the run itself in this process."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from flows.command import choices, tables
+from flows.command.usage import UsageError, between, whole
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.report.markdown import count, size
+from olmo_core.train.overrides import TrainOverrides
+from olmo_core.train.run_file import TrainResources
+
+_CORPUS = ("language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit", "data", "workers")
+"""Options that mean something to other flows only."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of train-olmo."""
+    group = parser.add_argument_group("train-olmo")
+    group.add_argument("--plan", action="store_true", help="only say what the run would be, and whether it is there")
+    group.add_argument(
+        "--tokens", metavar="ARTIFACT", type=choices.address, help="tokens (default: tokens/quickstart@latest)"
+    )
+    group.add_argument(
+        "--held-out",
+        metavar="ARTIFACT",
+        help="held-out tokens, or none (default: the split validation, if there is one)",
+    )
+    group.add_argument(
+        "--start", metavar="CHECKPOINT", type=choices.address, help="go on from it with a larger budget, as another run"
+    )
+    group.add_argument("--budget", type=whole(1), metavar="N", help="tokens to train on in all")
+    group.add_argument("--batch", type=whole(1), metavar="N", help="instances of a step over all devices")
+    group.add_argument("--sequence-length", type=whole(2), metavar="N", help="tokens of an instance")
+    group.add_argument("--learning-rate", type=between(0, float("inf"), above=True), metavar="R", help="at the peak")
+    group.add_argument("--warmup", type=whole(0), metavar="N", help="length of the rise to it, in the schedule's unit")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    group.add_argument("--processes", type=whole(1), metavar="N", help="ranks (default: one for each GPU, else one)")
+    group.add_argument("--micro-batch", type=whole(1), metavar="N", help="instances a device works on at a time")
+    group.add_argument("--save-every", type=whole(1), metavar="N", help="steps from one checkpoint to the next")
+    group.add_argument("--compile", action="store_true", help="torch.compile each block")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command; returns its exit code."""
+    from flows.command.run import server
+    from tasks.training import AUTO, TOKENS, TrainingResources, resolve
+
+    for name in _CORPUS:
+        if getattr(arguments, name, None) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is no option of train-olmo; `olmo run --help` lists its own")
+    recipe = "tiny" if arguments.recipe == "quickstart" else arguments.recipe
+    names = ("name", "budget", "batch", "sequence_length", "learning_rate", "warmup", "seed")
+    overrides = TrainOverrides(**{name: getattr(arguments, name) for name in names})
+    given = {
+        name: getattr(arguments, name)
+        for name in ("device", "micro_batch", "save_every")
+        if getattr(arguments, name) is not None
+    }
+    resources = TrainingResources(
+        store=choices.store(arguments),
+        processes=arguments.processes,
+        credentials_block=arguments.credentials_block,
+        trainer=replace(TrainResources(compile=arguments.compile), **given),
+    )
+    held_out = None if arguments.held_out == "none" else arguments.held_out or AUTO
+    tokens = arguments.tokens or TOKENS
+    if arguments.plan or arguments.credentials_block is None:
+        # Also before Prefect is started and a run is on record: what is wrong with recipe, tokens and options.
+        store = ArtifactStore(choices.store(arguments))
+        wanted, expected = resolve(store, recipe, tokens, held_out, arguments.start, overrides, resources)
+        if arguments.plan:
+            return _plan(store, wanted, expected, arguments.json)
+    with server():
+        from flows.train_olmo import train_olmo
+
+        made: dict[str, str] = train_olmo(
+            recipe=recipe,
+            tokens=tokens,
+            held_out=held_out,
+            start=arguments.start,
+            overrides=overrides,
+            resources=resources,
+        )
+    if arguments.json:
+        tables.show_json({**made, "store": choices.store(arguments)})
+    else:
+        for kind, address in made.items():
+            print(f"{kind:<11} {address}; `olmo artifacts show {address}` tells more")
+    return 0
+
+
+def _plan(store: ArtifactStore, wanted: Any, expected: Any, as_json: bool) -> int:
+    from olmo_core.train.run_record import checkpoints
+
+    finished = store.find(wanted.ref) is not None
+    saved = [] if finished else checkpoints(store, wanted.ref)
+    action = "reuse" if finished else f"go on from step {saved[-1].recipe['step']}" if saved else "train"
+    if as_json:
+        tables.show_json(
+            {
+                "run": str(wanted.ref),
+                "action": action,
+                "tokens": str(wanted.tokens),
+                "held_out": str(wanted.held_out) if wanted.held_out else None,
+                **{f"expected_{name}" if name == "tokens" else name: v for name, v in expected.to_json().items()},
+            }
+        )
+        return 0
+    recipe, every = wanted.recipe, wanted.resources.save_every
+    rows = [
+        ("run", f"{wanted.ref}: {action}"),
+        (
+            "tokens",
+            f"{wanted.tokens}: {count(expected.available)}, {expected.chunks:,} instances of {recipe.data.sequence_length:,}",
+        ),
+        ("left out", f"{expected.dropped:,} tokens at the ends of files"),
+        ("held out", str(wanted.held_out or "none")),
+        ("model", f"{expected.parameters:,} parameters"),
+        ("steps", f"{expected.steps:,} of {recipe.batch:,} instances, {expected.tokens_per_step:,} tokens"),
+        ("trained on", f"{count(expected.tokens)} tokens, {expected.epochs:.2f} epochs"),
+        ("work", f"{expected.flops:.3g} floating-point operations"),
+        ("memory", f"about {size(expected.device_bytes)} on each device"),
+        ("checkpoints", f"one every {every:,} steps, {size(expected.checkpoint_bytes)} each"),
+    ]
+    print("\n".join(f"{name:<12} {value}" for name, value in rows))
+    return 0

@@ -1,0 +1,1 @@
+"""The benchmarks: how the rows of each become items, and where the rows are read from."""

@@ -1,0 +1,157 @@
+"""`python -m olmo_core.train.launch [options] RUN.json`: the ranks of one machine, by torchrun, with the trainer's exit code.
+
+torchrun ends with 1 whatever its ranks ended with, and kills them 30 s after SIGTERM. This process starts torchrun and
+
+- ends as the ranks did: 0 done; 75 when all ranks that ended otherwise were preempted; 1 when one failed or was killed;
+- passes SIGTERM on to the ranks themselves, so that they have as long to save as the sender allows;
+- leaves nothing behind: ranks that outlive torchrun (it was killed) become its children, and are ended;
+- writes the code to a file, for whoever comes back to ask after its own process was killed.
+
+Each rank says how it ended in the folder that OLMO_EXIT_CODES names (`olmo_core.train.rank`). Needs only the standard
+library, and Linux; torch is imported by the ranks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+DONE, FAILED, PREEMPTED = 0, 1, 75
+"""As in `run_file`, which needs more than the standard library."""
+EXIT_CODES = "OLMO_EXIT_CODES"
+"""Environment variable: folder in which each rank leaves its exit code, in a file named after the rank."""
+GO = "go\n"
+"""What `--await-go` waits for on its standard input."""
+
+_DEATH_SIGNAL, _SUBREAPER = 1, 36
+"""Options of prctl(2): PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER."""
+_PATIENCE = 10.0
+"""Seconds between asking what is left behind to end and killing it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ranks of this machine to their end; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    if arguments.await_go and sys.stdin.readline() != GO:
+        return FAILED  # who started this is gone before it has written down that it did
+    with tempfile.TemporaryDirectory(prefix="olmo-exit-codes-") as folder:
+        code = _run(torchrun(arguments), folder, arguments.processes)
+    if arguments.exit_file:
+        write_code(Path(arguments.exit_file), code)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m olmo_core.train.launch", description=__doc__)
+    parser.add_argument("run_file", metavar="RUN.json")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="ranks on this machine")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines")
+    parser.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet; needed for more than one")
+    parser.add_argument("--id", default="olmo", help="name of the rendezvous")
+    parser.add_argument("--exit-file", metavar="FILE", help="file for the exit code")
+    parser.add_argument("--await-go", action="store_true", help="start when `go` is read from the standard input")
+    return parser
+
+
+def torchrun(arguments: argparse.Namespace) -> list[str]:
+    """Return the command line of torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={arguments.processes}"]
+    if arguments.nodes == 1:
+        command += ["--standalone"]
+    else:
+        command += [f"--nnodes={arguments.nodes}", "--rdzv-backend=c10d", f"--rdzv-id={arguments.id}"]
+        command += [f"--rdzv-endpoint={arguments.rendezvous}"]
+    # Not SIGTERM: schedulers send it to every process, and torchrun would kill its ranks 30 s later.
+    return [
+        *command,
+        "--signals-to-handle=SIGINT",
+        "--max-restarts=0",
+        "-m",
+        "olmo_core.train.rank",
+        arguments.run_file,
+    ]
+
+
+def _run(command: Sequence[str], folder: str, ranks: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_SUBREAPER, 1, 0, 0, 0)
+    environment = {**os.environ, EXIT_CODES: folder}
+
+    def of_torchrun() -> None:
+        # Should this process be killed, torchrun is told by SIGINT, and tells its ranks.
+        libc.prctl(_DEATH_SIGNAL, signal.SIGINT, 0, 0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    process = subprocess.Popen(command, env=environment, preexec_fn=of_torchrun)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        ranks = children(process.pid)
+        for pid in ranks or [process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM if ranks else signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGINT, forward)
+    code = process.wait()
+    _end_orphans()
+    return job_code(code, rank_codes(Path(folder)), ranks)
+
+
+def job_code(torchrun_code: int, codes: Sequence[int], ranks: int) -> int:
+    """Return the exit code of a job from torchrun's, those that its ranks left, and how many ranks there were."""
+    if torchrun_code == 0:
+        return DONE
+    # A rank that left no code was killed; its fellows may well have saved and ended with 75 when torchrun told them to.
+    return PREEMPTED if len(codes) == ranks and set(codes) <= {DONE, PREEMPTED} and PREEMPTED in codes else FAILED
+
+
+def rank_codes(folder: Path) -> list[int]:
+    """Return the exit codes that ranks have left in a folder."""
+    found = (path.read_text(encoding="ascii").strip() for path in folder.iterdir() if path.suffix != ".tmp")
+    return [int(text) for text in found]
+
+
+def write_code(path: Path, code: int) -> None:
+    """Write an exit code so that a reader sees all of it or nothing."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(f"{code}\n", encoding="ascii")
+    temporary.replace(path)
+
+
+def children(pid: int) -> list[int]:
+    """Return the child processes of a process."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        return [int(word) for word in text.split()]
+    except OSError:
+        return []
+
+
+def _end_orphans() -> None:
+    """End the ranks that outlived torchrun; this process has become their parent."""
+    deadline = time.monotonic() + _PATIENCE
+    told: set[int] = set()
+    while left := children(os.getpid()):
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG) != (0, 0):
+                    continue
+            if pid not in told or time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL if pid in told else signal.SIGTERM)
+                told.add(pid)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

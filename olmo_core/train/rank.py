@@ -1,0 +1,38 @@
+"""What torchrun starts as each rank: the trainer, whose exit code is left in a file, as torchrun passes none on."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, PREEMPTED, write_code
+
+
+def main() -> int:
+    """Run `olmo_core.train` with this process's arguments; returns its exit code."""
+    code = FAILED
+    signal.signal(signal.SIGTERM, _too_early)
+    try:
+        runpy.run_module("olmo_core.train", run_name="__main__", alter_sys=True)
+        code = DONE
+    except SystemExit as ended:
+        code = DONE if ended.code is None else ended.code if isinstance(ended.code, int) else FAILED
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)  # noqa: T201 - what the interpreter would have done
+    finally:
+        if folder := os.environ.get(EXIT_CODES):
+            write_code(Path(folder) / os.environ.get("RANK", "0"), code)
+    return code
+
+
+def _too_early(number: int, frame: FrameType | None) -> None:
+    """End as preempted before the trainer has put its own handler in place: there is nothing to save yet."""
+    sys.exit(PREEMPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

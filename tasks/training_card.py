@@ -1,0 +1,111 @@
+"""The end of train-olmo: tags for the run, and its card in the dashboard."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
+
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.ref import ArtifactRef
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.report.markdown import count
+from olmo_core.report.training import CardFacts, card
+from olmo_core.train.baselines import bigram_loss
+from olmo_core.train.dataset import held_out_batches, open_tokens
+from olmo_core.train.recipe import TrainRecipe
+from olmo_core.train.run_file import RunFile
+from olmo_core.train.run_record import RunRecord, checkpoints, run_file
+from tasks.credentials import credentials
+from tasks.dashboard import clipped, key
+from tasks.expected_errors import without_credentials
+from tasks.session import store_uri
+from tasks.stages import STORAGE_RETRIES
+from tasks.training import TrainingResources
+from tasks.training_view import draw, put, summary
+
+BIGRAM_LIMIT = 30_000_000
+"""Tokens of which a bigram model is made for comparison at most: about half a minute and 1 GB."""
+
+
+@task(
+    name="publish", task_run_name="publish/{run.name}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES
+)
+def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str]:
+    """Tag the run as `latest` and show its card, with the whole curve. Returns the addresses `run` and `checkpoint`."""
+    logger = get_run_logger()
+    with without_credentials(), credentials(resources.credentials_block):
+        store = ArtifactStore(store_uri(resources.store))
+        manifest = store.manifest(run)
+        store.tag(run, "latest")
+        wanted = run_file(store, run)
+        record = RunRecord(store=store, run=run)
+        record.refresh()
+        saved = checkpoints(store, run)
+        loss, note = baseline(store, wanted)
+        text = card(facts(store, manifest, wanted, record, saved, loss, note))
+        picture = draw(record, wanted, loss)
+    own = [one for one in (flow_run.id,) if one]
+    shown = put(
+        "markdown",
+        key("run", run.name),
+        clipped(f"{text}\n## Curve\n\n{picture}"),
+        f"Card of {run}: loss, speed, checkpoints, how to go on",
+        own,
+    )
+    if record.steps:
+        logger.info("%s: %s", run, summary(record.steps, wanted.recipe.steps))
+    if (api := PREFECT_API_URL.value()) and shown:
+        logger.info("card: %s/v2/artifacts/artifact/%s", api.removesuffix("/api"), shown[0])
+    made = {"run": str(run)}
+    return {**made, "checkpoint": str(saved[-1].ref)} if saved else made
+
+
+def baseline(store: ArtifactStore, run: RunFile) -> tuple[float | None, str]:
+    """Return the held-out loss of a bigram model of the run's tokens and how it was smoothed; or None and why there is none."""
+    if run.held_out is None:
+        return None, "(no held-out tokens)"
+    tokens = int(store.manifest(run.tokens).counts.get("tokens", 0))
+    if not 0 < tokens <= BIGRAM_LIMIT:
+        return None, f"(not measured: over more than {count(BIGRAM_LIMIT)} tokens it takes too long)"
+    train, held_out = open_tokens(store, run, verify=False), held_out_batches(store, run, verify=False)
+    seen = run.recipe.batch * run.resources.evaluate_batches
+    found = bigram_loss(train, held_out, held_out_chunks=seen)
+    return found.loss, f"({found.smoothing} smoothing, counted on all {count(tokens)} tokens)"
+
+
+def facts(
+    store: ArtifactStore,
+    manifest: Manifest,
+    wanted: RunFile,
+    record: RunRecord,
+    saved: list[Manifest],
+    bigram: float | None,
+    note: str,
+) -> CardFacts:
+    """Return what the card tells of a run."""
+    tags: dict[str, list[str]] = {}
+    for tag, ref in store.tags("checkpoint", manifest.ref.name).items():
+        tags.setdefault(ref.fingerprint, []).append(tag)
+    return CardFacts(
+        name=manifest.ref.name,
+        run=str(manifest.ref),
+        tokens=str(wanted.tokens),
+        held_out=str(wanted.held_out) if wanted.held_out else None,
+        store=store.uri,
+        parameters=wanted.recipe.model.parameters,
+        model=described(wanted.recipe),
+        counts=manifest.counts,
+        steps=record.steps,
+        events=list(record.events.values()),
+        baseline=bigram,
+        baseline_note=note,
+        checkpoints=[(int(m.recipe["step"]), str(m.ref), ", ".join(tags.get(m.ref.fingerprint, []))) for m in saved],
+    )
+
+
+def described(recipe: TrainRecipe) -> str:
+    """Return a model in a few words."""
+    model = recipe.model
+    return f"{model.layers} layers of width {model.width}, {model.heads} heads, sequences of {recipe.data.sequence_length:,}"

@@ -1,0 +1,199 @@
+"""The task of train-job: exactly one job outside, started or found again, watched to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import JobError, RecipeError, StorageError
+from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
+from olmo_core.train.run_record import RunRecord, run_file
+from tasks.credentials import credentials
+from tasks.expected_errors import shorten, without_credentials
+from tasks.launch.job import LOST, Job, JobSpec, Launcher, last_recorded, last_words, record
+from tasks.session import store_uri
+from tasks.training import TrainingResources, launcher
+from tasks.training_view import TrainingView
+
+POLL = 0.5
+"""Seconds between two looks at a job on this machine."""
+POLL_CLUSTER = 5.0
+"""Seconds between two questions to a scheduler."""
+_DEAF = 600.0
+"""Seconds for which a scheduler may not answer before the task gives up; the job goes on, and a retry finds it."""
+
+
+class TrainingJob:
+    """One run and what trains it. Not a dataclass: Prefect looks inside those when it passes parameters."""
+
+    def __init__(self, store: ArtifactStore, run: RunFile, resources: TrainingResources) -> None:
+        self.store, self.run, self.resources = store, run, resources
+        self.ref: ArtifactRef = run.ref
+        self.record = RunRecord(store=store, run=run.ref)
+        self.preempted = 0
+        self.done = store.find(run.ref) is not None
+
+    @property
+    def again(self) -> bool:
+        """Whether the job is to be started (again): it has not finished, and was not preempted too often."""
+        return not self.done and self.preempted <= self.resources.restarts
+
+    def outcome(self) -> str:
+        """Return the run's address when it is finished."""
+        return str(self.ref)
+
+    def spec(self, number: int) -> JobSpec:
+        """Return what the `number`th job of the run is started with."""
+        name = f"{self.ref.name}-{self.ref.fingerprint[:12]}-{number:06d}"
+        folder = Path(os.environ.get("OLMO_HOME") or ".olmo").resolve() / "jobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.json"
+        path.write_text(self.run.to_json(), encoding="utf-8")
+        resources = self.resources
+        return JobSpec(
+            name=name,
+            run_file=path,
+            folder=folder,
+            processes=resources.ranks_here,
+            nodes=resources.nodes,
+            threads=resources.threads,
+            grace=resources.grace,
+        )
+
+    def attach_or_start(self, say: Callable[[str], None]) -> tuple[Launcher, Job]:
+        """Return the run's job: the one on record if it still runs, else a new one, on record before it runs."""
+        number, known = last_recorded(self.store, self.ref)
+        if known is not None:
+            kind = launcher(self.resources, known.launcher)
+            code = kind.poll(known)
+            if code is None:
+                say(f"attached to {known}, started {known.started}")
+                return kind, known
+            if (host := known.id.get("host", here := socket.gethostname())) != here:
+                say(
+                    f"the last job, {known}, was started on {host}, which {here} cannot ask: starting anew here. Should it still "
+                    f"run there, no checkpoint of it is accepted any more"
+                )
+            else:
+                left = "without an exit code" if code == LOST else f"with exit code {code}"
+                say(f"the last job, {known}, ended {left}; starting anew from what it saved")
+                kind.discard(known)
+        kind = launcher(self.resources)
+        job = kind.start(self.spec(number + 1))
+        if not record(self.store, self.ref, number + 1, job):
+            kind.discard(job)
+            return self.attach_or_start(say)  # another flow run was faster: its job is this run's
+        kind.release(job)
+        say(f"started {job}; its log: {job.log or 'with the scheduler'}")
+        return kind, job
+
+
+@contextlib.contextmanager
+def open_job(run: str, resources: TrainingResources | None) -> Iterator[TrainingJob]:
+    """Find the run that `train-olmo` has prepared, by its address `run/name/fingerprint`."""
+    shorten()
+    resources = resources or TrainingResources()
+    with without_credentials(), credentials(resources.credentials_block):
+        store = ArtifactStore(store_uri(resources.store))
+        ref = _run_ref(run)
+        if not store.storage.exists(f"{ref.address}/run.json"):
+            raise StorageError(
+                f"run: {store.storage.url(ref.address)} has no run.json; `train-olmo` prepares a run and starts this itself"
+            )
+        wanted = run_file(store, ref)
+        if wanted.ref != ref:
+            raise RecipeError(
+                f"run: {ref.address}/run.json is of run {wanted.ref.fingerprint}, not of {ref.fingerprint}"
+            )
+        yield TrainingJob(store, wanted, resources)
+
+
+def _run_ref(run: str) -> ArtifactRef:
+    parts = run.split("/")
+    if len(parts) != 3 or parts[0] != Kind.RUN or len(parts[2]) != 64:
+        raise RecipeError(f"run: {run!r} names no run; write run/name/fingerprint, the latter in full")
+    return ArtifactRef(kind=Kind.RUN, name=parts[1], fingerprint=parts[2])
+
+
+@task(name="job", cache_policy=NO_CACHE, persist_result=False)
+def run_job(training: TrainingJob) -> int | State[int]:
+    """Start the job, or find it, and wait for its end. Its state is called Preempted when it is to be started again.
+
+    Raises JobError, with the job's last words, when it failed. When this process is told to end, the job is too, and
+    gets its time to save.
+    """
+    logger = get_run_logger()
+    kind, job = training.attach_or_start(logger.info)
+    view = TrainingView(training.record, training.run, logger.info)
+    pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
+    try:
+        code = _wait(kind, job, view, pause)
+    except Exception:
+        logger.warning("%s goes on; a retry finds it", job)
+        raise
+    except BaseException as told:
+        logger.warning("told to end (%s): asking %s to save", type(told).__name__, job)
+        kind.cancel(job)
+        left = _wait_for_end(kind, job, pause, training.resources.grace)
+        logger.warning("%s: %s", job, "still saving" if left is None else f"ended with exit code {left}")
+        view.show(final=True)
+        raise
+    view.show(final=True)
+    if code == DONE:
+        if training.store.find(training.ref) is None:
+            raise JobError(
+                f"{job} ended with exit code 0, but {training.ref} has no manifest; this is a bug. Log: {job.log}"
+            )
+        training.done = True
+        return code
+    if code == PREEMPTED:
+        training.preempted += 1
+        return Completed(name="Preempted", message=f"{job} was preempted after saving", data=code)
+    raise JobError(_failure(training, kind, job, code))
+
+
+def _wait(kind: Launcher, job: Job, view: TrainingView, pause: float) -> int:
+    deaf_since: float | None = None
+    while True:
+        try:
+            code = kind.poll(job)
+            deaf_since = None
+        except JobError:
+            deaf_since = deaf_since or time.monotonic()
+            if time.monotonic() - deaf_since > _DEAF:
+                raise
+            code = None
+        if code is not None:
+            return code
+        view.show()
+        time.sleep(pause)
+
+
+def _wait_for_end(kind: Launcher, job: Job, pause: float, grace: float) -> int | None:
+    deadline = time.monotonic() + grace
+    while (code := kind.poll(job)) is None and time.monotonic() < deadline:
+        time.sleep(pause)
+    return code
+
+
+def _failure(training: TrainingJob, kind: Launcher, job: Job, code: int) -> str:
+    training.record.refresh()
+    how = "was killed (no exit code)" if code == LOST else f"failed with exit code {code}"
+    told = [f"{e.get('kind', 'event')}: {e.get('message', '')}" for e in list(training.record.events.values())[-5:]]
+    last = training.record.last
+    at = f" after step {last['step']}" if last else ""
+    lines = [f"{job} {how}{at}; a retry goes on from the last checkpoint. Log: {job.log or 'with the scheduler'}"]
+    lines += ["Events:", *(f"  {one}" for one in told)] if told else []
+    lines += ["Last lines:", *(f"  {line}" for line in last_words(kind.tail(job, 80))[-25:])]
+    return "\n".join(lines)

@@ -1,0 +1,131 @@
+"""A training run in the dashboard: a curve that grows, its progress, and at the end its card."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
+from prefect.runtime import flow_run
+
+from olmo_core.report.training import curve, picture
+from olmo_core.train.run_file import RunFile
+from olmo_core.train.run_record import RunRecord
+from tasks.dashboard import key
+
+QUIET = 8.0
+"""Seconds between two updates, at least."""
+SLOWER = 200.0
+"""Of a long run the time since its start, over this, is the pause: 10 minutes into it 8 s, a day into it 7 minutes."""
+
+log = logging.getLogger(__name__)
+
+
+class TrainingView:
+    """Shows a run as it goes on; trouble with the dashboard or the store's reading is logged and never stops training."""
+
+    def __init__(self, record: RunRecord, run: RunFile, say: Callable[[str], None]) -> None:
+        self._record, self._run, self._say = record, run, say
+        self._began = time.monotonic()
+        self._told = 0.0
+        self._where = _flow_runs()
+        self._shown = 0
+
+    def show(self, *, final: bool = False) -> None:
+        """Update curve and progress when it is time, and there is news."""
+        now = time.monotonic()
+        pause = max(QUIET, (now - self._began) / SLOWER)
+        if not final and now - self._told < pause:
+            return
+        self._told = now
+        try:
+            if self._record.refresh() or (final and self._shown):
+                self._update()
+        except Exception as error:
+            log.warning("the curve of %s is not updated: %s: %s", self._run.ref, type(error).__name__, error)
+
+    def _update(self) -> None:
+        last = self._record.last
+        if last is None:
+            return
+        name, total, step = self._run.recipe.name, self._run.recipe.steps, int(last["step"])
+        steps = self._record.steps
+        text = summary(steps, total)
+        if step != self._shown:
+            self._say(text)
+        self._shown = step
+        put("progress", key("progress", name, "training"), min(100.0 * step / total, 100.0), text, self._where)
+        drawn = draw(self._record, self._run)
+        put("markdown", key("curve", name), f"# {name}\n\n{text}\n\n{drawn}", f"Loss of {self._run.ref}", self._where)
+
+
+def draw(record: RunRecord, run: RunFile, baseline: float | None = None) -> str:
+    """Return the curve as Markdown, with the loss of a bigram model where that is known."""
+    png = curve(
+        record.steps,
+        list(record.events.values()),
+        title=f"{run.recipe.name}  ({run.ref})",
+        total_steps=run.recipe.steps,
+        baseline=baseline,
+    )
+    return picture(png, f"loss of {run.recipe.name}")
+
+
+def summary(steps: list[Any], total: int) -> str:
+    """Return in one line how far the run is."""
+    last = steps[-1]
+    step = int(last["step"])
+    recent = [line for line in steps[-50:] if line.get("seconds")]
+    parts = [f"step {step:,} of {total:,}"]
+    if last.get("loss") is not None:
+        parts.append(f"loss {float(last['loss']):.3f}")
+    held_out = next((line["held_out_loss"] for line in reversed(steps) if line.get("held_out_loss") is not None), None)
+    if held_out is not None:
+        parts.append(f"held-out {float(held_out):.3f}")
+    if last.get("tokens_per_second_per_device"):
+        parts.append(f"{float(last['tokens_per_second_per_device']):,.0f} tokens/s per device")
+    if len(recent) > 1 and step < total:
+        # `seconds` are those since the line before, which may be several steps back.
+        a_step = sum(float(line["seconds"]) for line in recent[1:]) / (step - int(recent[0]["step"]))
+        left = (total - step) * a_step
+        parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
+    return ", ".join(parts)
+
+
+def put(kind: str, artifact_key: str, data: Any, description: str, flow_runs: list[UUID]) -> list[UUID]:
+    """Create an artifact for each flow run, or replace what it shows: one a run, however often it is updated or retried.
+
+    Returns the artifacts' ids.
+    """
+    ids = []
+    with get_client(sync_client=True) as client:
+        for run in flow_runs:
+            known = client.read_artifacts(
+                artifact_filter=ArtifactFilter(
+                    key=ArtifactFilterKey(any_=[artifact_key]), flow_run_id=ArtifactFilterFlowRunId(any_=[run])
+                ),
+                limit=1,
+            )
+            if known:
+                client.update_artifact(known[0].id, ArtifactUpdate(data=data, description=description))
+                ids.append(known[0].id)
+                continue
+            made = client.create_artifact(
+                ArtifactCreate(type=kind, key=artifact_key, data=data, description=description, flow_run_id=run)
+            )
+            ids.append(made.id)
+    return ids
+
+
+def _flow_runs() -> list[UUID]:
+    """Return the flow run that waits for this one, and this one."""
+    return [UUID(str(one)) for one in (flow_run.parent_flow_run_id, flow_run.id) if one]

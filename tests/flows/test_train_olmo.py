@@ -1,0 +1,253 @@
+"""train-olmo through its deployments: a real server, real workers, a real trainer, all of them killed for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.command.main import main
+from olmo_core import processes
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.train.run_artifact import merged_events, merged_metrics
+from olmo_core.train.run_file import RunFile, read_run_file
+from olmo_core.train.run_record import checkpoints
+from tasks.launch.torchrun import MARK
+from tests.flows.conftest import Services, done, wait_until
+from tests.train.tiny_run import text
+from tests.train.token_artifacts import tokens_artifact
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+LENGTH, BATCH, EVERY = 64, 4, 100
+NOTICED = 20.0
+"""Seconds until a worker has surely noticed that a flow run's process is gone: see docs/operating.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    """A recipe of a model that trains in milliseconds a step, and a store with tokens for it."""
+
+    recipe: Path
+    store: ArtifactStore
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Options of `olmo run train-olmo`."""
+        return ("--recipe", str(self.recipe), "--store", self.store.uri, "--tokens", "tokens/toy")
+
+    def parameters(self, budget: int) -> list[str]:
+        values = {
+            "recipe": str(self.recipe),
+            "tokens": "tokens/toy",
+            "overrides": {"budget": budget},
+            "resources": {
+                "store": self.store.uri,
+                "threads": 1,
+                "trainer": {"device": "cpu", "save_every": EVERY, "evaluate_batches": 2, "save_seconds": 20.0},
+            },
+        }
+        return [word for name, value in values.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+
+    def run(self) -> RunFile:
+        """The one run of this store."""
+        (path,) = Path(self.store.uri).glob("run/toy/*/run.json")
+        return read_run_file(path)
+
+    def saved(self) -> int:
+        """The last step of which there is a checkpoint; 0 for none."""
+        steps = [
+            int(json.loads(one.read_text())["recipe"]["step"])
+            for one in (Path(self.store.uri) / "checkpoint" / "toy").glob("*/manifest.json")
+        ]
+        return max(steps, default=0)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    """Sixty different tokens, each with four likely followers; a held-out split of the same."""
+    store = ArtifactStore(str(tmp_path / "store"))
+    for name, split, count, seed in (("toy", "train", 200_000, 0), ("toy-validation", "validation", 4_000, 1)):
+        store.tag(tokens_artifact(store, [text(count, seed=seed)], name=name, split=split).ref, "latest")
+    model = {
+        "width": 32, "layers": 2, "heads": 2, "mlp_width": 64, "vocabulary": 61, "embedding_rows": 64, "context": LENGTH,
+        "tied": True, "end_of_text_id": 60,
+    }  # fmt: skip
+    recipe = {
+        "name": "toy", "model": model, "tokens": 1000 * BATCH * LENGTH, "batch": BATCH, "precision": "float32",
+        "data": {"sequence_length": LENGTH}, "optimizer": {"learning_rate": 0.01}, "schedule": {"warmup": 10},
+    }  # fmt: skip
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return Toy(recipe=path, store=store)
+
+
+def start(services: Services, toy: Toy, steps: int) -> str:
+    """Start the deployment; returns the flow run's id."""
+    words = ("deployment", "run", "train-olmo/tiny", *toy.parameters(steps * BATCH * LENGTH))
+    found = re.search(r"UUID: ([0-9a-f-]{36})", done(services.prefect(*words)))
+    assert found
+    return found.group(1)
+
+
+def child_of(services: Services, parent: str) -> dict[str, Any]:
+    """The train-job run of a train-olmo run."""
+    found = services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [parent]}})
+    (child,) = found
+    return child
+
+
+def poll(question: Callable[[], Any], *, seconds: float, what: str, pause: float = 0.02) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(pause)
+    return answer
+
+
+def ended(services: Services, run_id: str, seconds: float = 240) -> dict[str, Any]:
+    """The state of a flow run once it is over."""
+    over = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+    wait_until(lambda: services.run(run_id)["state_type"] in over, seconds=seconds, what="the flow run to end")
+    state: dict[str, Any] = services.run(run_id)["state"]
+    return state
+
+
+def job_processes(toy: Toy) -> list[processes.ProcessRecord]:
+    """Everything that belongs to a trainer of this test."""
+    names = {json.loads(one.read_text())["name"] for one in Path(toy.store.uri).glob("run/toy/*/jobs/*.json")}
+    return [one for name in names for one in processes.carrying(**{MARK: name})]
+
+
+def kill(records: list[processes.ProcessRecord]) -> None:
+    assert records
+    for one in records:
+        os.kill(one.pid, signal.SIGKILL)
+
+
+def artifacts(services: Services, run_id: str) -> dict[str, str]:
+    found = services.api.find("artifacts", artifacts={"flow_run_id": {"any_": [run_id]}})
+    shown = [one for one in found if one["key"]]  # Prefect keeps results, such as exceptions, as artifacts without one
+    keys = [one["key"] for one in shown]
+    assert len(keys) == len(set(keys)), "one of each, however often they were updated and the run was retried"
+    return {one["key"]: str(one["data"]) for one in shown}
+
+
+def test_job_and_flow_are_killed_and_retried_and_the_second_run_is_reused(running_services: Services, toy: Toy) -> None:
+    """SIGKILL of the trainer, a retry; SIGKILL of train-job's flow process, a retry: every step once, two jobs in all."""
+    parent = start(running_services, toy, 3000)
+    poll(lambda: toy.saved() >= EVERY, seconds=180, what="a checkpoint")
+    kill(job_processes(toy))
+    state = ended(running_services, parent)
+    assert state["type"] == "FAILED"
+    for word in ("was killed (no exit code)", "a retry goes on from the last checkpoint", "Last lines:"):
+        assert word in state["message"], state["message"]
+    child = child_of(running_services, parent)["id"]
+    assert running_services.run(child)["state_type"] == "FAILED"
+
+    before = toy.saved()
+    done(running_services.prefect("flow-run", "retry", parent))
+    poll(lambda: toy.saved() > before, seconds=240, what="a later checkpoint")
+    (flow,) = [one for one in processes.carrying(PREFECT__FLOW_RUN_ID=child) if os.getsid(one.pid) == one.pid]
+    kill([flow])
+    assert ended(running_services, parent)["type"] == "FAILED"
+    assert running_services.run(child)["state_type"] == "CRASHED"
+    done(running_services.prefect("flow-run", "retry", parent))
+    assert ended(running_services, parent, 400)["type"] == "COMPLETED", running_services.run(parent)["state"]
+    assert child_of(running_services, parent)["id"] == child, "the same child, retried"
+
+    run = toy.run()
+    assert toy.store.manifest(run.ref).counts["steps"] == 3000
+    lines = merged_metrics(toy.store, run).values()
+    assert [line["step"] for line in lines if line.get("loss") is not None] == list(range(1, 3001))
+    assert [event["kind"] for event in merged_events(toy.store, run)].count("resumed") == 1
+    assert len(list((Path(toy.store.uri) / run.ref.address / "jobs").iterdir())) == 2, "the flow found its job again"
+    assert toy.store.resolve("run/toy@latest") == run.ref
+
+    shown = artifacts(running_services, parent)
+    assert set(shown) == {"progress-toy-training", "curve-toy", "run-toy"}
+    assert "data:image/png;base64," in shown["curve-toy"] and float(shown["progress-toy-training"]) == 100.0
+    card = shown["run-toy"]
+    assert "better than the bigram model" in card, card[:1500]
+    for word in ("3,000 steps", "resumed: 1", "olmo generate checkpoint/toy@latest", "step3000-tokens0B"):
+        assert word in card
+    assert set(artifacts(running_services, child)) == {"progress-toy-training", "curve-toy"}
+
+    again = start(running_services, toy, 3000)
+    assert ended(running_services, again)["type"] == "COMPLETED"
+    tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
+    assert {one["name"]: one["state_name"] for one in tasks} == {
+        "prepare/toy.yaml": "Reused",
+        "publish/toy": "Completed",
+    }
+    assert not running_services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [again]}})
+
+
+def test_cancelling_saves_first_and_olmo_run_goes_on(running_services: Services, toy: Toy) -> None:
+    """Parent and child end as Cancelled; a checkpoint between two regular ones loads; another flow run resumes from it."""
+    parent = start(running_services, toy, 1000)
+    poll(lambda: toy.saved() >= EVERY, seconds=180, what="a checkpoint")
+    done(running_services.prefect("flow-run", "cancel", parent))
+    assert ended(running_services, parent)["type"] == "CANCELLED"
+    child = child_of(running_services, parent)["id"]
+    assert ended(running_services, child)["type"] == "CANCELLED"
+    run = toy.run()
+    (told,) = [event for event in merged_events(toy.store, run) if event["kind"] == "preempted"]
+    last = checkpoints(toy.store, run.ref)[-1]
+    assert int(last.recipe["step"]) == told["step"] == toy.saved() < 1000
+    assert job_processes(toy) == []
+
+    from olmo_core.train.checkpoint_read import load_model
+
+    assert sum(one.numel() for one in load_model(toy.store, last.ref, "cpu").parameters()) > 0
+
+    words = ("--budget", str(1000 * BATCH * LENGTH), "--device", "cpu", "--save-every", str(EVERY), "--json")
+    made = json.loads(done(running_services.olmo("run", "train-olmo", *toy.words, *words)))
+    assert made["run"] == str(run.ref)
+    assert toy.store.manifest(run.ref).counts["steps"] == 1000
+    kinds = [event["kind"] for event in merged_events(toy.store, run)]
+    assert kinds == ["started", "preempted", "resumed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--recipe", "nothing"), "no training recipe 'nothing'; there are: 150m, 1b"),
+        (("--tokens", "tokens/none"), "tokens: there is no tokens/none"),
+        (("--tokens", "checkpoint/toy"), "tokens: there is no checkpoint/toy"),
+        (("--tokens", "tokens/toy-validation"), "held-out split 'validation': nothing may be trained on it"),
+        (("--held-out", "tokens/none"), "held_out: there is no tokens/none"),
+        (("--start", "checkpoint/none"), "start: there is no checkpoint/none"),
+        (("--budget", "3"), "tokens: 3 is less than one step"),
+        (("--batch", "5", "--processes", "2"), "batch: 5 instances cannot be shared by 2 ranks"),
+        (("--sequence-length", "128"), "data.sequence_length: 128 is longer than model.context"),
+        (("--batch", "4000", "--budget", "1000000"), "fewer than one batch of 4000"),
+    ],
+)
+def test_wrong_parameters_name_the_field_before_anything_starts(
+    toy: Toy, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, one line, nothing in the store, no server asked."""
+    assert main(["run", "train-olmo", *toy.words, *words]) == 1
+    assert said in capsys.readouterr().err
+    assert not (Path(toy.store.uri) / "run").exists()
+
+
+def test_plan_says_what_a_run_would_be(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers, and nothing is written."""
+    assert main(["run", "train-olmo", *toy.words, "--plan", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["steps"], found["tokens_per_step"], found["action"]) == (1000, BATCH * LENGTH, "train")
+    assert found["epochs"] == pytest.approx(1000 / (200_000 // LENGTH // BATCH))
+    assert found["held_out"].startswith("tokens/toy-validation/")
+    assert main(["run", "train-olmo", *toy.words, "--plan"]) == 0
+    assert "1,000 of 4 instances, 256 tokens" in capsys.readouterr().out
+    assert not (Path(toy.store.uri) / "run").exists()

@@ -1,0 +1,40 @@
+"""The recipes that come with the project: all can be read, and the published ones say what was published."""
+
+from __future__ import annotations
+
+import pytest
+
+from olmo_core.train.recipe import RECIPES, load_train_recipe
+from olmo_core.train.run_file import step_tag
+from olmo_core.train.schedule import check, clip_norm, learning_rate
+
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_can_be_read(name: str) -> None:
+    recipe = load_train_recipe(name)
+    check(recipe)
+    assert recipe.steps > 100
+    assert learning_rate(recipe, 1) < recipe.optimizer.learning_rate
+    assert max(learning_rate(recipe, s) for s in range(1, 6000)) == pytest.approx(
+        recipe.optimizer.learning_rate, rel=0.01
+    )
+
+
+def test_published_settings() -> None:
+    """allenai/OLMo configs and the names of the published checkpoints."""
+    assert {"tiny", "20m", "150m", "1b", "7b", "65b"} <= set(NAMES)
+    one, seven, large = (load_train_recipe(name) for name in ("1b", "7b", "65b"))
+    assert (one.steps, one.tokens_per_step) == (739_328, 4_194_304)
+    assert step_tag(20_000, 20_000 * one.tokens_per_step) == "step20000-tokens84B"
+    assert step_tag(556_000, 556_000 * seven.tokens_per_step) == "step556000-tokens2460B"
+    assert step_tag(452_000, 452_000 * seven.tokens_per_step) == "step452000-tokens2000B"
+    assert [clip_norm(seven, s) for s in (1, 1000, 1001)] == [10.0, 10.0, 1.0]
+    assert learning_rate(seven, 5000) == 3e-4
+    assert learning_rate(seven, seven.steps) == 0
+    assert [learning_rate(large, 10_485_760_000 // 4_194_304), learning_rate(large, 500_000)] == pytest.approx(
+        [1.5e-4, 1.5e-5]
+    )
+    assert [clip_norm(large, s) for s in (1, 500, 501)] == [5.0, 5.0, 1.0]
+    assert (large.optimizer.decay_embeddings, one.optimizer.decay_embeddings) == (True, False)
