@@ -19,11 +19,13 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
 from olmo_core.storage import Storage
 from olmo_core.train import checkpoint as checkpoint_module
+from olmo_core.train import retention
 from olmo_core.train.checkpoint_read import read_tensors
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.schedule import learning_rate
 from olmo_core.train.session import train
+from olmo_core.train.state import TrainState
 from tests.train.faulty import spoil
 from tests.train.tiny_run import ROOT, events, metrics, tiny_run, with_resources
 from tests.train.token_artifacts import tokens_artifact
@@ -143,6 +145,30 @@ def test_a_checkpoint_that_cannot_be_saved_is_told_and_two_in_a_row_end_the_run(
     broken.clear()
     assert train(twice) == DONE
     assert losses(twice) == losses(once)
+
+
+def test_a_save_that_cannot_even_begin_is_borne_as_one_that_fails_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, broken = retention.record, {5}
+
+    def failing(store: ArtifactStore, run: RunFile, state: TrainState) -> None:
+        if state.step in broken:
+            raise StorageError("the store does not answer")
+        note(store, run, state)
+
+    monkeypatch.setattr(retention, "record", failing)
+    once = tiny_run(tmp_path, steps=20, save_every=5, name="once")
+    assert train(once) == DONE
+    assert [one["kind"] for one in events(once)] == ["started", "not-saved"]
+    store = ArtifactStore(once.store)
+    assert [store.find(once.checkpoint(step)) is not None for step in (0, 5, 10)] == [True, False, True]
+    broken.add(10)
+    with pytest.raises(StorageError, match="step 10 was not saved, and the ones before are whole: the store does not"):
+        train(tiny_run(tmp_path, steps=20, save_every=5, name="twice"))
+    broken.add(0)
+    with pytest.raises(InputError, match="in steps 2 to 4, and there is no checkpoint to go back to"):
+        train(tiny_run(tmp_path, steps=20, skip_limit=3, name="never"), hook=spoil(1, 9))
 
 
 def test_a_run_that_cannot_recover_ends_with_a_message(tmp_path: Path) -> None:
