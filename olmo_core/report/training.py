@@ -162,7 +162,6 @@ def card(facts: CardFacts) -> str:
     ]
     told = [f"- step {event.get('step', '?')}: {_told(event)}" for event in facts.events]
     tags = [(step, f"`{address}`", tag) for step, address, tag in facts.checkpoints]
-    last = f"checkpoint/{facts.name}@latest"
     store = f" --store {facts.store}"
     parts = [
         f"# {facts.name}\n\n`{facts.run}` in `{facts.store}`\n",
@@ -171,7 +170,7 @@ def card(facts: CardFacts) -> str:
         markdown.table(("step", "checkpoint", "tags"), tags, left=3) if tags else "None is left.\n",
         *(["## What happened\n", "\n".join(told) + "\n"] if told else []),
         "## Going on\n",
-        f"```\nolmo generate {last} 'The licence says that'{store}\nolmo inspect step {last} 1{store}\n"
+        f'```\nolmo generate {facts.name} --prompt "The licence says that"{store}\nolmo inspect step {facts.name} 1{store}\n'
         f"olmo artifacts show {facts.run}{store}\nolmo artifacts lineage {facts.run}{store}\n```\n",
     ]
     return "\n".join(parts)
