@@ -191,7 +191,7 @@ def test_job_and_flow_are_killed_and_retried_and_the_second_run_is_reused(runnin
     assert ended(running_services, again)["type"] == "COMPLETED"
     tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
     assert {one["name"]: one["state_name"] for one in tasks} == {
-        "prepare/toy.yaml": "Reused",
+        "prepare/toy": "Reused",
         "publish/toy": "Completed",
     }
     assert not running_services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [again]}})
