@@ -83,7 +83,7 @@ class Launcher(Protocol):
         ...
 
     def release(self, job: Job) -> None:
-        """Let it run."""
+        """Let it run, whoever started it; nothing to do where it does already."""
         ...
 
     def poll(self, job: Job) -> int | None:

@@ -78,7 +78,8 @@ class Slurm:
 
     def release(self, job: Job) -> None:
         """Let Slurm schedule it."""
-        _slurm("scontrol", "release", job.id["number"])
+        if self._state(job) == "PENDING":
+            _slurm("scontrol", "release", job.id["number"])
 
     def poll(self, job: Job) -> int | None:
         """Return its exit code once it is over."""

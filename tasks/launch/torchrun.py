@@ -67,9 +67,11 @@ class Torchrun:
         )
 
     def release(self, job: Job) -> None:
-        """Let it go on."""
-        stdin = self._own[int(job.id["pid"])].stdin
-        assert stdin is not None
+        """Let it go on. One that another process started goes on already, or ends: its pipe has closed."""
+        own = self._own.get(int(job.id["pid"]))
+        if own is None or own.stdin is None or own.stdin.closed:
+            return
+        stdin = own.stdin
         with contextlib.suppress(BrokenPipeError):  # it has ended: `poll` tells
             stdin.write(GO.encode())
             stdin.close()

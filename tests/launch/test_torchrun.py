@@ -46,7 +46,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
 
 
 def ended(launcher: Torchrun, job: Job) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while (code := launcher.poll(job)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -54,7 +54,7 @@ def ended(launcher: Torchrun, job: Job) -> int:
 
 
 def printed(launcher: Torchrun, job: Job) -> list[str]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (lines := launcher.tail(job)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
