@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from olmo_core.errors import WorkerError
 
@@ -26,6 +26,36 @@ _INTERRUPTED = "the run was interrupted; finished shards are kept, run it again 
 _LOOK = 1.0
 """Seconds between two looks whether the pool was closed."""
 _PRELOAD = ["numpy", "pyarrow", "pyarrow.parquet", "numba"]
+
+
+class Executes(Protocol):
+    """Runs jobs: worker processes, or this one."""
+
+    def map(
+        self,
+        function: Callable[[Any], T],
+        jobs: Sequence[Any],
+        name: Callable[[Any], str],
+        *,
+        first_alone: bool = False,
+    ) -> Iterator[tuple[Any, T]]:
+        """Yield `(job, function(job))` as jobs end."""
+
+
+class Here:
+    """Runs jobs one after the other in this process: where all of them share what is costly to load, such as a model."""
+
+    def map(
+        self,
+        function: Callable[[Any], T],
+        jobs: Sequence[Any],
+        name: Callable[[Any], str],
+        *,
+        first_alone: bool = False,
+    ) -> Iterator[tuple[Any, T]]:
+        """Yield `(job, function(job))` in the order of the jobs; nothing needs to be picklable."""
+        for job in jobs:
+            yield job, function(job)
 
 
 class Workers:

@@ -58,6 +58,11 @@ class TrainingResources:
     """How often a job that was preempted is started again before the run ends as Preempted; a retry goes on from there."""
     credentials_block: str | None = None
     """Prefect block of type Secret with the store's credentials, a JSON object of AWS_... variables."""
+    evaluate: str | None = None
+    """Evaluation recipe (a name, or a file's path) by which each new checkpoint is evaluated while the run goes on, by an automation of
+    the server; None: not at all."""
+    evaluate_on: Literal["cpu", "gpu"] = "cpu"
+    """Pool of these evaluations. With one GPU worker those on `gpu` wait for the training to end."""
     trainer: TrainResources = field(default_factory=TrainResources)
     """Of the trainer itself: device, memory, checkpoints."""
     slurm: SlurmOptions = field(default_factory=SlurmOptions)

@@ -133,19 +133,10 @@ def _train(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def server() -> Iterator[None]:
     """Point Prefect at PREFECT_API_URL, else at this project's server if it answers, else at one started for this run."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    project = find_project()
-    url = api_url(project.read_state().port)
-    # This project's own address was put there by our plugin, which runs when Prefect is imported: nobody asked for it.
-    if os.environ.get("PREFECT_API_URL", url) != url:
+    url, temporary = prefect_environment()
+    if url is None:
         yield
         return
-    temporary = not answers(url)
-    if temporary:
-        home = project.home / "prefect-run"
-        home.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("PREFECT_HOME", str(home))
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -160,6 +151,26 @@ def server() -> Iterator[None]:
             yield
     finally:
         own.stop()
+
+
+def prefect_environment() -> tuple[str | None, bool]:
+    """Set the variables that Prefect reads when it is imported: call it before anything of `tasks` or `flows` that imports it.
+
+    Returns the address of this project's server, None where PREFECT_API_URL names another one, and whether a server is to be started.
+    """
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    project = find_project()
+    url = api_url(project.read_state().port)
+    # This project's own address was put there by our plugin, which runs when Prefect is imported: nobody asked for it.
+    if os.environ.get("PREFECT_API_URL", url) != url:
+        return None, False
+    temporary = not answers(url)
+    if temporary:
+        home = project.home / "prefect-run"
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("PREFECT_HOME", str(home))
+    return url, temporary
 
 
 def answers(url: str) -> bool:

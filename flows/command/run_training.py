@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    from flows.command.run import server
+    from flows.command.run import prefect_environment, server
+
+    prefect_environment()
     from tasks.training import AUTO, TOKENS, TrainingResources, resolve
 
     for name in _CORPUS:

@@ -24,7 +24,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, IntegrityError, StorageError, TransientStorageError
 from olmo_core.recipe import canonical, fingerprint
 from olmo_core.storage import Storage
-from olmo_core.workers import Workers
+from olmo_core.workers import Executes
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Built:
 def build(
     store: ArtifactStore,
     step: Step,
-    workers: Workers,
+    workers: Executes,
     *,
     rebuild: bool = False,
     progress: Callable[[Progress], None] | None = None,

@@ -67,6 +67,8 @@ class Step:
     """Does one shard: reads its inputs, writes to the output, returns ledger and counts. Top-level, picklable."""
     reads: Callable[[Mapping[str, Manifest]], Tally] | None = None
     """What the inputs kept and this stage must therefore have read; None for a stage that reads from outside."""
+    shard_recipe: Any = None
+    """What of the recipe decides one shard, where a shard hangs on less than all of it; None: the whole recipe."""
     settings: Any = None
     """What the work needs but does not decide the output, such as where a source's files lie."""
     compiled: bool = False
@@ -100,7 +102,7 @@ class Step:
 
     def shard_fingerprint(self, shard: Shard) -> str:
         """Return what identifies one shard's output, independent of the other shards."""
-        recipe = canonical(self.recipe, self.label)
+        recipe = canonical(self.recipe if self.shard_recipe is None else self.shard_recipe, self.label)
         return fingerprint(
             {"stage": self.stage, "version": self.version, "recipe": recipe, "key": shard.key, "inputs": shard.identity}
         )

@@ -41,19 +41,21 @@ def build_positions(
     documents_BT: Tensor | None = None,
     cache: Cache | None = None,
     positions: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Positions:
     """Return rotary tables and mask of a forward pass.
 
     `positions` (T or B x T): place of each token, where it is not its number in the row. `documents_BT`: attention stays
-    within equal numbers; the places are not reset, as RoPE knows distances only.
+    within equal numbers; the places are not reset, as RoPE knows distances only. `mask`: takes the place of both rules.
     """
     time, past, device = tokens_BT.shape[1], cache.length if cache else 0, tokens_BT.device
     row = torch.arange(past, past + time, device=device)
     padding_B = cache.padding_B if cache else None
     if positions is None:
         positions = row if padding_B is None else (row - padding_B[:, None]).clamp_(min=0)
-    mask = None
-    if documents_BT is not None:
+    if mask is not None:
+        pass
+    elif documents_BT is not None:
         mask = documents_BT[:, :, None] == documents_BT[:, None, :]
         mask = (mask & _causal(row, past + time))[:, None]
     elif cache is not None and (padding_B is not None or (past and time > 1)):

@@ -7,6 +7,9 @@ Shapes: B batch, T time, W width, V rows of the output layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +20,8 @@ from olmo_core.model.config import ModelRecipe
 from olmo_core.model.layers import MLP, Embedding, Linear
 from olmo_core.model.loss import Losses, linear_cross_entropy
 from olmo_core.model.norms import build_norm
+
+R = TypeVar("R")
 
 
 class Block(nn.Module):
@@ -63,17 +68,25 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         z_loss: float | None = None,
         positions: Tensor | None = None,
+        mask: Tensor | None = None,
         last: bool = False,
-    ) -> Tensor | Losses:
+        head: Callable[[Tensor, Tensor], R] | None = None,
+    ) -> Tensor | Losses | R:
         """Return logits (B x T x V), or with `labels_BT` the sums of losses over all targets.
 
         `labels_BT`: target of each position (the next token), -100 for none. `documents_BT` (whole numbers): attention
         stays within equal ones. `cache`: of earlier positions, extended by these. `positions` (T or B x T): places of the
         tokens where they are not their numbers in the row. `last`: logits of the last position only, B x 1 x V.
-        `z_loss`: see `Losses`. Raises InputError for a row longer than the model's context, or more than the cache holds.
+        `mask` (B x 1 x T x S, true where attention is allowed) takes the place of all other rules. `head`: called with the last
+        hidden states (B x T x W, normed) and the output layer's weight (V x W) in place of multiplying them; its result
+        is returned. `z_loss`: see `Losses`. Raises InputError for a row longer than the model's context, or more than the cache holds.
         """
-        x_BTW = self.hidden(tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions, last=last)
+        x_BTW = self.hidden(
+            tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions, mask=mask, last=last
+        )
         weight_VW = self.embedding.weight if self.output is None else self.output.weight
+        if head is not None:
+            return head(x_BTW, weight_VW)
         if labels_BT is not None:
             return linear_cross_entropy(x_BTW, weight_VW, labels_BT, z_loss=z_loss)
         return F.linear(x_BTW, weight_VW)
@@ -85,18 +98,22 @@ class Transformer(nn.Module):
         documents_BT: Tensor | None = None,
         cache: Cache | None = None,
         positions: Tensor | None = None,
+        mask: Tensor | None = None,
         last: bool = False,
     ) -> Tensor:
         """Return what the output layer reads, B x T x W; arguments as of `forward`."""
         past = cache.length if cache else 0
-        if past + tokens_BT.shape[1] > self.recipe.context:
+        # With a mask a row may hold several sequences side by side, each no longer than the context.
+        if mask is None and past + tokens_BT.shape[1] > self.recipe.context:
             raise InputError(
                 f"{past + tokens_BT.shape[1]} tokens are more than the model's context of {self.recipe.context}; "
                 "shorten the text, or split it"
             )
         if cache is not None:
             cache.check_room(tokens_BT.shape[1])
-        where = build_positions(self.recipe, tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions)
+        where = build_positions(
+            self.recipe, tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions, mask=mask
+        )
         x_BTW = self.embedding(tokens_BT)
         for number, block in enumerate(self.blocks):
             x_BTW = block(x_BTW, where, cache.layers[number] if cache else None)

@@ -118,10 +118,10 @@ class Trainer:
             dropped_tokens=dropped,
             dropped_instances=left,
         )
-        loss = self._evaluate()
-        if loss is not None:
-            self._report.line({"step": 0, "tokens": 0, "held_out_loss": loss, "held_out_perplexity": perplexity(loss)})
-        self._save({} if loss is None else {"held_out_loss": loss})
+        measured = self._evaluate()
+        if measured:
+            self._report.line({"step": 0, "tokens": 0, **measured})
+        self._save(_figures(measured))
 
     def _newest(self) -> Manifest | None:
         """The newest checkpoint of this run, or else the one it starts from; the same on all ranks."""
@@ -209,9 +209,10 @@ class Trainer:
             )
         streak = self._non_finite.settle(read.in_row, read.reached)
         figures = {"loss": read.loss} if read.loss is not None else {}
-        if streak is None and self._is_evaluation_due(step) and (loss := self._evaluate()) is not None:
-            line |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
-            figures["held_out_loss"] = loss
+        if streak is None and self._is_evaluation_due(step):
+            measured = self._evaluate()
+            line |= measured
+            figures |= _figures(measured)
         self._report.line(line)
         self._progress.tell(step, steps, seconds, line)
         if streak is None and self._is_save_due(step):
@@ -219,30 +220,35 @@ class Trainer:
         return streak
 
     def _is_to_end(self) -> bool:
-        """Whether any rank was asked to end before the last step: then held-out tokens are left, and the time is for saving."""
+        """Whether any rank was asked to end before the last step: then evaluation is left, and the time is for saving."""
         if self.step == self.run.recipe.steps:
             return False
         (asked,) = self.world.agree([int(self._preemption.signal is not None)])
         return asked > 0
 
-    def _evaluate(self) -> float | None:
-        """Return the held-out loss, None where no tokens are held out, or there is no time; its time is not that of the steps."""
-        if self._parts.held_out is None:
-            return None
+    def _evaluate(self) -> dict[str, Any]:
+        """Return the held-out loss and scores on benchmarks, as far as they are asked for and there is time; theirs is not that of the steps."""
+        parts, resources, found = self._parts, self.run.resources, dict[str, Any]()
         began = time.perf_counter()
-        resources = self.run.resources
-        loss = held_out_loss(
-            self._parts.model,
-            self._parts.held_out,
-            self.run.recipe,
-            self.world,
-            batches=resources.evaluate_batches,
-            micro_batch=resources.micro_batch,
-            at=self._watch.at,
-            stop=self._is_to_end,
-        )
+        if parts.held_out is not None:
+            loss = held_out_loss(
+                parts.model,
+                parts.held_out,
+                self.run.recipe,
+                self.world,
+                batches=resources.evaluate_batches,
+                micro_batch=resources.micro_batch,
+                at=self._watch.at,
+                stop=self._is_to_end,
+            )
+            if loss is not None:
+                found |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
+        if parts.benchmarks is not None and not self._is_to_end():
+            found |= parts.benchmarks.numbers(
+                parts.model, lambda what: self._watch.at(f"after step {self.step}, {what}")
+            )
         self._clock.leave_out(time.perf_counter() - began)
-        return loss
+        return found
 
     # saving, ending
     def _save(self, figures: dict[str, Any]) -> None:
@@ -364,3 +370,8 @@ class Trainer:
         self._checkpointer.close()
         self._ranks.together(lambda: self._report.finish(self._state))
         log.info("%s is done: %d steps", self.run.ref, self.step)
+
+
+def _figures(measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what of an evaluation the checkpoint's manifest tells too."""
+    return {key: value for key, value in measured.items() if key != "held_out_perplexity"}

@@ -1,0 +1,193 @@
+"""What the scoring engine needs of a model, and the two kinds that have it: ours, and any Hugging Face causal model.
+
+Shapes: B rows, T tokens of a row, P tokens of a shared beginning, S = P + T, W width, V vocabulary rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from olmo_core.model.cache import Cache
+from olmo_core.model.transformer import Transformer
+
+R = TypeVar("R")
+Head = Callable[[Tensor, Tensor], R]
+"""What is made of the last hidden states (B x T x W, normed) and the output layer's weight (V x W)."""
+
+Ended = Callable[[Sequence[int]], bool]
+"""Whether generated tokens are a whole answer."""
+
+
+class LanguageModel(Protocol):
+    """A model that scores sequences; no gradients are kept."""
+
+    identity: str
+    """Digest of its weights."""
+    context: int
+    """Longest sequence in tokens."""
+    vocabulary: int
+    """Ids it knows."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its hidden states."""
+
+    def begin(self, tokens: Sequence[int]) -> Any:
+        """Return the keys and values of a shared beginning, for `run`."""
+
+    def run(self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Any, head: Head[R]) -> R:
+        """Return what `head` makes of the hidden states. Mask: true where attention is allowed; None: plain causal."""
+
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
+        """Return the most likely continuation of each prompt, until `ended` or `most` tokens; together they must fit."""
+
+
+class OwnModel:
+    """A `Transformer`; sharded ones work too, when every rank makes the same calls.
+
+    Without gradients, but not in torch's inference mode: parameters that FSDP gathers in it could not be trained afterwards.
+    """
+
+    def __init__(self, model: Transformer, identity: str, *, dtype: torch.dtype | None = None) -> None:
+        """`dtype`: of hidden states where it is not that of the parameters (FSDP's mixed precision)."""
+        self.model, self.identity, self._dtype = model.eval(), identity, dtype
+        self.context, self.vocabulary = model.recipe.context, model.recipe.embedding_rows
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return self.model.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its hidden states."""
+        return self._dtype or self.model.embedding.weight.dtype
+
+    def _cache(self, batch: int, room: int) -> Cache:
+        return Cache(self.model.recipe, batch=batch, room=room, dtype=self.dtype, device=self.device)
+
+    @torch.no_grad()
+    def begin(self, tokens: Sequence[int]) -> Cache:
+        """Return the keys and values of a shared beginning."""
+        cache = self._cache(1, len(tokens))
+        self.model(torch.tensor([list(tokens)], device=self.device), cache=cache, last=True)
+        return cache
+
+    @torch.no_grad()
+    def run(
+        self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Cache | None, head: Head[R]
+    ) -> R:
+        """Return what `head` makes of the hidden states."""
+        cache = None
+        if prefix is not None:
+            cache = self._cache(len(tokens_BT), prefix.length + tokens_BT.shape[1])
+            for own, given in zip(cache.layers, prefix.layers, strict=True):
+                rows = (len(tokens_BT), -1, -1, -1)
+                own.extend(
+                    given.keys_BKSD[:, :, : given.length].expand(rows),
+                    given.values_BKSD[:, :, : given.length].expand(rows),
+                )
+        made = self.model(tokens_BT, positions=positions_BT, mask=mask_B1TS, cache=cache, head=head)
+        return cast(R, made)
+
+    @torch.no_grad()
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
+        """Return the most likely continuation of each prompt."""
+        longest = max(len(prompt) for prompt in prompts)
+        padding_B = torch.tensor([longest - len(prompt) for prompt in prompts], device=self.device)
+        cache = Cache(
+            self.model.recipe,
+            batch=len(prompts),
+            room=min(longest + most, self.context),
+            dtype=self.dtype,
+            device=self.device,
+            padding_B=padding_B if bool(padding_B.any()) else None,
+        )
+        tokens = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        next_BT = torch.tensor(tokens, device=self.device)
+        found: list[list[int]] = [[] for _ in prompts]
+        done = [False] * len(prompts)
+        while not all(done) and len(max(found, key=len)) < most and cache.length + next_BT.shape[1] <= cache.room:
+            next_BT = self.model(next_BT, cache=cache, last=True)[:, -1].argmax(-1, keepdim=True)
+            for row, token in enumerate(next_BT[:, 0].tolist()):
+                if not done[row]:
+                    found[row].append(token)
+                    done[row] = ended(found[row])
+        return found
+
+
+class HuggingFaceModel:
+    """A causal language model of the transformers library."""
+
+    def __init__(self, model: Any, identity: str) -> None:
+        self.model, self.identity = model.eval(), identity
+        config = model.config
+        self.context = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 2048))
+        self.vocabulary = int(config.vocab_size)
+        output = model.get_output_embeddings()
+        own_head = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale"))
+        self._plain_head = output is not None and getattr(output, "bias", None) is None and not own_head
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return cast(torch.device, self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its hidden states."""
+        return cast(torch.dtype, self.model.dtype)
+
+    @torch.inference_mode()
+    def begin(self, tokens: Sequence[int]) -> Any:
+        """Return the keys and values of a shared beginning."""
+        made = self.model.base_model(torch.tensor([list(tokens)], device=self.device), use_cache=True)
+        return made.past_key_values
+
+    @torch.inference_mode()
+    def run(self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Any, head: Head[R]) -> R:
+        """Return what `head` makes of the hidden states; of the logits where the model does more than multiply."""
+        given: dict[str, Any] = {"input_ids": tokens_BT, "position_ids": positions_BT, "use_cache": prefix is not None}
+        if mask_B1TS is not None:
+            given["attention_mask"] = torch.where(mask_B1TS, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
+        if prefix is not None:
+            given["past_key_values"] = _expanded(prefix, len(tokens_BT))
+        if self._plain_head:
+            hidden_BTW = self.model.base_model(**given).last_hidden_state
+            return head(hidden_BTW, self.model.get_output_embeddings().weight)
+        logits_BTV = self.model(**given).logits
+        return head(logits_BTV, torch.eye(logits_BTV.shape[-1], device=self.device, dtype=logits_BTV.dtype))
+
+    @torch.inference_mode()
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
+        """Return the most likely continuation of each prompt, one prompt at a time: no two libraries pad alike."""
+        found = []
+        for prompt in prompts:
+            made: list[int] = []
+            given = torch.tensor([list(prompt)], device=self.device)
+            cache: Any = None
+            while len(made) < most and len(prompt) + len(made) <= self.context and not (made and ended(made)):
+                out = self.model(given, past_key_values=cache, use_cache=True)
+                cache = out.past_key_values
+                made.append(int(out.logits[0, -1].argmax()))
+                given = torch.tensor([[made[-1]]], device=self.device)
+            found.append(made)
+        return found
+
+
+def _expanded(prefix: Any, batch: int) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for number, layer in enumerate(prefix.layers):
+        shape = (batch, -1, -1, -1)
+        cache.update(layer.keys.expand(shape), layer.values.expand(shape), number)
+    return cache

@@ -1,0 +1,202 @@
+"""Which models an evaluation is of: checkpoints by tag, list or pattern, or Hugging Face folders; found without loading them."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from olmo_core import assets
+from olmo_core.artifacts.manifest import Manifest
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.store import ArtifactStore, parse_address
+from olmo_core.errors import AssetError, InputError, RecipeError
+from olmo_core.evaluation.encoder import Encoder, end_of_text_of
+from olmo_core.evaluation.stage import Subject
+from olmo_core.train.checkpoint_read import model_recipe, read_index
+from olmo_core.train.checkpoint_tensors import MODEL
+from olmo_core.train.run_file import step_tag
+
+TOKENIZER = "olmo-tokenizer"
+"""Of checkpoints whose tokens do not say which one made them."""
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One model to evaluate."""
+
+    label: str
+    """For people: `step100-tokens0B`, or the folder's name. Of one evaluation no two are the same."""
+    name: str
+    """Beginning of the evaluation artifact's name: that of the run, or of the folder."""
+    checkpoint: ArtifactRef | None = None
+    folder: str | None = None
+    """Of a Hugging Face model."""
+    tag: str | None = None
+    """Tag of the evaluation artifact beside `latest`: the checkpoint's `step{S}-tokens{T}B`."""
+
+
+def find_targets(store: ArtifactStore, models: Sequence[str]) -> list[Target]:
+    """Return the models that names mean, each once: in the order given, those of a pattern by step.
+
+    A name is `checkpoint/run` (its tag `latest`), `checkpoint/run@tag`, `checkpoint/run@step*` (a pattern of tags),
+    `checkpoint/run/fingerprint`, a folder with a Hugging Face model, or an id of the Hugging Face hub. Raises RecipeError for a name that means nothing,
+    and for a pattern that no tag matches.
+    """
+    found: dict[str, Target] = {}
+    for text in models:
+        some = _checkpoints(store, text) if text.split("/")[0] in set(Kind) else [_hugging_face(text)]
+        for one in some:
+            found.setdefault(str(one.checkpoint or one.folder), one)
+    if not found:
+        raise RecipeError("no model to evaluate: name a checkpoint (checkpoint/tiny@step*) or a Hugging Face folder")
+    return _told_apart(list(found.values()))
+
+
+def _told_apart(targets: list[Target]) -> list[Target]:
+    """Give models of one label another: with the run's name, and where that is one too, with the fingerprint's beginning."""
+    if len({one.name for one in targets}) > 1:
+        targets = [one if one.label == one.name else replace(one, label=f"{one.name}-{one.label}") for one in targets]
+    labels = [one.label for one in targets]
+    return [
+        replace(one, label=f"{one.label}-{one.checkpoint.fingerprint[:6]}")
+        if labels.count(one.label) > 1 and one.checkpoint is not None
+        else one
+        for one in targets
+    ]
+
+
+def _checkpoints(store: ArtifactStore, text: str) -> list[Target]:
+    parts, tag = parse_address(text)
+    if parts[0] != Kind.CHECKPOINT:
+        raise RecipeError(
+            f"{text!r} is of kind {parts[0]}; an evaluation is of a checkpoint, e.g. checkpoint/tiny@step*"
+        )
+    if not any(c in tag for c in "*?["):
+        return [_target(store.manifest(store.resolve(text)))]
+    tags = store.tags(parts[0], parts[1])
+    matching = {name: ref for name, ref in tags.items() if fnmatch.fnmatchcase(name, tag)}
+    if not matching:
+        raise RecipeError(
+            f"no tag of checkpoint/{parts[1]} matches {tag!r}; its tags: {', '.join(sorted(tags)) or 'none'}"
+        )
+    manifests = [store.manifest(ref) for ref in set(matching.values())]
+    return [_target(one) for one in sorted(manifests, key=lambda m: (int(m.recipe["step"]), m.ref.fingerprint))]
+
+
+def _target(manifest: Manifest) -> Target:
+    tag = step_tag(int(manifest.recipe["step"]), int(manifest.counts.get("tokens", 0)))
+    return Target(label=tag, name=manifest.ref.name, checkpoint=manifest.ref, tag=tag)
+
+
+def _hugging_face(text: str) -> Target:
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        if not _HUB.match(text):
+            raise RecipeError(
+                f"{text!r} is no folder, no checkpoint (checkpoint/NAME@TAG) and no id of the Hugging Face hub (owner/name)"
+            )
+        folder = _downloaded(text)
+    if not (folder / "config.json").is_file():
+        raise RecipeError(f"{folder} has no config.json: it holds no Hugging Face model")
+    label = re.sub(r"[^a-z0-9._-]+", "-", (text if _HUB.match(text) else folder.resolve().name).lower()).strip("-._")
+    return Target(label=label, name=label, folder=str(folder))
+
+
+def _downloaded(name: str) -> Path:
+    try:
+        hub = importlib.import_module("huggingface_hub")
+        return Path(hub.snapshot_download(name))
+    except ImportError as error:
+        raise RecipeError(f"{name} is to come from the Hugging Face hub: `pip install transformers` first") from error
+    except Exception as error:  # the hub's errors have no common root of their own
+        raise AssetError(
+            f"{name}: the Hugging Face hub does not give it ({type(error).__name__}: {error}); download it elsewhere and give the folder"
+        ) from error
+
+
+def encoder_of(store: ArtifactStore, target: Target, tokenizer: str | None = None) -> Encoder:
+    """Return the tokenizer of a model: what is given (an asset's name or a file), else its own.
+
+    A checkpoint's own is the one that made the tokens it was trained on. Raises InputError where another one is given
+    than that, or one with more ids than the model has.
+    """
+    if target.checkpoint is not None:
+        manifest = store.manifest(target.checkpoint)
+        made_by = _tokenization(store, manifest)
+        encoder = _encoder(tokenizer or (made_by or {}).get("tokenizer", TOKENIZER))
+        if made_by is not None and encoder.identity != made_by["tokenizer_sha256"]:
+            raise InputError(
+                f"{target.label} was trained on tokens of {made_by['tokenizer']} ({made_by['tokenizer_sha256'][:12]}); the tokenizer "
+                f"given, {tokenizer}, is another one ({encoder.identity[:12]}): its ids mean other text"
+            )
+        _check_fit(encoder, model_recipe(manifest).embedding_rows, target.label)
+        return encoder
+    assert target.folder is not None
+    folder = Path(target.folder)
+    if tokenizer is None and not (folder / "tokenizer.json").is_file():
+        raise AssetError(f"{folder} has no tokenizer.json; give the model's (--tokenizer FILE)")
+    encoder = _encoder(tokenizer or str(folder / "tokenizer.json"), end_of_text_of(folder))
+    if isinstance(rows := json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size"), int):
+        _check_fit(encoder, rows, target.label)
+    return encoder
+
+
+def _encoder(tokenizer: str, end_of_text: int | None = None) -> Encoder:
+    path = tokenizer if Path(tokenizer).is_file() else assets.fetch(tokenizer)
+    return Encoder(path, end_of_text)
+
+
+def _check_fit(encoder: Encoder, rows: int, label: str) -> None:
+    if encoder.vocabulary > rows:
+        raise InputError(
+            f"the tokenizer has ids up to {encoder.vocabulary - 1}, the model {label} up to {rows - 1}: they do not belong together"
+        )
+
+
+def _tokenization(store: ArtifactStore, checkpoint: Manifest) -> Any:
+    """The recipe of the stage that made a checkpoint's tokens; None where the store does not have it (any more)."""
+    tokens = checkpoint.inputs.get("tokens")
+    packed = store.find(tokens) if tokens is not None else None
+    for ref in packed.inputs.values() if packed is not None else ():
+        found = store.find(ref)
+        if found is not None and found.stage == "tokenization":
+            return found.recipe
+    return None
+
+
+def subject_of(store: ArtifactStore, target: Target, encoder: Encoder) -> Subject:
+    """Return what of a model decides its numbers. Weights are known by their bytes, wherever they lie."""
+    if target.checkpoint is not None:
+        weights = _stored_weights(store, store.manifest(target.checkpoint))
+    else:
+        weights = _folder_weights(Path(target.folder or ""))
+    return Subject(name=target.name, checkpoint=target.checkpoint, weights=weights, tokenizer=encoder.identity)
+
+
+def _stored_weights(store: ArtifactStore, manifest: Manifest) -> str:
+    """Digest of a checkpoint's parameters by the digests of their slices, and of the model's shape."""
+    found = hashlib.sha256(json.dumps(manifest.recipe["model"], sort_keys=True).encode())
+    for name, tensor in sorted(read_index(store, manifest).tensors.items()):
+        if name.startswith(MODEL):
+            for part in sorted(tensor.slices, key=lambda s: s.offset):
+                found.update(f"{name} {tensor.dtype} {part.offset} {part.shape} {part.sha256}\n".encode())
+    return found.hexdigest()
+
+
+def _folder_weights(folder: Path) -> str:
+    files = sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+    if not files:
+        raise InputError(f"{folder} has no weights ({', '.join(_WEIGHTS)})")
+    found = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in files:
+        found.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
+    return found.hexdigest()
