@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import task_run
 from prefect.states import Completed
 from pydantic import Field
 
@@ -174,7 +175,11 @@ class Prepared:
         return f"{self.run.kind}/{self.run.name}/{self.run.fingerprint}"
 
 
-@task(name="prepare", task_run_name="prepare/{recipe}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
+def _prepare_name() -> str:
+    return f"prepare/{run_title(task_run.parameters)}"
+
+
+@task(name="prepare", task_run_name=_prepare_name, cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
 def prepare(
     recipe: str,
     tokens: str,

@@ -79,6 +79,7 @@ class TrainingJob:
             kind = launcher(self.resources, known.launcher)
             code = kind.poll(known)
             if code is None:
+                kind.release(known)  # who started it may have been killed before it did
                 say(f"attached to {known}, started {known.started}")
                 return kind, known
             if (host := known.id.get("host", here := socket.gethostname())) != here:
@@ -92,7 +93,13 @@ class TrainingJob:
                 kind.discard(known)
         kind = launcher(self.resources)
         job = kind.start(self.spec(number + 1))
-        if not record(self.store, self.ref, number + 1, job):
+        try:
+            ours = record(self.store, self.ref, number + 1, job)
+        except BaseException:
+            with contextlib.suppress(JobError):
+                kind.discard(job)  # held, it would wait for ever
+            raise
+        if not ours:
             kind.discard(job)
             return self.attach_or_start(say)  # another flow run was faster: its job is this run's
         kind.release(job)

@@ -31,6 +31,9 @@ estimated. train-olmo has options of its own, listed last. If the project's Pref
 started for the time of the run.
 """
 FLOWS = ("build-dolma", "train-classifier", "train-olmo")
+STARTUP_SECONDS = 300
+"""A server of one's own may take so long on a busy machine. Prefect's default is 20 s, and its settings are read before
+a variable that is set here could say otherwise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +145,7 @@ def server() -> Iterator[None]:
             yield
         return
     own = SubprocessASGIServer()
-    own.start()
+    own.start(timeout=STARTUP_SECONDS)
     try:
         with temporary_settings({PREFECT_API_URL: own.api_url}):
             yield
@@ -164,7 +167,6 @@ def prefect_environment() -> tuple[str | None, bool]:
         return None, False
     temporary = not answers(url)
     if temporary:
-        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
         home = project.home / "prefect-run"
         home.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(home))

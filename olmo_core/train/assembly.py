@@ -52,8 +52,8 @@ def assemble(
     recipe, resources = run.recipe, run.resources
     ranks.together(lambda: _check(run))
     watch.at("opening the tokens")
-    dataset = ranks.together(lambda: open_tokens(store, run))
-    held_out = ranks.together(lambda: held_out_batches(store, run) if run.held_out is not None else None)
+    dataset = ranks.together(lambda: open_tokens(store, run, at=watch.at))
+    held_out = ranks.together(lambda: held_out_batches(store, run, at=watch.at) if run.held_out is not None else None)
     benchmarks = ranks.together(lambda: _benchmarks(run))
     loader = ranks.together(lambda: Loader(dataset, recipe.data, batch=recipe.batch, rank=world.rank, world=world.size))
     watch.at("building the model")
