@@ -133,7 +133,7 @@ def test_every_recipe_of_the_project_can_be_read() -> None:
 def test_benchmarks_are_exported_to_be_kept_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "benchmarks", "truthfulqa_mc2", "--stand-in", "--to", str(tmp_path / "sets")]) == 0
     shown = capsys.readouterr().out
-    assert "kind: jsonl" in shown and "fields: [question, choices]" in shown
+    assert "kind: jsonl" in shown and "fields: [question]" in shown
     rows = [json.loads(line) for line in (tmp_path / "sets" / "truthfulqa_mc2.jsonl").read_text().splitlines()]
     assert len(rows) == 12 and rows[1]["question"] == "How many legs does a spider have?"
     assert rows[1]["choices"][0] == "A spider has eight legs"
