@@ -53,7 +53,7 @@ def _show(store: ArtifactStore, built: Built) -> dict[str, str]:
 
     title = built.ref.name.removeprefix("evaluation-")
     text = store.storage.read(built.manifest.object(reporting.MARKDOWN).path).decode()
-    drawn = curves_png(reporting.facts_of_report(store, built.manifest))
+    drawn = curves_png(*reporting.read_curves(store, built.manifest))
     curves = f"\n## Curves\n\n{picture(drawn, f'scores of {title}')}" if drawn else ""
     shown: dict[str, tuple[str, str]] = {
         "tables": (key("evaluation", title), clipped(f"{text}{curves}\n{_page(store, built, title)}")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,14 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind, check_name
 from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError
-from olmo_core.evaluation.compare import read_evaluation
+from olmo_core.evaluation.compare import Curve, read_evaluation
 from olmo_core.evaluation.results import plain
+from olmo_core.evaluation.statistics import Noise
 from olmo_core.evaluation.targets import runs_of
 from olmo_core.report.evaluation.card import card
 from olmo_core.report.evaluation.facts import ITEMS_STAGE, Facts, dirty_items, facts_of
 from olmo_core.report.evaluation.page import page
+from olmo_core.report.evaluation.rows import number, stored_interval
 from olmo_core.workers import Here
 
 VERSION = 1
@@ -174,12 +177,24 @@ def series(store: ArtifactStore, name: str, tags: str = "step*", like: ArtifactR
     return sorted(asked, key=lambda m: (_step(store, m), m.ended))
 
 
-def facts_of_report(store: ArtifactStore, manifest: Manifest) -> Facts:
-    """Return the facts of a report that was written, read again from its inputs."""
-    inputs = dict(manifest.inputs)
-    contaminated = inputs.pop(_CONTAMINATED, None)
-    refs = [inputs[role] for role in sorted(inputs)]
-    return facts_from(store, manifest.recipe["title"], refs, manifest.recipe["labels"], contaminated)
+def read_curves(store: ArtifactStore, manifest: Manifest) -> tuple[list[Curve], dict[str, Any]]:
+    """Return the curves of a report that was written, and the last results of each benchmark, without computing anything again."""
+    numbers = json.loads(store.storage.read(manifest.object(JSON).path))
+    results = {key: one for evaluation in numbers["evaluations"] for key, one in evaluation["results"].items()}
+    found = [
+        Curve(
+            benchmark=one["benchmark"],
+            metric=one["metric"],
+            labels=tuple(one["labels"]),
+            steps=tuple(one["steps"]),
+            tokens=tuple(one["tokens"]),
+            points=tuple(stored_interval(point) for point in one["points"]),
+            noise=Noise(band=number(one["noise_band"]), signal=math.nan),
+            chance=one["chance"],
+        )
+        for one in numbers["curves"]
+    ]
+    return found, results
 
 
 def _asked(manifest: Manifest) -> Any:

@@ -18,7 +18,7 @@ from tests.evaluation.planted import CORPUS, SET, plant
 from tests.flows.conftest import Services, done, wait_until
 from tests.report.html_checks import Page
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.slow]
 TRAINING = """\
 name: leaky
 model: {preset: tiny, width: 64, layers: 2, mlp_width: 128}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from olmo_core.evaluation.compare import Curve
 from olmo_core.report import markdown
 from olmo_core.report.evaluation import curves, rows
 from olmo_core.report.evaluation.facts import Facts
 from olmo_core.report.evaluation.published import NOTE, SOURCE
 
 _INK, _SOFT, _CUT = "#0b6e4f", "#9cc9b8", "#5c677d"
-_COLUMNS = 8
+_KEPT = (0, 2, 3, 4, 6, 7)
+"""Columns of one evaluation's table that fit beside the dashboard's side column."""
+_COLUMNS = 5
 """Evaluations side by side in a table of the dashboard; of more the first and the last ones."""
 
 
@@ -28,7 +33,7 @@ def card(facts: Facts) -> str:
             "## Scores\n",
             _table(rows.score_rows(shown)),
             f"### {facts.last.label}\n",
-            _table(rows.benchmark_rows(facts.last)),
+            _table(_narrow(rows.benchmark_rows(facts.last))),
         ]
         parts.append("Percent; ± is half of the 95% interval. *: primary metric. guess: accuracy of guessing.\n")
     if facts.keys("domains"):
@@ -58,15 +63,19 @@ def _few(facts: Facts) -> Facts:
     return Facts(name=facts.name, evaluations=[every[0], *every[-_COLUMNS + 1 :]], changes=(), curves=())
 
 
+def _narrow(found: rows.Table) -> rows.Table:
+    return rows.Table([found.header[i] for i in _KEPT], [[row[i] for i in _KEPT] for row in found.rows])
+
+
 def _table(found: rows.Table) -> str:
     return markdown.table(found.header, found.rows, left=found.left)
 
 
-def curves_png(facts: Facts) -> bytes | None:
-    """Return the curves of the primary metrics as one PNG; None where there are none to draw."""
+def curves_png(found: Sequence[Curve], results: Mapping[str, Mapping[str, Any]]) -> bytes | None:
+    """Return the curves of the primary metrics as one PNG; None where there are none to draw. `results`: by benchmark."""
     from matplotlib.figure import Figure
 
-    some = [c for c in facts.curves if c.metric == facts.result(c.benchmark).get("primary", "bits_per_byte")]
+    some = [c for c in found if c.metric == results[c.benchmark].get("primary", "bits_per_byte")]
     if not some:
         return None
     columns = min(3, len(some))
@@ -87,7 +96,7 @@ def curves_png(facts: Facts) -> bytes | None:
         )
         if one.chance is not None:
             axes.axhline(scale * one.chance, color=_CUT, linestyle="--", linewidth=0.8)
-        axes.set_title(rows.title(facts.result(one.benchmark)), fontsize=9)
+        axes.set_title(rows.title(results[one.benchmark]), fontsize=9)
         axes.set_xlabel(unit, fontsize=7)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)

@@ -39,9 +39,19 @@ def percent(value: float | None) -> str:
 
 def stored(result: Mapping[str, Any], metric: str) -> Interval:
     """Return a metric of a benchmark's results; NaN where it has none."""
-    found = result.get("metrics", {}).get(metric) or {"value": None, "low": None, "high": None, "n": 0}
-    numbers = {name: math.nan if found[name] is None else float(found[name]) for name in ("value", "low", "high")}
-    return Interval(n=int(found["n"]), **numbers)
+    return stored_interval(result.get("metrics", {}).get(metric) or {"value": None, "low": None, "high": None, "n": 0})
+
+
+def stored_interval(found: Mapping[str, Any]) -> Interval:
+    """Return an interval of JSON values; null is NaN."""
+    return Interval(
+        value=number(found["value"]), low=number(found["low"]), high=number(found["high"]), n=int(found["n"])
+    )
+
+
+def number(value: float | None) -> float:
+    """Return a number of JSON; null is NaN."""
+    return math.nan if value is None else float(value)
 
 
 def half(interval: Interval) -> float:
