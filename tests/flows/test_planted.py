@@ -109,10 +109,11 @@ def test_a_leak_is_found_and_its_effect_is_reported(running_services: Services, 
     assert bits[0] > bits[1] > bits[2], "it learns"
     first, _, last = numbers["contamination"]
     assert (last["dirty"]["n"], last["clean"]["n"]) == (len(dirty), len(items) - len(dirty))
-    assert last["difference"]["low"] > 0, "it has learned the planted answers"
-    assert not first["difference"]["low"] > 0, "before training it knew none"
+    # Of the stand-in's twelve the clean ones are at the ceiling from the beginning: their right answers are the shortest.
+    assert last["dirty"]["value"] > 0.95 > first["dirty"]["value"] + 0.2, "it has learned the planted answers"
+    assert last["clean"]["value"] < first["clean"]["value"] + 0.05, "and no others"
     page = store.storage.read(report.object("report.html").path).decode()
-    assert Page(page).faults == [] and "dirty higher" in page and "stand-in: no score" in page
+    assert Page(page).faults == [] and "score, dirty" in page and "stand-in: no score" in page
     assert "evaluation-leaky-small" in done(
         running_services.olmo("report", "evaluation", "leaky-small", "--store", store.uri)
     )
