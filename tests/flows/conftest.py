@@ -141,7 +141,7 @@ def running_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
     api = ServerApi(port, timeout=60)
     services = Services(home=folder / "olmo", profiles=folder / "profiles.toml", port=port, api=api)
     try:
-        done(services.olmo("up", "--port", str(port)))
+        done(services.olmo("up", "--port", str(port), "--wait", "400", timeout=900))
         done(services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", "tests/flows/probes.yaml"))
         yield services
     finally:
