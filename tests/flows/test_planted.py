@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
 TRAINING = """\
 name: leaky
 model: {preset: tiny, width: 64, layers: 2, mlp_width: 128}
-tokens: 61440
-batch: 8
+tokens: 184320
+batch: 24
 data: {sequence_length: 128}
 optimizer: {learning_rate: 1.0e-2, eps: 1.0e-8}
 schedule: {kind: cosine, warmup: 5}
