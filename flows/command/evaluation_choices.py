@@ -77,7 +77,7 @@ def recipe(arguments: argparse.Namespace) -> EvaluationRecipe:
     stand_in = arguments.stand_in or base.stand_in
     if (benchmarks, domains, stand_in) == (base.benchmarks, base.domains, base.stand_in):
         return base
-    added = [f"{name.replace('_', '-')}{value}".replace("_", "-") for name, value in changes.items()]
+    added = [str(value).replace("_", "-") if name == "format" else f"{name}{value}" for name, value in changes.items()]
     added += ["-".join(named)] if named and arguments.recipe is not None else []
     added += ["texts"] if texts and arguments.recipe is not None else []
     added += ["stand-in"] if stand_in and not base.stand_in else []

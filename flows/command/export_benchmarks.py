@@ -35,11 +35,15 @@ def run(arguments: argparse.Namespace) -> int:
     say = None if arguments.json else print
     written = export(names, arguments.to, format=arguments.template, stand_in=arguments.stand_in, progress=say)
     if arguments.json:
-        tables.show_json({"to": Storage(arguments.to).uri, "items": written})
+        tables.show_json(
+            {"to": Storage(arguments.to).uri, "items": {name: count for name, (count, _) in written.items()}}
+        )
         return 0
-    tables.show([(f"{name}.jsonl", count) for name, count in written.items()], ("file", "items"))
+    tables.show([(f"{name}.jsonl", count) for name, (count, _) in written.items()], ("file", "items"))
     print("\nin a corpus recipe:\n  decontamination:\n    sets:")
-    for name in written:
+    for name, (_, fields) in written.items():
         path = Storage(arguments.to).url(f"{name}.jsonl")
-        print(f'      - {{name: {name}, kind: jsonl, paths: ["{path}"], fields: [question, choices], rules: [ngrams]}}')
+        print(
+            f'      - {{name: {name}, kind: jsonl, paths: ["{path}"], fields: [{", ".join(fields)}], rules: [ngrams]}}'
+        )
     return 0

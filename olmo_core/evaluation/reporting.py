@@ -18,6 +18,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError
 from olmo_core.evaluation.compare import read_evaluation
 from olmo_core.evaluation.results import plain
+from olmo_core.evaluation.targets import runs_of
 from olmo_core.report.evaluation.card import card
 from olmo_core.report.evaluation.facts import ITEMS_STAGE, Facts, dirty_items, facts_of
 from olmo_core.report.evaluation.page import page
@@ -160,7 +161,7 @@ def _put(output: Output, suffix: str, value: str) -> None:
 def series(store: ArtifactStore, name: str, tags: str = "step*", like: ArtifactRef | None = None) -> list[Manifest]:
     """Return the evaluations of a name that tags point at, by step: those that were asked what `like`, or the newest, was.
 
-    Raises InputError where there is none. Those of a changed recipe of the same name are left out: their items differ.
+    Raises InputError where there is none. Those of a changed recipe of the same name, and of another run of it, are left out.
     """
     tagged = store.tags(str(Kind.EVALUATION), name)
     refs = {ref for tag, ref in tagged.items() if fnmatch.fnmatchcase(tag, tags)} or set(tagged.values())
@@ -169,7 +170,7 @@ def series(store: ArtifactStore, name: str, tags: str = "step*", like: ArtifactR
         raise InputError(f"there are no evaluations evaluation/{name}; there are: {there}. `olmo evaluate` makes them")
     manifests = [store.manifest(ref) for ref in refs]
     wanted = store.manifest(like) if like is not None else max(manifests, key=lambda m: m.ended)
-    asked = [m for m in manifests if _asked(m) == _asked(wanted)]
+    asked = [m for m in manifests if _asked(m) == _asked(wanted) and _is_of_one_run(store, m, wanted)]
     return sorted(asked, key=lambda m: (_step(store, m), m.ended))
 
 
@@ -183,6 +184,14 @@ def facts_of_report(store: ArtifactStore, manifest: Manifest) -> Facts:
 
 def _asked(manifest: Manifest) -> Any:
     return {key: value for key, value in manifest.recipe.items() if key != "model"}
+
+
+def _is_of_one_run(store: ArtifactStore, one: Manifest, wanted: Manifest) -> bool:
+    """Whether two evaluated checkpoints lie on one curve; true where one is not in the store any more, or is no checkpoint."""
+    pair = [store.find(ref) if (ref := m.inputs.get("checkpoint")) is not None else None for m in (one, wanted)]
+    if pair[0] is None or pair[1] is None:
+        return True
+    return str(pair[0].recipe.get("run")) in runs_of(store, pair[1])
 
 
 def _step(store: ArtifactStore, manifest: Manifest) -> int:

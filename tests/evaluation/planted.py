@@ -120,7 +120,7 @@ def main(folder: Path) -> None:
     export(SETS, str(folder / "benchmarks"))
     dirty = load(find("arc_easy")).items[::10]
     documents = plant(dirty, folder / "leak.jsonl", copies=60)
-    sets = "\n".join(SET.format(name=name, folder=folder, fields="question, choices") for name in SETS)
+    sets = "\n".join(SET.format(name=name, folder=folder, fields="question") for name in SETS)
     (folder / "corpus.yaml").write_text(CORPUS.format(sets=sets, folder=folder, prose=600_000))
     (folder / "train.yaml").write_text(TRAINING)
     (folder / "evaluation.yaml").write_text(EVALUATION)

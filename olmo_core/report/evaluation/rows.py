@@ -232,6 +232,8 @@ def contamination_rows(facts: Facts) -> Table:
     """Return the scores of dirty and clean items, and their difference."""
     rows = []
     for label, one in facts.contaminated.scores if facts.contaminated else ():
+        if not one.dirty.n:
+            continue
         resolved = one.difference.low > 0 or one.difference.high < 0
         rows.append(
             (
@@ -258,6 +260,13 @@ def contamination_rows(facts: Facts) -> Table:
         "verdict",
     )
     return Table(header, rows, left=2)
+
+
+def without_dirty(facts: Facts) -> list[str]:
+    """Return the benchmarks of which the corpus was searched for and holds no item that was asked."""
+    scores = facts.contaminated.scores if facts.contaminated else ()
+    dirty = {one.benchmark for _, one in scores if one.items}
+    return list(dict.fromkeys(title(facts.result(one.benchmark)) for _, one in scores if one.benchmark not in dirty))
 
 
 def published_rows(facts: Facts) -> Table:

@@ -117,7 +117,8 @@ def curve_plots(facts: Facts) -> str:
         "A noise band needs four checkpoints. "
         if short
         else (
-            "Shaded: two standard deviations of the last checkpoints about their straight line; a change inside it is noise of training. "
+            "Shaded: two standard deviations of the last checkpoints about their straight line, which is what training wobbles, and more "
+            "where the curve still bends. "
         )
     )
     made = f"<p>Over {text(unit)}. Bars are 95% intervals over items. {band}Dashed: guessing.</p>\n{_plots(facts, primary)}"
@@ -202,11 +203,13 @@ def contaminated(facts: Facts) -> str:
     found = rows.contamination_rows(facts)
     artifact = f"<code>{text(facts.contaminated.artifact)}</code>"
     if not found.rows:
-        return f"<p>{artifact}: none of its sets is a benchmark of this report.</p>\n"
+        return f"<p>No item that was asked is among the contaminated ones of {artifact}.</p>\n"
     return (
         f"<p>Dirty items are those that documents of the corpus hold which stayed in it, by {artifact}. Dirty minus clean, with the interval of two "
         "independent groups; these tests are not corrected for their number. Dirty items may also be easier for another reason: compare with a model "
-        "that has not seen the corpus.</p>\n" + html(found, verdict=True)
+        "that has not seen the corpus.</p>\n"
+        + html(found, verdict=True)
+        + (f"<p>Of {text(', '.join(clean))} nothing was found.</p>\n" if (clean := rows.without_dirty(facts)) else "")
     )
 
 
