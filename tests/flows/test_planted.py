@@ -14,11 +14,12 @@ from olmo_core.evaluation.benchmarks.definitions import find
 from olmo_core.evaluation.benchmarks.export import export
 from olmo_core.evaluation.benchmarks.loading import load
 from olmo_core.evaluation.reporting import series
+from olmo_core.report.evaluation.rows import NOT_RESOLVED
 from tests.evaluation.planted import CORPUS, SET, plant
 from tests.flows.conftest import Services, done, wait_until
 from tests.report.html_checks import Page
 
-pytestmark = [pytest.mark.timeout(3600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
 TRAINING = """\
 name: leaky
 model: {preset: tiny, width: 64, layers: 2, mlp_width: 128}
@@ -109,11 +110,13 @@ def test_a_leak_is_found_and_its_effect_is_reported(running_services: Services, 
     assert bits[0] > bits[1] > bits[2], "it learns"
     first, _, last = numbers["contamination"]
     assert (last["dirty"]["n"], last["clean"]["n"]) == (len(dirty), len(items) - len(dirty))
-    # Of the stand-in's twelve the clean ones are at the ceiling from the beginning: their right answers are the shortest.
-    assert last["dirty"]["value"] > 0.95 > first["dirty"]["value"] + 0.2, "it has learned the planted answers"
-    assert last["clean"]["value"] < first["clean"]["value"] + 0.05, "and no others"
+    # Six items of each kind, and clean ones near the top already: the interval of their difference may touch zero.
+    assert last["dirty"]["low"] > first["dirty"]["value"], "it has learned the planted answers"
+    assert last["difference"]["value"] > max(0.0, first["difference"]["value"])
+    assert not first["difference"]["low"] > 0, "before training it knew none"
     page = store.storage.read(report.object("report.html").path).decode()
-    assert Page(page).faults == [] and "score, dirty" in page and "stand-in: no score" in page
+    verdict = "dirty higher" if last["difference"]["low"] > 0 else NOT_RESOLVED
+    assert Page(page).faults == [] and verdict in page and "stand-in: no score" in page
     assert "evaluation-leaky-small" in done(
         running_services.olmo("report", "evaluation", "leaky-small", "--store", store.uri)
     )
