@@ -123,7 +123,7 @@ def _sums(
 def row_losses(
     logits_CV: Tensor, labels_C: Tensor, z_weight: float, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return cross-entropy and z-loss of a chunk, and the gradient of their sum for its logits, in the logits' type.
+    """Return cross-entropy and z-loss of a chunk, and the gradient of their sum for its logits, in the logits' memory.
 
     d/dlogit of -log p(target) is p - 1(target); of w L^2, L the log of the denominator, it is 2 w L p.
     """
@@ -143,5 +143,5 @@ def row_losses(
     if z_weight:
         p_CV *= (1 + 2 * z_weight * denominator_C)[:, None]
     p_CV.scatter_add_(1, targets_C1, torch.full_like(target_C, -1.0)[:, None])
-    p_CV *= valid_C[:, None]
-    return cross_entropy, z, p_CV.to(logits_CV.dtype)
+    # One pass masks, rounds, and uses the logits' memory, which nothing needs any more.
+    return cross_entropy, z, torch.mul(p_CV, valid_C[:, None], out=logits_CV)
