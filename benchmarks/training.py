@@ -57,6 +57,8 @@ def measure_training(what: Training, work: Path, runs: int, core: int | None) ->
         for system, command in commands.items():
             result = _run(system, command, core)
             found[system].append(result["models"][0] if system == OURS else result)
+            figures = ", ".join(f"{key} {found[system][-1][key]:,.4g}" for key in KEYS)
+            print(f"training step, {system}: {figures}", file=sys.stderr)
     for mine, theirs in zip(found[OURS], found[PEER], strict=True):
         require_equal_losses(mine["losses"], theirs["losses"])
     return summary(what, found, loader)

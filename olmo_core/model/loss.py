@@ -101,7 +101,7 @@ def _sums(
     z = torch.zeros_like(cross_entropy)
     for start in range(0, hidden_RW.shape[0], rows):
         chunk = slice(start, start + rows)
-        hidden_CW = hidden_RW[chunk]
+        hidden_CW, valid_C1 = hidden_RW[chunk], (labels_R[chunk] != NO_TARGET)[:, None]
         chunk_cross_entropy, chunk_z, d_logits_CV = row_losses(
             F.linear(hidden_CW, weight_VW), labels_R[chunk], z_weight, any(gradients)
         )
@@ -110,7 +110,9 @@ def _sums(
         if d_logits_CV is None:
             continue
         if of_hidden is not None:
-            of_hidden[chunk] = d_logits_CV @ weight_VW
+            of_hidden[chunk] = (d_logits_CV @ weight_VW).where(valid_C1, 0)
+        if of_weight is not None:
+            hidden_CW = hidden_CW.where(valid_C1, 0)
         if of_weight is not None and d_logits_CV.dtype == of_weight.dtype:
             # The first chunk overwrites what the memory held, the others add to it.
             of_weight.addmm_(d_logits_CV.T, hidden_CW, beta=float(start > 0))
@@ -124,6 +126,8 @@ def row_losses(
     logits_CV: Tensor, labels_C: Tensor, z_weight: float, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return cross-entropy and z-loss of a chunk, and the gradient of their sum for its logits, in the logits' type.
+
+    Rows without a target have a gradient too: the caller leaves them out where they are W wide, not V.
 
     d/dlogit of -log p(target) is p - 1(target); of w L^2, L the log of the denominator, it is 2 w L p.
     """
@@ -143,5 +147,4 @@ def row_losses(
     if z_weight:
         p_CV *= (1 + 2 * z_weight * denominator_C)[:, None]
     p_CV.scatter_add_(1, targets_C1, torch.full_like(target_C, -1.0)[:, None])
-    p_CV *= valid_C[:, None]
     return cross_entropy, z, p_CV.to(logits_CV.dtype)
