@@ -86,6 +86,13 @@ CHAIN_SUMS = {
         "signatures": "datatrove",
         "tokenization": "dolma",
     },
+    "dolma toolkit, nothing of others": {
+        "read-jsonl": "dolma",
+        "language": "dolma",
+        "quality": "dolma",
+        "pii-compatible": "dolma",
+        "tokenization": "dolma",
+    },
     "datatrove": {
         "read-jsonl": "datatrove",
         "language": "datatrove",

@@ -26,6 +26,8 @@ from benchmarks.inputs import Input, write_inputs
 from benchmarks.measuring import ONE_THREAD, Machine, MeasurementFailed, describe_machine, last_core
 from benchmarks.results import chain_sums, summarise
 from benchmarks.show import draw, markdown, table
+from benchmarks.training import QUICK, RUNS, Training, measure_training
+from benchmarks.training import markdown as training_table
 from olmo_core import provenance
 
 LIBRARY_CHECK = Case(stage="tokenization", system="tokenizers library", worker="libraries", compared="equal")
@@ -55,9 +57,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--stages",
         nargs="+",
-        choices=[*STAGES, "chain"],
+        choices=[*STAGES, "chain", "training"],
         metavar="STAGE",
-        help="only these stages, e.g. quality tokenization chain",
+        help="only these stages, e.g. quality tokenization chain training",
     )
     parser.add_argument(
         "--compile", action="store_true", help="first compile all kernels into an empty cache, and say how long it took"
@@ -81,7 +83,8 @@ class Bench:
         self.problems: list[str] = []
         pythons: dict[str, Path] = {}
         self.missing: list[str] = []
-        for name in PEERS:
+        wanted = {c.worker for c in CASES if not options.stages or c.stage in options.stages}
+        for name in (one for one in PEERS if one in wanted):
             try:
                 pythons[name] = interpreter(name, getattr(options, f"{name}_env"), make=not options.quick)
             except EnvironmentUnavailable as error:
@@ -145,6 +148,18 @@ class Bench:
             found = compare(case.key, read_rows(self.outputs(ours)), read_rows(self.outputs(case)))
         self.agreements[case] = str(found)
 
+    def training(self) -> dict[str, Any] | None:
+        """Measure the training step beside its peer; None where it was not asked for, or failed."""
+        if self.options.stages and "training" not in self.options.stages:
+            return None
+        what = QUICK if self.options.quick else Training()
+        print("training step", file=sys.stderr)
+        try:
+            return measure_training(what, self.machine.work, 1 if self.options.quick else RUNS, self.options.core)
+        except MeasurementFailed as error:
+            self.problems.append(str(error))
+            return None
+
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows that a measured process wrote."""
@@ -181,17 +196,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compiled = bench.compile() if options.compile else None
         for number in range(options.runs):
             bench.round(number)
+        training = bench.training()
     rows = summarise(bench.runs, bench.agreements)
     result = describe(bench, before, rows)
-    result |= {"compile_seconds": compiled, "seconds": round(time.monotonic() - began, 1)}
+    result |= {"training": training, "compile_seconds": compiled, "seconds": round(time.monotonic() - began, 1)}
     sums = result["chain_sums"]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    (options.out / "bench.md").write_text(markdown(rows, sums), "utf-8")
+    of_training = training_table(training) if training else ""
+    (options.out / "bench.md").write_text("\n".join([markdown(rows, sums), of_training]), "utf-8")
     if rows:
         title = f"{before.get('cpu', sys.platform)}, median of {options.runs}, {result['when'][:10]}"
         draw(rows, sums, options.out / "bench.png", title)
-    print(table(rows, sums))
+    print("\n\n".join(part for part in (table(rows, sums) if rows else "", of_training) if part))
     if compiled:
         parts = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in compiled.items())
         print(f"\ncompilation, once for an installation: {sum(compiled.values()):.0f} s ({parts})")

@@ -34,14 +34,16 @@ class Training:
     """What is measured."""
 
     model: str = "150m"
-    sequence_length: int = 1024
+    sequence_length: int = 2048
     instances: int = 2
     """Of a step."""
     warm_up: int = 1
-    steps: int = 2
+    steps: int = 1
     precision: str = "float32"
 
 
+RUNS = 2
+"""Fresh processes of each system: a step takes a minute."""
 QUICK = Training(model="20m", sequence_length=256, instances=1)
 
 

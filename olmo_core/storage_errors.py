@@ -36,6 +36,7 @@ _REFUSED = {
     "401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
 }  # fmt: skip
+_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"}  # Ceph's comes with 403
 _TRANSIENT = {
     "429", "500", "502", "503", "504", "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling",
     "ConnectTimeoutError", "ReadTimeoutError", "EndpointConnectionError", "ConnectionClosedError", "ResponseStreamingError",
@@ -56,6 +57,8 @@ def fault_of(error: BaseException) -> Fault | None:
     """Return what is behind an error; None when it is not of a kind that files and stores make."""
     signs = signs_of(error)
     number = getattr(error, "errno", None)
+    if signs & _FULL:
+        return Fault.FULL
     if signs & _REFUSED:
         return Fault.REFUSED
     if "NoSuchBucket" in signs:
@@ -87,20 +90,22 @@ def storage_error(error: Exception, where: str) -> StorageError | None:
         reason = ", ".join(sorted({name, *signs_of(error) & _TRANSIENT} - {"ClientError"}))
         return TransientStorageError(f"{where}: {reason}: the store did not answer; trying again may help")
     if fault == Fault.MISSING and where.startswith("cannot write"):
-        return StorageError(
-            f"{where}: its folder cannot be made; choose a store you may write to (--store or OLMO_STORE)"
-        )
-    reason = ", ".join(sorted(signs_of(error) & _REFUSED))
+        return StorageError(f"{where}: its folder cannot be made; {ELSEWHERE}")
+    signs = signs_of(error)
+    reason = ", ".join(sorted(signs & _REFUSED))
+    if "AccessDenied" in signs and where.startswith("cannot write"):  # the credentials may be right
+        return StorageError(f"{where}: the store refuses writing ({reason}); {ELSEWHERE}, or {CREDENTIALS}")
     return StorageError(f"{where}: " + _ADVICE[fault].format(reason=reason, shown=f"{name}: {error}"))
 
 
 CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+ELSEWHERE = "choose a store you may write to (--store or OLMO_STORE)"
 _ADVICE = {
     Fault.REFUSED: "the store refuses the credentials ({reason}); " + CREDENTIALS,
     Fault.NO_BUCKET: "the bucket does not exist; create it or correct the store's address",
     Fault.MISSING: "it is not there; `olmo artifacts verify` tells what is missing",
-    Fault.DENIED: "permission denied or read-only; choose a store you may write to (--store or OLMO_STORE)",
-    Fault.FULL: "no space left; free some room or choose another store, then run again: finished shards are kept",
+    Fault.DENIED: "permission denied or read-only; " + ELSEWHERE,
+    Fault.FULL: "no space left, or a quota is used up; free some room or choose another store, then run again: finished shards are kept",
     Fault.OTHER: "{shown}",
 }
 

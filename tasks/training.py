@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import task_run
 from prefect.states import Completed
 from pydantic import Field
 
@@ -57,6 +58,11 @@ class TrainingResources:
     """How often a job that was preempted is started again before the run ends as Preempted; a retry goes on from there."""
     credentials_block: str | None = None
     """Prefect block of type Secret with the store's credentials, a JSON object of AWS_... variables."""
+    evaluate: str | None = None
+    """Evaluation recipe (a name, or a file's path) by which each new checkpoint is evaluated while the run goes on, by an automation of
+    the server; None: not at all."""
+    evaluate_on: Literal["cpu", "gpu"] = "cpu"
+    """Pool of these evaluations. With one GPU worker those on `gpu` wait for the training to end."""
     trainer: TrainResources = field(default_factory=TrainResources)
     """Of the trainer itself: device, memory, checkpoints."""
     slurm: SlurmOptions = field(default_factory=SlurmOptions)
@@ -169,7 +175,11 @@ class Prepared:
         return f"{self.run.kind}/{self.run.name}/{self.run.fingerprint}"
 
 
-@task(name="prepare", task_run_name="prepare/{recipe}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
+def _prepare_name() -> str:
+    return f"prepare/{run_title(task_run.parameters)}"
+
+
+@task(name="prepare", task_run_name=_prepare_name, cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
 def prepare(
     recipe: str,
     tokens: str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
@@ -14,9 +16,10 @@ from olmo_core.report.markdown import count
 from olmo_core.report.training import CardFacts, card
 from olmo_core.train.baselines import bigram_loss
 from olmo_core.train.dataset import held_out_batches, open_tokens
+from olmo_core.train.forecast import token_counts
 from olmo_core.train.recipe import TrainRecipe
 from olmo_core.train.run_file import RunFile
-from olmo_core.train.run_record import RunRecord, checkpoints, run_file
+from olmo_core.train.run_record import RunRecord, run_file
 from tasks.credentials import credentials
 from tasks.dashboard import clipped, key
 from tasks.expected_errors import without_credentials
@@ -42,7 +45,7 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
         wanted = run_file(store, run)
         record = RunRecord(store=store, run=run)
         record.refresh()
-        saved = checkpoints(store, run)
+        saved = saved_in(manifest)
         loss, note = baseline(store, wanted)
         text = card(facts(store, manifest, wanted, record, saved, loss, note))
         picture = draw(record, wanted, loss)
@@ -59,16 +62,22 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
     if (api := PREFECT_API_URL.value()) and shown:
         logger.info("card: %s/v2/artifacts/artifact/%s", api.removesuffix("/api"), shown[0])
     made = {"run": str(run)}
-    return {**made, "checkpoint": str(saved[-1].ref)} if saved else made
+    return {**made, "checkpoint": str(saved[-1][1])} if saved else made
+
+
+def saved_in(manifest: Manifest) -> list[tuple[int, ArtifactRef]]:
+    """Return step and address of the checkpoints that a run had at its end, as its manifest lists them."""
+    found = [(int(one["step"]), ArtifactRef.from_json(one)) for one in manifest.counts.get("checkpoints", ())]
+    return sorted(found, key=lambda one: one[0])
 
 
 def baseline(store: ArtifactStore, run: RunFile) -> tuple[float | None, str]:
     """Return the held-out loss of a bigram model of the run's tokens and how it was smoothed; or None and why there is none."""
     if run.held_out is None:
         return None, "(no held-out tokens)"
-    tokens = int(store.manifest(run.tokens).counts.get("tokens", 0))
-    if not 0 < tokens <= BIGRAM_LIMIT:
-        return None, f"(not measured: over more than {count(BIGRAM_LIMIT)} tokens it takes too long)"
+    tokens = sum(token_counts(store.manifest(run.tokens)))
+    if run.files or tokens > BIGRAM_LIMIT:
+        return None, f"(not measured: only for a tokens artifact of at most {count(BIGRAM_LIMIT)} tokens)"
     train, held_out = open_tokens(store, run, verify=False), held_out_batches(store, run, verify=False)
     seen = run.recipe.batch * run.resources.evaluate_batches
     found = bigram_loss(train, held_out, held_out_chunks=seen)
@@ -80,7 +89,7 @@ def facts(
     manifest: Manifest,
     wanted: RunFile,
     record: RunRecord,
-    saved: list[Manifest],
+    saved: Sequence[tuple[int, ArtifactRef]],
     bigram: float | None,
     note: str,
 ) -> CardFacts:
@@ -101,7 +110,7 @@ def facts(
         events=list(record.events.values()),
         baseline=bigram,
         baseline_note=note,
-        checkpoints=[(int(m.recipe["step"]), str(m.ref), ", ".join(tags.get(m.ref.fingerprint, []))) for m in saved],
+        checkpoints=[(step, str(ref), ", ".join(tags.get(ref.fingerprint, []))) for step, ref in saved],
     )
 
 

@@ -19,6 +19,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import JobError, RecipeError, StorageError
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.run_record import RunRecord, run_file
+from tasks.checkpoint_events import CheckpointEvents
 from tasks.credentials import credentials
 from tasks.expected_errors import shorten, without_credentials
 from tasks.launch.job import LOST, Job, JobSpec, Launcher, last_recorded, last_words, record
@@ -78,6 +79,7 @@ class TrainingJob:
             kind = launcher(self.resources, known.launcher)
             code = kind.poll(known)
             if code is None:
+                kind.release(known)  # who started it may have been killed before it did
                 say(f"attached to {known}, started {known.started}")
                 return kind, known
             if (host := known.id.get("host", here := socket.gethostname())) != here:
@@ -91,7 +93,13 @@ class TrainingJob:
                 kind.discard(known)
         kind = launcher(self.resources)
         job = kind.start(self.spec(number + 1))
-        if not record(self.store, self.ref, number + 1, job):
+        try:
+            ours = record(self.store, self.ref, number + 1, job)
+        except BaseException:
+            with contextlib.suppress(JobError):
+                kind.discard(job)  # held, it would wait for ever
+            raise
+        if not ours:
             kind.discard(job)
             return self.attach_or_start(say)  # another flow run was faster: its job is this run's
         kind.release(job)
@@ -136,9 +144,10 @@ def run_job(training: TrainingJob) -> int | State[int]:
     logger = get_run_logger()
     kind, job = training.attach_or_start(logger.info)
     view = TrainingView(training.record, training.run, logger.info)
+    events = CheckpointEvents(training.store, training.ref, training.resources)
     pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
     try:
-        code = _wait(kind, job, view, pause)
+        code = _wait(kind, job, view, events, pause)
     except Exception:
         logger.warning("%s goes on; a retry finds it", job)
         raise
@@ -150,6 +159,7 @@ def run_job(training: TrainingJob) -> int | State[int]:
         view.show(final=True)
         raise
     view.show(final=True)
+    events.look(final=True)
     if code == DONE:
         if training.store.find(training.ref) is None:
             raise JobError(
@@ -163,7 +173,7 @@ def run_job(training: TrainingJob) -> int | State[int]:
     raise JobError(_failure(training, kind, job, code))
 
 
-def _wait(kind: Launcher, job: Job, view: TrainingView, pause: float) -> int:
+def _wait(kind: Launcher, job: Job, view: TrainingView, events: CheckpointEvents, pause: float) -> int:
     deaf_since: float | None = None
     while True:
         try:
@@ -177,6 +187,7 @@ def _wait(kind: Launcher, job: Job, view: TrainingView, pause: float) -> int:
         if code is not None:
             return code
         view.show()
+        events.look()
         time.sleep(pause)
 
 

@@ -116,7 +116,11 @@ class S3Server:
     def add_user(self, name: str, access_key: str, secret_key: str) -> None:
         """Make a user, whose buckets no other user may see."""
         user = (f"--uid={name}", f"--display-name={name}", f"--access-key={access_key}", f"--secret={secret_key}")
-        self._command("radosgw-admin", "-n", "client.rgw", "user", "create", *user)
+        self.admin("user", "create", *user)
+
+    def admin(self, *words: str) -> None:
+        """Do what only the server's owner can: users, quotas."""
+        self._command("radosgw-admin", "-n", "client.rgw", *words)
 
     def stop(self) -> None:
         """End the daemons at once: what they hold in memory is not wanted any more."""
@@ -206,18 +210,17 @@ def free_port() -> int:
             return port
 
 
-def install() -> None:
-    """Install Debian's packages where we may, and skip the test where we may not."""
+def missing() -> str:
+    """Install Debian's packages where we may; returns why the server cannot be started, or nothing."""
     if all(shutil.which(program) for program in PROGRAMS):
-        return
+        return ""
     if os.geteuid() or not shutil.which("apt-get"):
-        pytest.skip(MISSING)
+        return MISSING
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=200")
     for command in ((*apt, "update"), (*apt, "install", "-y", "--no-install-recommends", *PACKAGES)):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    if done.returncode:
-        pytest.skip(f"{MISSING} (tried: {done.stderr.strip()[-200:]})")
+    return f"{MISSING} (tried: {done.stderr.strip()[-200:]})" if done.returncode else ""
 
 
 _server = pytest.StashKey[S3Server]()
@@ -258,7 +261,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def s3(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The server, running; the environment leads there."""
-    install()
+    if why := missing():
+        pytest.skip(why)
     server = pytestconfig.stash[_server]
     try:
         server.start(tmp_path_factory.mktemp("s3"))

@@ -11,8 +11,11 @@ import pytest
 
 from benchmarks.cases import CASES, OURS, STAGES, Case
 from benchmarks.compare import UnequalOutputs, require_equal, require_same_neighbours
+from benchmarks.measuring import MeasurementFailed
 from benchmarks.results import chain_sums, summarise
 from benchmarks.show import markdown, table
+from benchmarks.training import Training, require_equal_losses, summary
+from benchmarks.training import markdown as training_table
 
 ROOT = Path(__file__).resolve().parents[1]
 OUR_CASE = Case(stage="language", system=OURS, worker="ours")
@@ -107,7 +110,25 @@ def test_chain_sums_count_the_bytes_that_went_through_our_stages() -> None:
         runs[Case(stage=stage, system=OURS, worker="ours")] = [run(0.1)]
         runs[peer] = [run(4.0, 2_000_000)]
     rows = summarise(runs, {chain: "tokens equal"})
-    toolkit, fastest = chain_sums(rows)
+    toolkit, alone, fastest = chain_sums(rows)
     assert (toolkit["name"], toolkit["cpu_seconds"], toolkit["cpu_ratio"]) == ("dolma toolkit", 11.0, 22.0)
+    assert "signatures" not in alone["stages"] and (alone["cpu_seconds"], alone["cpu_ratio"]) == (9.0, 18.0)
     assert fastest["stages"]["pii"] == "dolma (pii-compatible)"
     assert chain_sums(summarise(runs, {})) == []
+
+
+def test_training_steps_with_other_losses_do_not_count() -> None:
+    require_equal_losses([11.0, 10.9], [11.0001, 10.9])
+    for wrong in (10.0, float("nan")):
+        with pytest.raises(MeasurementFailed, match="the loss of step 2 is"):
+            require_equal_losses([11.0, 10.9], [11.0, wrong])
+
+
+def test_training_figures_are_medians_and_their_ratios() -> None:
+    def run(cpu: float, memory: int) -> dict[str, Any]:
+        return {"step_cpu_seconds": cpu, "step_seconds": 2 * cpu, "peak_memory_bytes": memory, "losses": [1.0, 0.9]}
+
+    found = {"olmo-flows": [run(1.0, 30), run(2.0, 30), run(9.0, 31)], "transformers": [run(3.0, 60)] * 3}
+    result = summary(Training(), found, {"seconds": 0.01, "cpu_seconds": 0.01})
+    assert (result["cpu_ratio"], result["memory_ratio"], result["loader"]["cpu_ratio"]) == (1.5, 0.5, 200)
+    assert "1.50 x as fast" in training_table(result) and "0.50 x the memory" in training_table(result)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -168,6 +169,43 @@ def test_the_command_line_says_that_credentials_are_wrong_and_shows_no_secret(st
     said = done.stdout + done.stderr
     assert done.returncode != 0 and "refuses the credentials" in said, said
     assert "not-the-secret-at-all" not in said and "Traceback" not in said
+
+
+def test_a_store_that_may_only_be_read_says_so(
+    s3: S3Server, bucket: str, new_clients: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The credentials are right, so there is more to check than these."""
+    store = Storage(f"s3://{bucket}/some/store")
+    store.put("x/here", b"1")
+    s3.add_user("reader", "reader-of-tests", "a-secret-of-the-reader")
+    reader = {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/reader"]}}
+    allowed = {
+        "Action": ["s3:GetObject", "s3:ListBucket"],
+        "Resource": [f"arn:aws:s3:::{bucket}{e}" for e in ("", "/*")],
+    }
+    policy = {"Version": "2012-10-17", "Statement": [reader | allowed]}
+    s3.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader-of-tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-the-reader")
+    new_clients()
+    assert store.read("x/here") == b"1"
+    for write in (store.put, store.put_if_absent):
+        with pytest.raises(StorageError, match="refuses writing .*AccessDenied.*choose a store you may write to"):
+            write("x/new", b"2")
+    assert [one.path for one in store.walk("")] == ["x/here"]
+
+
+def test_a_store_whose_quota_is_used_up_says_so(s3: S3Server, bucket: str) -> None:
+    """Ceph answers 403, as it does to wrong credentials."""
+    store = Storage(f"s3://{bucket}/some/store")
+    s3.admin("quota", "set", "--quota-scope=bucket", f"--bucket={bucket}", "--max-objects=2")
+    s3.admin("quota", "enable", "--quota-scope=bucket", f"--bucket={bucket}")
+    for name in ("a", "b"):
+        store.put(name, b"1")
+    for write in (store.put, store.put_if_absent):
+        with pytest.raises(StorageError, match="quota is used up; free some room"):
+            write("c", b"1")
+    assert [one.path for one in store.walk("")] == ["a", "b"]
 
 
 def test_a_missing_bucket_is_a_clear_error(s3: S3Server) -> None:

@@ -1,4 +1,4 @@
-"""`olmo export`: a corpus, or a checkpoint, in another tool's format."""
+"""`olmo export`: a corpus, or a checkpoint, in another tool's format; benchmarks as files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flows.command import choices, export_hf, tables
+from flows.command import choices, export_benchmarks, export_hf, tables
 from flows.command.usage import UsageError, whole
 from olmo_core.dolma_export.export import Exported, ExportProgress, export_dolma
 from olmo_core.dolma_export.files import PARTS, ExportedFile, Part
@@ -21,6 +21,9 @@ are there and right are not written again. docs/export.md says what becomes of w
 
 hf: write a checkpoint as a folder that transformers reads: safetensors, configuration, tokenizer. It is published only
 when transformers, where it is installed, computes the same logits as we do. docs/model.md.
+
+benchmarks: write each benchmark's items as JSON lines (id, question, choices), so that a corpus recipe can name them as
+decontamination sets, and an evaluation's report tells clean items from dirty ones. docs/evaluation.md.
 """
 
 
@@ -34,11 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dolma.add_argument("--workers", type=whole(1), metavar="N", help="worker processes (default: one per core)")
     choices.add_store(dolma)
     export_hf.add_arguments(formats.add_parser("hf", help="a folder in Hugging Face's layout"))
+    export_benchmarks.add_arguments(formats.add_parser("benchmarks", help="items as JSON lines, for decontamination"))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    return export_hf.run(arguments) if arguments.format == "hf" else _dolma(arguments)
+    others = {"hf": export_hf.run, "benchmarks": export_benchmarks.run}
+    return others.get(arguments.format, _dolma)(arguments)
 
 
 def _dolma(arguments: argparse.Namespace) -> int:

@@ -18,8 +18,8 @@ from olmo_core.errors import OlmoError
 from olmo_core.redaction import redacted
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("flows.command.up", "start the Prefect server and a worker for this project, and deploy its flows"),
-    "down": ("flows.command.down", "end this project's flow runs, worker and Prefect server"),
+    "up": ("flows.command.up", "start the Prefect server and this project's workers, and deploy its flows"),
+    "down": ("flows.command.down", "end this project's flow runs, workers and Prefect server"),
     "run": ("flows.command.run", "run a flow in this process"),
     "plan": ("flows.command.plan", "what a run would build or reuse, and why"),
     "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),
@@ -27,13 +27,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "flows.command.artifacts",
         "list, show, verify, repair, tag, trace and clean up what is in the store",
     ),
-    "report": ("flows.command.report", "fetch or open the report of a corpus: a page with plots and samples"),
+    "report": ("flows.command.report", "fetch or open the report of a corpus or of evaluations: a page with plots"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
-    "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format"),
+    "evaluate": ("flows.command.evaluate", "score checkpoints or Hugging Face models on benchmarks and texts"),
+    "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format; benchmarks as files"),
     "generate": ("flows.command.generate", "text from a checkpoint"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "inspect": ("flows.command.inspect_training", "which documents a training step saw, which steps saw a document"),
-    "status": ("flows.command.status", "what runs: server, worker, deployments, last runs"),
+    "status": ("flows.command.status", "what runs: server, workers, deployments, last runs"),
 }
 """Name -> (module, one line for `olmo --help`), in the order in which they are listed."""
 
@@ -70,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with the options of the one subcommand that `argv` names."""
-    parser = argparse.ArgumentParser(prog="olmo", description="Raw text in, versioned tokens out.", epilog=EXIT_CODES)
+    parser = argparse.ArgumentParser(
+        prog="olmo", description="Raw text in, versioned tokens and checkpoints out.", epilog=EXIT_CODES
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = next((word for word in argv if not word.startswith("-")), None)
     for name, (module, summary) in COMMANDS.items():

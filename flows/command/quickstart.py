@@ -33,6 +33,7 @@ def main() -> int:
         return code
     print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {ui_url(port)}/runs")
     print("Try: olmo explain ID   olmo plan   olmo artifacts ls   prefect deployment run build-dolma   olmo down")
+    print("Train on it: prefect deployment run train-olmo/tiny --watch")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`olmo report`: the report of a corpus as one HTML file, fetched from the store, opened or copied."""
+"""`olmo report`: the report of a corpus, or of evaluations, as one HTML file, fetched from the store, opened or copied."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flows.command import choices, tables
 from flows.command.project import find_project
+from flows.command.usage import UsageError
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, OlmoError
@@ -18,13 +19,26 @@ DESCRIPTION = """\
 Fetch the report of a corpus's newest run: one HTML file with the waterfall, the distribution behind every threshold,
 samples with what was found in them marked, and the recipe. It needs no network and no server. Without --to, the file of
 a local store is named as it lies there; from S3 it is copied to `reports/` in the project's state folder.
+
+`olmo report evaluation NAME` does the same for the evaluations evaluation/NAME of a run's checkpoints, and for others that
+are named beside it: scores with intervals, curves, what changed, clean and contaminated items. It is written when it is not there yet.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        "corpus", nargs="?", default="quickstart", help="name of the corpus, or name@tag (default: %(default)s)"
+        "what",
+        nargs="*",
+        default=["quickstart"],
+        metavar="NAME",
+        help="corpus, or corpus@tag (default: quickstart); or `evaluation` and names of evaluations, each perhaps with @tag or @pattern",
+    )
+    parser.add_argument(
+        "--contaminated",
+        default="auto",
+        metavar="ARTIFACT",
+        help="of evaluations: attributes/CORPUS-contaminated-items, or none (default: that of the corpus trained on)",
     )
     parser.add_argument("--open", action="store_true", help="show it in the browser")
     parser.add_argument("--to", metavar="FILE", help="copy it there")
@@ -34,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     store = choices.existing_store(arguments)
-    manifest = store.manifest(store.resolve(f"report/{arguments.corpus}"))
+    manifest = _evaluations(store, arguments) if len(arguments.what) > 1 else _corpus(store, arguments.what[0])
     path = page_path(manifest)
     file = _file(store, manifest, path, arguments.to)
     if arguments.json:
@@ -44,6 +58,30 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.open and not webbrowser.open(file.as_uri()):
         raise OlmoError(f"there is no browser to open {file} with; copy it (`--to FILE`) to where there is one")
     return 0
+
+
+def _corpus(store: ArtifactStore, name: str) -> Manifest:
+    return store.manifest(store.resolve(f"report/{name}"))
+
+
+def _evaluations(store: ArtifactStore, arguments: argparse.Namespace) -> Manifest:
+    """Return the report of the evaluations that are named, written now if need be."""
+    from olmo_core.evaluation import reporting
+
+    if arguments.what[0] != "evaluation":
+        raise UsageError(f"{' '.join(arguments.what)}: name one corpus, or `evaluation` and evaluations")
+    manifests = [
+        manifest
+        for name, _, tags in (one.partition("@") for one in arguments.what[1:])
+        for manifest in reporting.series(store, name, tags or "step*")
+    ]
+    refs = [one.ref for one in manifests]
+    items = None
+    if arguments.contaminated == "auto":
+        items = reporting.contaminated_items(store, refs)
+    elif arguments.contaminated != "none":
+        items = store.resolve(arguments.contaminated)
+    return reporting.build_report(store, refs, reporting.labels_of(store, manifests), contaminated=items).manifest
 
 
 def page_path(manifest: Manifest) -> str:

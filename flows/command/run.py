@@ -31,6 +31,9 @@ estimated. train-olmo has options of its own, listed last. If the project's Pref
 started for the time of the run.
 """
 FLOWS = ("build-dolma", "train-classifier", "train-olmo")
+STARTUP_SECONDS = 300
+"""A server of one's own may take so long on a busy machine. Prefect's default is 20 s, and its settings are read before
+a variable that is set here could say otherwise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,20 +133,10 @@ def _train(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def server() -> Iterator[None]:
     """Point Prefect at PREFECT_API_URL, else at this project's server if it answers, else at one started for this run."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    project = find_project()
-    url = api_url(project.read_state().port)
-    # This project's own address was put there by our plugin, which runs when Prefect is imported: nobody asked for it.
-    if os.environ.get("PREFECT_API_URL", url) != url:
+    url, temporary = prefect_environment()
+    if url is None:
         yield
         return
-    temporary = not answers(url)
-    if temporary:
-        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-        home = project.home / "prefect-run"
-        home.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("PREFECT_HOME", str(home))
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -152,12 +145,32 @@ def server() -> Iterator[None]:
             yield
         return
     own = SubprocessASGIServer()
-    own.start()
+    own.start(timeout=STARTUP_SECONDS)
     try:
         with temporary_settings({PREFECT_API_URL: own.api_url}):
             yield
     finally:
         own.stop()
+
+
+def prefect_environment() -> tuple[str | None, bool]:
+    """Set the variables that Prefect reads when it is imported: call it before anything of `tasks` or `flows` that imports it.
+
+    Returns the address of this project's server, None where PREFECT_API_URL names another one, and whether a server is to be started.
+    """
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    project = find_project()
+    url = api_url(project.read_state().port)
+    # This project's own address was put there by our plugin, which runs when Prefect is imported: nobody asked for it.
+    if os.environ.get("PREFECT_API_URL", url) != url:
+        return None, False
+    temporary = not answers(url)
+    if temporary:
+        home = project.home / "prefect-run"
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("PREFECT_HOME", str(home))
+    return url, temporary
 
 
 def answers(url: str) -> bool:

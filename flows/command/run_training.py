@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--warmup", type=whole(0), metavar="N", help="length of the rise to it, in the schedule's unit")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     group.add_argument("--processes", type=whole(1), metavar="N", help="ranks (default: one for each GPU, else one)")
+    group.add_argument(
+        "--threads", type=whole(1), metavar="N", help="OMP threads of each rank (default: cores over ranks)"
+    )
     group.add_argument("--micro-batch", type=whole(1), metavar="N", help="instances a device works on at a time")
     group.add_argument("--save-every", type=whole(1), metavar="N", help="steps from one checkpoint to the next")
     group.add_argument("--compile", action="store_true", help="torch.compile each block")
@@ -46,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    from flows.command.run import server
+    from flows.command.run import prefect_environment, server
+
+    prefect_environment()
     from tasks.training import AUTO, TOKENS, TrainingResources, resolve
 
     for name in _CORPUS:
@@ -63,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     resources = TrainingResources(
         store=choices.store(arguments),
         processes=arguments.processes,
+        threads=arguments.threads,
         credentials_block=arguments.credentials_block,
         trainer=replace(TrainResources(compile=arguments.compile), **given),
     )

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from flows.command import profile, services
+from flows.command import automations, profile, services
 from flows.command.project import Project, State, find_project, ui_url
 from flows.command.server_api import ServerApi
 from flows.command.usage import between
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         services.limit_pool(api, "cpu", arguments.limit)
         services.limit_pool(api, "gpu", arguments.gpu_limit)
         services.deploy(project, state.port)
+        automations.apply(api)
         before = {pool: services.last_heartbeat(api, pool) for pool in arguments.pools}
         started = {pool: _start_worker(project, state, pool) for pool in arguments.pools}
         for pool, record in started.items():

@@ -18,6 +18,10 @@ DESCRIPTION = (
     "Print the waterfall of a corpus's newest run: documents, bytes and tokens kept and dropped by stage and reason.\n"
 )
 
+_NOT_FOR_A_TERMINAL = ("lexicon_", "pii_")
+"""Columns behind rules whose examples are swear words or somebody's address: nobody asked to have them on a screen."""
+_IN_REPORT = "(its text is in the report: `olmo report CORPUS --open`)"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
@@ -74,5 +78,6 @@ def _print_examples(report: dict[str, Any], each: int) -> None:
                 facts = ", ".join(
                     f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in example["facts"].items()
                 )
-                first = " ".join(example["text"].split())[:90]
+                hidden = any(name.startswith(_NOT_FOR_A_TERMINAL) for name in example["facts"])
+                first = _IN_REPORT if hidden else " ".join(example["text"].split())[:90]
                 print(f"  {example['reason']}: {example['source']}/{example['id']} ({facts})\n      {first}")

@@ -249,11 +249,15 @@ def contamination(one: Evaluated, key: str, dirty: Sequence[str]) -> Contaminati
     )
 
 
-def _groups(a: Floats, b: Floats, samples: int = 2000, seed: int = 0) -> Interval:
-    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
-    if not len(a) or not len(b):
-        return Interval(value=float("nan"), low=float("nan"), high=float("nan"), n=len(a))
-    rng = np.random.Generator(np.random.PCG64(seed))
-    drawn = [rng.choice(a, len(a)).mean() - rng.choice(b, len(b)).mean() for _ in range(samples)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(value=float(a.mean() - b.mean()), low=float(low), high=float(high), n=len(a))
+def _groups(first: Floats, second: Floats) -> Interval:
+    """Return the difference of two groups' means, first minus second, with Newcombe's interval (1998, method 10).
+
+    Out of the intervals of the two: of a group of five items that are all wrong a bootstrap would say that it is sure.
+    """
+    a, b = mean_interval(first), mean_interval(second)
+    if not a.n or not b.n:
+        return Interval(value=float("nan"), low=float("nan"), high=float("nan"), n=a.n)
+    value = a.value - b.value
+    low = value - math.hypot(a.value - a.low, b.high - b.value)
+    high = value + math.hypot(a.high - a.value, b.value - b.low)
+    return Interval(value=value, low=low, high=high, n=a.n)

@@ -62,10 +62,13 @@ class LanguageModel(Protocol):
 
 
 class OwnModel:
-    """A `Transformer`; sharded ones work too, when every rank makes the same calls."""
+    """A `Transformer`; sharded ones work too, when every rank makes the same calls.
 
-    def __init__(self, model: Transformer, identity: str, dtype: torch.dtype | None = None) -> None:
-        """`dtype`: of its computation, where that is not the type of its weights (FSDP2 with mixed precision)."""
+    Without gradients, but not in torch's inference mode: parameters that FSDP gathers in it could not be trained afterwards.
+    """
+
+    def __init__(self, model: Transformer, identity: str, *, dtype: torch.dtype | None = None) -> None:
+        """`dtype`: of hidden states where it is not that of the parameters (FSDP's mixed precision)."""
         self.model, self.identity, self._dtype = model.eval(), identity, dtype
         self.context, self.vocabulary = model.recipe.context, model.recipe.embedding_rows
 
@@ -92,14 +95,14 @@ class OwnModel:
     def _cache(self, batch: int, room: int) -> Cache:
         return Cache(self.model.recipe, batch=batch, room=room, dtype=self.dtype, device=self.device)
 
-    @torch.no_grad()  # not inference_mode: FSDP2 writes into its own tensors
+    @torch.no_grad()
     def begin(self, tokens: Sequence[int]) -> Cache:
         """Return the keys and values of a shared beginning."""
         cache = self._cache(1, len(tokens))
         self.model(torch.tensor([list(tokens)], device=self.device), cache=cache, last=True)
         return cache
 
-    @torch.no_grad()  # not inference_mode: FSDP2 writes into its own tensors
+    @torch.no_grad()
     def run(self, layout: Layout, prefix: Cache | None, head: Head[R]) -> R:
         """Return what `head` makes of the hidden states."""
         cache = prefix
@@ -122,7 +125,7 @@ class OwnModel:
         )
         return cast(R, made)
 
-    @torch.no_grad()  # not inference_mode: FSDP2 writes into its own tensors
+    @torch.no_grad()
     def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
         """Return the most likely continuation of each prompt."""
         longest = max(len(prompt) for prompt in prompts)

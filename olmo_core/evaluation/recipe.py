@@ -67,6 +67,8 @@ class EvaluationRecipe:
     domains: tuple[DomainRecipe, ...] = ()
     windows: Windows = "paloma"
     """How documents longer than the model's context are cut."""
+    stand_in: bool = False
+    """TruthfulQA by twelve questions made by hand, where its file cannot be had; the number is marked, and is no score."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the model's weights and matrix products; log-probabilities are float32 always."""
 
@@ -92,6 +94,12 @@ def evaluation_recipe(values: Any, path: str = "recipe") -> EvaluationRecipe:
         named = [{"name": one} if isinstance(one, str) else one for one in values["benchmarks"]]
         values = {**values, "benchmarks": named}
     return from_mapping(EvaluationRecipe, values, path)
+
+
+def limited(recipe: EvaluationRecipe, limit: int) -> EvaluationRecipe:
+    """Return a recipe with at most so many items of each benchmark, under a name of its own: it takes no tag of the whole one's."""
+    benchmarks = tuple(replace(one, limit=limit) for one in recipe.benchmarks)
+    return replace(recipe, name=f"{recipe.name}-limit{limit}", benchmarks=benchmarks)
 
 
 def load_evaluation_recipe(name_or_path: str, folder: Path = RECIPES) -> EvaluationRecipe:

@@ -10,16 +10,14 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
-from olmo_core import assets
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
@@ -29,6 +27,7 @@ from olmo_core.evaluation.engine import Scorer
 from olmo_core.evaluation.generated import continuations
 from olmo_core.evaluation.language_model import HuggingFaceModel, LanguageModel, OwnModel
 from olmo_core.evaluation.recipe import EvaluationRecipe
+from olmo_core.evaluation.resources import ScoringResources
 from olmo_core.evaluation.score_cache import ScoreCache
 from olmo_core.evaluation.stage import Subject, evaluation_step
 from olmo_core.evaluation.targets import Target, encoder_of, subject_of
@@ -45,43 +44,16 @@ log = logging.getLogger(__name__)
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoringResources:
-    """Where and how models are scored; changes no number but by rounding."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: a GPU where there is one; `cuda` fails where there is none."""
-    batch_tokens: int | None = None
-    """Tokens of a batch, filling included; None: 2,048 on a processor, 65,536 on a GPU."""
-    tokenizer: str | None = None
-    """Asset or file; None: the model's own."""
-    scores: str | None = None
-    """Folder of the scores' cache; None: `scores` beside the asset cache."""
-    shard: bool = False
-    """With several processes: each holds a part of the model (FSDP2) in place of the whole; for checkpoints of ours that do
-    not fit one device."""
-
-    __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        """Raise RecipeError for a batch without room."""
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise RecipeError(f"batch_tokens: {self.batch_tokens}; at least 1 is needed")
-
-    def torch_device(self) -> torch.device:
-        """Return the device. Raises RecipeError where it is asked for and not there."""
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise RecipeError("device: cuda, but torch sees no GPU here; give cpu, or auto")
-        if self.device == "cpu" or not torch.cuda.is_available():
-            return torch.device("cpu")
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        if local >= torch.cuda.device_count():
-            raise RecipeError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}")
-        return torch.device("cuda", local)
-
-    def scores_folder(self) -> Path:
-        """Return where scores are kept between runs."""
-        return Path(self.scores) if self.scores else assets.cache_folder().parent / "scores"
+def torch_device(resources: ScoringResources) -> torch.device:
+    """Return the device, under torchrun that of this process. Raises RecipeError where it is asked for and not there."""
+    if resources.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("device: cuda, but torch sees no GPU here; give cpu, or auto")
+    if resources.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise RecipeError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}")
+    return torch.device("cuda", local)
 
 
 def evaluate(
@@ -91,7 +63,6 @@ def evaluate(
     resources: ScoringResources | None = None,
     *,
     own_files: Mapping[str, str] | None = None,
-    stand_in: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
     team: Team | None = None,
 ) -> Built:
@@ -113,7 +84,7 @@ def evaluate(
         held.append(make() if team is None else team.together(make))
         return encoder, held[0]
 
-    step = evaluation_step(store, recipe, subject, load, own_files=own_files, stand_in=stand_in, progress=progress)
+    step = evaluation_step(store, recipe, subject, load, own_files=own_files, progress=progress)
     try:
         built = build(store, step, Here())
     finally:
@@ -171,12 +142,16 @@ def load_scorer(
     team: Team | None = None,
 ) -> Scorer:
     """Return the model with its cache, ready to score."""
-    device, dtype = resources.torch_device(), getattr(torch, recipe.precision)
+    device, dtype = torch_device(resources), getattr(torch, recipe.precision)
     model: LanguageModel
-    if resources.shard and team is not None:
+    if resources.shard:
+        if team is None:
+            raise RecipeError(
+                "shard: there is one process only; start several: torchrun -m olmo_core.evaluation EVAL.json"
+            )
         if target.checkpoint is None:
             raise RecipeError(f"shard: {target.label} is no checkpoint of ours; only those can be sharded")
-        model = OwnModel(load_sharded(store, target.checkpoint, device, recipe.precision), subject.weights, dtype)
+        model = OwnModel(load_sharded(store, target.checkpoint, device, recipe.precision), subject.weights, dtype=dtype)
     elif target.checkpoint is not None:
         model = OwnModel(load_model(store, target.checkpoint, device, dtype), subject.weights)
     else:

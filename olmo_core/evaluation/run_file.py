@@ -13,7 +13,7 @@ from typing import Any
 
 from olmo_core.errors import RecipeError
 from olmo_core.evaluation.recipe import EvaluationRecipe, evaluation_recipe
-from olmo_core.evaluation.run import ScoringResources
+from olmo_core.evaluation.resources import ScoringResources
 from olmo_core.recipe import canonical, from_mapping
 
 
@@ -29,8 +29,6 @@ class EvaluationRun:
     resources: ScoringResources = field(default_factory=ScoringResources)
     own_files: Mapping[str, str] = field(default_factory=dict)
     """Files to read in place of assets, by the assets' names."""
-    stand_in: bool = False
-    """Take the hand-made questions where TruthfulQA cannot be had; marked in the results."""
 
     def to_json(self) -> str:
         """Return the text of EVAL.json."""

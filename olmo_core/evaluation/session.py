@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import torch.distributed as dist
 
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.evaluation.run import ScoringResources, evaluate, follow
+from olmo_core.evaluation.resources import ScoringResources
+from olmo_core.evaluation.run import evaluate, follow, torch_device
 from olmo_core.evaluation.run_file import EvaluationRun
 from olmo_core.evaluation.targets import find_targets
 from olmo_core.evaluation.team import Preempted, Team
@@ -53,7 +54,6 @@ def evaluate_all(run: EvaluationRun, preemption: Preemption) -> None:
                 target,
                 run.resources,
                 own_files=run.own_files or None,
-                stand_in=run.stand_in,
                 progress=progress,
                 team=team,
             )
@@ -66,7 +66,7 @@ def _team(resources: ScoringResources) -> Iterator[Team | None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
         return
-    device = resources.torch_device()
+    device = torch_device(resources)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" and resources.shard else "gloo")
     team = Team()
     try:

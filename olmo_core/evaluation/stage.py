@@ -90,14 +90,14 @@ def evaluation_step(
     """Return the step that evaluates; to be built with `olmo_core.workers.Here`, as its shards share the model.
 
     `load_scorer` is called when the first shard needs it: not at all where everything is there already.
-    `own_files`, `stand_in`: see `benchmarks.loading.load`. `progress`: called with shard, requests done and their number.
+    `own_files`, `stand_in`: see `benchmarks.loading.load`; the latter also by the recipe. `progress`: called with shard, requests done and their number.
     """
     model = {"weights": subject.weights, "tokenizer": subject.tokenizer}
     scoring = _Scoring(windows=recipe.windows, precision=recipe.precision, model=model)
     texts = {one.name: _files(store, one) for one in recipe.domains}
     inputs = {"checkpoint": subject.checkpoint} if subject.checkpoint else {}
     inputs |= {f"corpus {d.name}": store.resolve(d.corpus) for d in recipe.domains if d.corpus}
-    shards = [_benchmark_shard(one, stand_in) for one in recipe.all_benchmarks()]
+    shards = [_benchmark_shard(one, stand_in or recipe.stand_in) for one in recipe.all_benchmarks()]
     shards += [_domain_shard(one, texts[one.name]) for one in recipe.domains]
     loaded: list[tuple[Encoder, Scorer]] = []
 
@@ -114,7 +114,7 @@ def evaluation_step(
         if (domain := job.shard.inputs.get("domain")) is not None:
             results = _score_texts(store, domain, texts[domain.name], recipe, encoder, scorer, output, key, tell)
         else:
-            given = {"own_files": own_files, "stand_in": stand_in and job.shard.inputs["stand_in"]}
+            given = {"own_files": own_files, "stand_in": job.shard.inputs["stand_in"]}
             results = _score_benchmark(job.shard.inputs["benchmark"], given, encoder, scorer, output, key, tell)
         results["work"] = dict(scorer.work.__dict__)
         with output.raw(f"{key}.{RESULTS}", ".json", rows=1) as handle:

@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import importlib
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from olmo_core.evaluation.stage import Subject
 from olmo_core.train.checkpoint_read import model_recipe, read_index
 from olmo_core.train.checkpoint_tensors import MODEL
 from olmo_core.train.run_file import step_tag
+
+log = logging.getLogger(__name__)
 
 TOKENIZER = "olmo-tokenizer"
 """Of checkpoints whose tokens do not say which one made them."""
@@ -47,7 +50,8 @@ class Target:
 def find_targets(store: ArtifactStore, models: Sequence[str]) -> list[Target]:
     """Return the models that names mean, each once: in the order given, those of a pattern by step.
 
-    A name is `checkpoint/run` (its tag `latest`), `checkpoint/run@tag`, `checkpoint/run@step*` (a pattern of tags),
+    A name is `checkpoint/run` (its tag `latest`), `checkpoint/run@tag`, `checkpoint/run@step*` (a pattern of tags; those of
+    the run that saved last, and of those it goes on from),
     `checkpoint/run/fingerprint`, a folder with a Hugging Face model, or an id of the Hugging Face hub. Raises RecipeError for a name that means nothing,
     and for a pattern that no tag matches.
     """
@@ -89,7 +93,28 @@ def _checkpoints(store: ArtifactStore, text: str) -> list[Target]:
             f"no tag of checkpoint/{parts[1]} matches {tag!r}; its tags: {', '.join(sorted(tags)) or 'none'}"
         )
     manifests = [store.manifest(ref) for ref in set(matching.values())]
-    return [_target(one) for one in sorted(manifests, key=lambda m: (int(m.recipe["step"]), m.ref.fingerprint))]
+    runs = runs_of(store, max(manifests, key=lambda m: m.ended))
+    if others := sorted(tag for tag, ref in matching.items() if _run(store, ref) not in runs):
+        log.warning(
+            "%s: %s are of another run of that name; name them one by one to have them too", text, ", ".join(others)
+        )
+    own = [m for m in manifests if m.recipe.get("run") in runs]
+    return [_target(one) for one in sorted(own, key=lambda m: (int(m.recipe["step"]), m.ref.fingerprint))]
+
+
+def runs_of(store: ArtifactStore, checkpoint: Manifest) -> set[str]:
+    """Return the fingerprints of a checkpoint's run, and of the runs that it goes on from: one curve."""
+    found: set[str] = set()
+    manifest: Manifest | None = checkpoint
+    while manifest is not None:
+        found.add(str(manifest.recipe.get("run")))
+        start = manifest.inputs.get("start")
+        manifest = store.find(start) if start is not None else None
+    return found
+
+
+def _run(store: ArtifactStore, ref: ArtifactRef) -> str:
+    return str(store.manifest(ref).recipe.get("run"))
 
 
 def _target(manifest: Manifest) -> Target:

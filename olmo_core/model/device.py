@@ -10,7 +10,7 @@ from olmo_core.errors import RecipeError
 def inference_device(text: str) -> tuple[torch.device, torch.dtype]:
     """Return the device of a name (cpu, cuda, cuda:1, ...) and the type to compute in there.
 
-    bfloat16 on a GPU, as in training; float32 on a CPU, where bfloat16 is no faster. Raises RecipeError for a device that
+    bfloat16 on a GPU, as in training; float32 on a CPU, the weights as they are stored. Raises RecipeError for a device that
     is not there.
     """
     try:

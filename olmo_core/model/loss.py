@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 NO_TARGET = -100
 """Label of a position without a target, as in torch."""
-CHUNK_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 28}
-"""Logits in memory at a time: 134 MB of float32, and 1 GB where short matrices would leave a GPU idle."""
+CHUNK_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 28}
+"""Logits in memory at a time: 67 MB of float32, and 1 GB where short matrices would leave a GPU idle."""
 
 
 class Losses(NamedTuple):
@@ -96,7 +96,7 @@ def _sums(
     the weights, which are summed over chunks, in float32.
     """
     of_hidden = torch.empty_like(hidden_RW) if gradients[0] else None
-    of_weight = torch.zeros_like(weight_VW, dtype=torch.float32) if gradients[1] else None
+    of_weight = torch.empty_like(weight_VW, dtype=torch.float32) if gradients[1] else None
     cross_entropy = torch.zeros((), dtype=torch.float32, device=hidden_RW.device)
     z = torch.zeros_like(cross_entropy)
     for start in range(0, hidden_RW.shape[0], rows):
@@ -111,10 +111,12 @@ def _sums(
             continue
         if of_hidden is not None:
             of_hidden[chunk] = d_logits_CV @ weight_VW
-        if of_weight is not None and d_logits_CV.dtype == torch.float32:
-            of_weight.addmm_(d_logits_CV.T, hidden_CW)
+        if of_weight is not None and d_logits_CV.dtype == of_weight.dtype:
+            # The first chunk overwrites what the memory held, the others add to it.
+            of_weight.addmm_(d_logits_CV.T, hidden_CW, beta=float(start > 0))
         elif of_weight is not None:
-            of_weight += d_logits_CV.T @ hidden_CW
+            product = d_logits_CV.T @ hidden_CW
+            of_weight.copy_(product) if start == 0 else of_weight.add_(product)
     return cross_entropy, z, of_hidden, of_weight
 
 
@@ -127,19 +129,19 @@ def row_losses(
     """
     valid_C = labels_C != NO_TARGET
     targets_C1 = labels_C.where(valid_C, 0)[:, None]
-    log_p_CV = torch.log_softmax(logits_CV, dim=-1, dtype=torch.float32)
-    target_log_p_C = log_p_CV.gather(1, targets_C1)[:, 0]
-    cross_entropy = -target_log_p_C.where(valid_C, 0).sum()
-    denominator_C = None
+    highest_C1, place_C1 = logits_CV.max(dim=-1, keepdim=True)
+    p_CV = torch.softmax(logits_CV, dim=-1, dtype=torch.float32)
+    # The highest logit's probability is never tiny, so its log is exact: log of the denominator = logit - log p.
+    denominator_C = (highest_C1.float() - p_CV.gather(1, place_C1).log())[:, 0]
+    target_C = logits_CV.gather(1, targets_C1)[:, 0].float()
+    cross_entropy = (denominator_C - target_C).where(valid_C, 0).sum()
     z = torch.zeros_like(cross_entropy)
     if z_weight:
-        denominator_C = logits_CV.gather(1, targets_C1)[:, 0].float() - target_log_p_C
         z = z_weight * denominator_C.square().where(valid_C, 0).sum()
     if not gradient:
         return cross_entropy, z, None
-    d_logits_CV = log_p_CV.exp_()
-    if denominator_C is not None:
-        d_logits_CV *= (1 + 2 * z_weight * denominator_C)[:, None]
-    d_logits_CV.scatter_add_(1, targets_C1, torch.full_like(target_log_p_C, -1.0)[:, None])
-    d_logits_CV *= valid_C[:, None]
-    return cross_entropy, z, d_logits_CV.to(logits_CV.dtype)
+    if z_weight:
+        p_CV *= (1 + 2 * z_weight * denominator_C)[:, None]
+    p_CV.scatter_add_(1, targets_C1, torch.full_like(target_C, -1.0)[:, None])
+    p_CV *= valid_C[:, None]
+    return cross_entropy, z, p_CV.to(logits_CV.dtype)

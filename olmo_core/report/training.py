@@ -17,6 +17,8 @@ Line = Mapping[str, Any]
 _MOST_POINTS = 1200
 """Points of a line in the picture; of more, neighbours are averaged."""
 _INK, _PALE, _HELD_OUT, _RATE, _MARK, _SKIP = "#0b6e4f", "#9cc9b8", "#c8553d", "#5c677d", "#8d99ae", "#e0a458"
+_MOST_CHECKPOINTS = 10
+"""Checkpoints that the card lists, from the last on."""
 MARKED = {"resumed": "resumed", "extended": "extended", "rollback": "rolled back"}
 """Kinds of events that the curve marks, and what the legend calls them."""
 
@@ -161,17 +163,18 @@ def card(facts: CardFacts) -> str:
         ("interruptions", _interruptions(facts.events)),
     ]
     told = [f"- step {event.get('step', '?')}: {_told(event)}" for event in facts.events]
-    tags = [(step, f"`{address}`", tag) for step, address, tag in facts.checkpoints]
-    last = f"checkpoint/{facts.name}@latest"
+    tags = [(step, f"`{address}`", tag) for step, address, tag in facts.checkpoints[-_MOST_CHECKPOINTS:]]
+    more = len(facts.checkpoints) - len(tags)
     store = f" --store {facts.store}"
     parts = [
         f"# {facts.name}\n\n`{facts.run}` in `{facts.store}`\n",
         markdown.table(("", ""), rows, left=2),
         "## Checkpoints\n",
         markdown.table(("step", "checkpoint", "tags"), tags, left=3) if tags else "None is left.\n",
+        *([f"{more} earlier ones: `olmo artifacts ls checkpoint/{facts.name}{store}`\n"] if more else []),
         *(["## What happened\n", "\n".join(told) + "\n"] if told else []),
         "## Going on\n",
-        f"```\nolmo generate {last} 'The licence says that'{store}\nolmo inspect step {last} 1{store}\n"
+        f'```\nolmo generate {facts.name} --prompt "The licence says that"{store}\nolmo inspect step {facts.name} 1{store}\n'
         f"olmo artifacts show {facts.run}{store}\nolmo artifacts lineage {facts.run}{store}\n```\n",
     ]
     return "\n".join(parts)
@@ -185,7 +188,7 @@ def _interruptions(events: Sequence[Line]) -> str:
 
 def _told(event: Line) -> str:
     kind, message = str(event.get("kind", "")), str(event.get("message", ""))
-    return f"{kind}: {message}" if message else kind
+    return message if message.startswith(kind) else f"{kind}: {message}"
 
 
 def _verdict(held_out: float | None, baseline: float | None) -> str:

@@ -6,6 +6,7 @@ Nothing is written into the store here: a recipe that is wrong, or data that are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,6 +26,9 @@ from olmo_core.train.step import LossHook, Stepper
 from olmo_core.train.watch import Watch
 from olmo_core.train.world import World
 
+if TYPE_CHECKING:
+    from olmo_core.train.in_loop import InLoop
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -32,6 +36,7 @@ class Parts:
 
     dataset: TokenDataset
     held_out: TokenDataset | None
+    benchmarks: InLoop | None
     loader: Loader
     model: Transformer
     """Sharded; its weights are not decided yet."""
@@ -47,8 +52,9 @@ def assemble(
     recipe, resources = run.recipe, run.resources
     ranks.together(lambda: _check(run))
     watch.at("opening the tokens")
-    dataset = ranks.together(lambda: open_tokens(store, run))
-    held_out = ranks.together(lambda: held_out_batches(store, run) if run.held_out is not None else None)
+    dataset = ranks.together(lambda: open_tokens(store, run, at=watch.at))
+    held_out = ranks.together(lambda: held_out_batches(store, run, at=watch.at) if run.held_out is not None else None)
+    benchmarks = ranks.together(lambda: _benchmarks(run))
     loader = ranks.together(lambda: Loader(dataset, recipe.data, batch=recipe.batch, rank=world.rank, world=world.size))
     watch.at("building the model")
     model = sharded_model(recipe, resources, world.mesh)
@@ -58,6 +64,7 @@ def assemble(
     return Parts(
         dataset=dataset,
         held_out=held_out,
+        benchmarks=benchmarks,
         loader=loader,
         model=model,
         optimizer=optimizer,
@@ -66,11 +73,19 @@ def assemble(
     )
 
 
+def _benchmarks(run: RunFile) -> InLoop | None:
+    if not run.resources.evaluate_benchmarks:
+        return None
+    from olmo_core.train.in_loop import open_in_loop  # here: a machine that only trains has no tokenizers, perhaps
+
+    return open_in_loop(run)
+
+
 def _check(run: RunFile) -> None:
     """Raise RecipeError, naming the field, for what no run can be made of."""
     schedule.check(run.recipe)
     resources = run.resources
-    for name in ("micro_batch", "save_every", "evaluate_every", "evaluate_batches", "log_every"):
+    for name in ("micro_batch", "save_every", "evaluate_every", "evaluate_batches", "evaluate_limit", "log_every"):
         value = getattr(resources, name)
         if value is not None and value < 1:
             raise RecipeError(f"resources.{name}: {value}; it must be at least 1")

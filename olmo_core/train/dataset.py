@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ DTYPES = ("uint8", "uint16", "uint32", "uint64")
 """Types that ids may have."""
 _OPEN_FILES = 256
 """Files mapped at the same time: each map holds a file descriptor, and 1,024 is a usual limit."""
+At = Callable[[str], None]
+"""Is told what is being done (Watch.at)."""
 _LOOKED_AT = 1024
 """Chunks whose ids are compared with the vocabulary when the tokens are opened; all are when they are used."""
 
@@ -118,25 +120,29 @@ class TokenDataset(Chunks):
         )
 
 
-def open_tokens(store: ArtifactStore, run: RunFile, *, verify: bool = True) -> TokenDataset:
+def _unheard(doing: str) -> None:
+    """Nobody watches."""
+
+
+def open_tokens(store: ArtifactStore, run: RunFile, *, verify: bool = True, at: At = _unheard) -> TokenDataset:
     """Return what a run trains on.
 
     Sizes are always checked; with `verify` the digests too, of each file once on a machine while its time and size stay the
-    same. Raises InputError for files that are missing, cut or changed, for a held-out split, and for ids that the model
+    same; `at` is told of every file. Raises InputError for files that are missing, cut or changed, for a held-out split, and for ids that the model
     has not; RecipeError for an artifact that holds no tokens.
     """
     manifest = store.manifest(run.tokens)
     if run.tokens.kind == Kind.INVENTORY:
-        files = outside_files(store, manifest, run, verify=verify)
+        files = outside_files(store, manifest, run, verify=verify, at=at)
     else:
         if run.files:
             raise RecipeError(f"files: given beside {run.tokens}; they need an inventory artifact as tokens")
         refuse_held_out(manifest)
-        files = _packed(store, manifest, run, verify)
+        files = _packed(store, manifest, run, verify, at)
     return _dataset(files, run, str(run.tokens))
 
 
-def held_out_batches(store: ArtifactStore, run: RunFile, *, verify: bool = True) -> TokenDataset:
+def held_out_batches(store: ArtifactStore, run: RunFile, *, verify: bool = True, at: At = _unheard) -> TokenDataset:
     """Return the chunks of a run's held-out tokens, on which its loss is measured and nothing is trained.
 
     Raises InputError when `held_out` is no held-out split, as its loss would say nothing, or has less than one chunk.
@@ -149,7 +155,7 @@ def held_out_batches(store: ArtifactStore, run: RunFile, *, verify: bool = True)
             f"held_out: {manifest.ref} is no held-out split but may be trained on; give one, e.g. "
             f"{run.held_out.kind}/{run.held_out.name}-validation"
         )
-    dataset = _dataset(_packed(store, manifest, run, verify), run, str(run.held_out))
+    dataset = _dataset(_packed(store, manifest, run, verify, at), run, str(run.held_out))
     if dataset.chunks == 0:
         raise InputError(
             f"held_out: {manifest.ref} has {dataset.tokens:,} tokens, and no file of it a whole chunk of data.sequence_length, "
@@ -188,7 +194,7 @@ def packed_shards(manifest: Manifest) -> list[OpenFile]:
     return shards
 
 
-def _packed(store: ArtifactStore, manifest: Manifest, run: RunFile, verify: bool) -> list[OpenFile]:
+def _packed(store: ArtifactStore, manifest: Manifest, run: RunFile, verify: bool, at: At) -> list[OpenFile]:
     shards = packed_shards(manifest)
     sizes = {one.path: one.size for one in manifest.objects}
     wanted = [
@@ -197,11 +203,13 @@ def _packed(store: ArtifactStore, manifest: Manifest, run: RunFile, verify: bool
         )
         for s in shards
     ]
-    paths = local_files(wanted, _cache(run), verify=verify)
+    paths = local_files(wanted, _cache(run), verify=verify, at=at)
     return [OpenFile(**{**shard.__dict__, "path": path}) for shard, path in zip(shards, paths, strict=True)]
 
 
-def outside_files(store: ArtifactStore, manifest: Manifest, run: RunFile, *, verify: bool) -> list[OpenFile]:
+def outside_files(
+    store: ArtifactStore, manifest: Manifest, run: RunFile, *, verify: bool, at: At = _unheard
+) -> list[OpenFile]:
     """Return files made elsewhere, which must be those of the inventory, in its order: that is their identity."""
     rows = outside_rows(store, manifest.ref)
     given = [
@@ -218,7 +226,7 @@ def outside_files(store: ArtifactStore, manifest: Manifest, run: RunFile, *, ver
         Wanted(name=name, path=path, size=size, sha256=sha256)
         for path, (name, size, sha256) in zip(present, rows, strict=True)
     ]
-    local = iter(zip(local_files(wanted, _cache(run), verify=verify), wanted, strict=True))
+    local = iter(zip(local_files(wanted, _cache(run), verify=verify, at=at), wanted, strict=True))
     return [_opened(file, local) for file in run.files]
 
 

@@ -56,7 +56,7 @@ def forecast(
         )
     share = recipe.batch // ranks
     length = recipe.data.sequence_length
-    counts = [int(one.meta.get("tokens", one.rows)) for one in tokens.objects if one.key.endswith(_NPY)]
+    counts = token_counts(tokens)
     chunks = sum(count // length for count in counts)
     if chunks < recipe.batch:
         raise InputError(
@@ -79,6 +79,11 @@ def forecast(
             recipe.model, length, min(micro_batch or share, share), ranks, recipe.precision, recompute
         ),
     )
+
+
+def token_counts(tokens: Manifest) -> list[int]:
+    """Return how many tokens each file of a tokens artifact has."""
+    return [int(one.meta.get("tokens", one.rows)) for one in tokens.objects if one.key.endswith(_NPY)]
 
 
 def device_bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -25,22 +26,32 @@ def held_out_loss(
     *,
     batches: int,
     micro_batch: int | None,
+    at: Callable[[str], None] = lambda doing: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> float | None:
-    """Return the cross-entropy per target, in nats, over `batches` batches at most; None where they have no target.
+    """Return the cross-entropy per target, in nats, over `batches` batches at most; None where they have no target, or
+    where `stop` says before one of them, on all ranks alike, that there is no time.
 
-    Collective; waits for the device.
+    Collective; waits for the device. `at` is told of every micro batch (Watch.at).
     """
     sums = torch.zeros(2, dtype=torch.float64, device=world.device)
     found = evaluation_batches(
         dataset, recipe.data, batch=recipe.batch, rank=world.rank, world=world.size, most=batches
     )
+    stopped = False
     for batch in found:
+        if stopped := stop():
+            break
         for micro in micro_batches(batch, micro_batch, world.device):
+            at(f"on batch {batch.index} of the held-out tokens")
             losses = cast(Losses, model(micro.tokens_BT, labels_BT=micro.labels_BT, documents_BT=micro.documents_BT))
             sums[0] += losses.cross_entropy
             sums[1] += losses.tokens
     # No backward pass follows that would do it; until then the model's parameters are the gathered ones, and a
     # checkpoint could neither be saved nor loaded.
     cast(FSDPModule, model).reshard()
+    if stopped:
+        return None
+    at("adding up the held-out loss")
     cross_entropy, targets = world.add_up(sums).tolist()
     return cross_entropy / targets if targets else None

@@ -94,23 +94,32 @@ def _run(command: Sequence[str], folder: str, ranks: int) -> int:
 
     process = subprocess.Popen(command, env=environment, preexec_fn=of_torchrun)
 
+    told = False
+
     def forward(number: int, frame: FrameType | None) -> None:
-        ranks = children(process.pid)
-        for pid in ranks or [process.pid]:
+        nonlocal told
+        told = True
+        there = children(process.pid)
+        for pid in there or [process.pid]:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM if ranks else signal.SIGINT)
+                os.kill(pid, signal.SIGTERM if there else signal.SIGINT)
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
     code = process.wait()
     _end_orphans()
-    return job_code(code, rank_codes(Path(folder)), ranks)
+    return job_code(code, rank_codes(Path(folder)), ranks, told=told)
 
 
-def job_code(torchrun_code: int, codes: Sequence[int], ranks: int) -> int:
-    """Return the exit code of a job from torchrun's, those that its ranks left, and how many ranks there were."""
+def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool = False) -> int:
+    """Return the exit code of a job from torchrun's, those that its ranks left, and how many ranks there were.
+
+    `told`: it was asked to end; where no rank left a code it had not begun then, and is to be started again.
+    """
     if torchrun_code == 0:
         return DONE
+    if told and not codes:
+        return PREEMPTED
     # A rank that left no code was killed; its fellows may well have saved and ended with 75 when torchrun told them to.
     return PREEMPTED if len(codes) == ranks and set(codes) <= {DONE, PREEMPTED} and PREEMPTED in codes else FAILED
 

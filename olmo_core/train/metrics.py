@@ -34,7 +34,7 @@ class Read:
     grad_norm: float | None
     """Of the last step, before clipping."""
     parameter_norm: float | None
-    """Before the last step."""
+    """After the last step."""
     in_row: int
     reached: int
     """As NonFinite.settle takes them."""

@@ -123,7 +123,7 @@ class TrainRecipe:
         if self.tokens < self.tokens_per_step:
             raise RecipeError(
                 f"tokens: {self.tokens:,} is less than one step of {self.batch} x {self.data.sequence_length} = "
-                f"{self.tokens_per_step:,} tokens; raise tokens or lower batch"
+                f"{self.tokens_per_step:,} tokens; raise tokens (an override: budget) or lower batch"
             )
         if len(self.optimizer.betas) != 2:
             raise RecipeError(f"optimizer.betas: {self.optimizer.betas}; two numbers are needed")

@@ -38,7 +38,7 @@ class Recorder:
         self._store, self._run, self._epoch = store, run, epoch
         self._lines: list[Line] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
-        self._pending: Future[None] | None = None
+        self._pending: Future[list[Line]] | None = None
         self._flushed = time.monotonic()
         self._events = 0
 
@@ -70,23 +70,27 @@ class Recorder:
     def flush(self, *, wait: bool = False) -> None:
         """Write the lines so far. A store that fails is logged, and tried again with the next part."""
         if self._pending is not None and (wait or self._pending.done()):
-            self._pending.result()
-            self._pending = None
+            self._settle(self._pending)
         if self._lines and self._pending is None:
             self._flushed = time.monotonic()
             lines, self._lines = self._lines, []
             self._pending = self._thread.submit(self._put, lines, self._epoch)
             if wait:
-                self._pending.result()
-                self._pending = None
+                self._settle(self._pending)
 
-    def _put(self, lines: list[Line], epoch: int) -> None:
+    def _settle(self, put: Future[list[Line]]) -> None:
+        self._lines = put.result() + self._lines
+        self._pending = None
+
+    def _put(self, lines: list[Line], epoch: int) -> list[Line]:
+        """Write a part; returns what is to be tried again, and touches nothing that the main thread does."""
         path = f"{self._run.ref.address}/metrics/{epoch:06d}-{lines[0]['step']:08d}.jsonl"
         try:
             self._store.storage.put(path, _jsonl(lines))
         except StorageError as error:
             log.warning("metrics of steps %d to %d wait: %s", lines[0]["step"], lines[-1]["step"], error)
-            self._lines = lines + self._lines
+            return lines
+        return []
 
     def finish(self, state: TrainState, figures: Mapping[str, Any]) -> Manifest:
         """Publish the run artifact. Raises StorageError when the store fails, SupersededError for a stale trainer."""

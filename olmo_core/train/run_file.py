@@ -43,6 +43,12 @@ class TrainResources:
     """Steps from one held-out loss to the next, where held-out tokens are given; None: with every checkpoint."""
     evaluate_batches: int = 16
     """Batches of a held-out loss at most."""
+    evaluate_benchmarks: tuple[str, ...] = ()
+    """Benchmarks (or suites: core) that are asked with every held-out loss, in the in-loop format; `benchmarks/...` in the metrics."""
+    evaluate_limit: int | None = 100
+    """Items of each of them at most, the same ones every time; every rank asks all of them. None for all."""
+    evaluate_tokenizer: str = "olmo-tokenizer"
+    """Asset with the tokenizer that made the tokens."""
     log_every: int = 1
     """Steps from one line of metrics to the next."""
     save_seconds: float = 25.0

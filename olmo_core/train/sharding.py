@@ -63,7 +63,8 @@ def shard(
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     root = cast(FSDPModule, model)
     for module in model.modules():
-        if isinstance(module, FSDPModule):
+        # One rank's average is its sum; told so, FSDP2 would divide by 1.0 in a pass of its own.
+        if isinstance(module, FSDPModule) and mesh.size() > 1:
             module.set_gradient_divide_factor(1.0)
             # A sum then, not an average times the number of ranks: exact, and gloo can do it.
             module.set_force_sum_reduction_for_comms(True)

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,12 @@ def default_cache() -> Path:
     return Path(tempfile.gettempdir()) / f"olmo-tokens-{os.getuid()}"
 
 
-def local_files(wanted: Iterable[Wanted], cache: Path, *, verify: bool) -> list[str]:
+def local_files(
+    wanted: Iterable[Wanted], cache: Path, *, verify: bool, at: Callable[[str], None] = lambda doing: None
+) -> list[str]:
     """Return a local path for each file, in their order, after checking sizes and, with `verify`, digests.
+
+    `at` is told of each file that is ready, so as often on one rank as on another (Watch.at).
 
     Raises InputError for a file that is missing, was cut or was changed; StorageError when the store cannot be read or the
     cache is full.
@@ -67,6 +71,7 @@ def local_files(wanted: Iterable[Wanted], cache: Path, *, verify: bool) -> list[
     try:
         for i, path in zip(order, threads.map(lambda i: _local(files[i], cache, verify), order), strict=True):
             paths[i] = path
+            at(f"fetching and checking token files, {files[i].name} being ready")
     finally:
         threads.shutdown(cancel_futures=True)  # after an error nobody waits for the other files
     return paths

@@ -46,7 +46,7 @@ class Trainer:
     ) -> None:
         self.run, self.world, self._watch, self._preemption, self._hook = run, world, watch, preemption, hook
         self._store = ArtifactStore(run.store)
-        self._ranks = Ranks(seconds=run.resources.hang_seconds + 60)
+        self._ranks = Ranks(seconds=max(3600.0, 2 * run.resources.hang_seconds))  # the watch knows better who hangs
         self._rollbacks: dict[int, int] = {}
         self._failed_saves = 0
 
@@ -109,13 +109,19 @@ class Trainer:
         initialize_sharded(self._parts.model, self.run.recipe.seed)
         self._begin_at(TrainState(step=0, tokens=0, next_batch=0, dataset=self._fingerprint))
         self._saved = -1
+        dropped, left = self._parts.dataset.dropped_tokens, self._parts.loader.batches.dropped_chunks
         self._report.event(
-            "started", f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens", step=0
+            "started",
+            f"{self.run.recipe.steps:,} steps of {self.run.recipe.tokens_per_step:,} tokens; {dropped:,} tokens at the ends of files "
+            f"make no instance, and {left:,} instances no batch in each epoch",
+            step=0,
+            dropped_tokens=dropped,
+            dropped_instances=left,
         )
-        loss = self._evaluate()
-        if loss is not None:
-            self._report.line({"step": 0, "tokens": 0, "held_out_loss": loss, "held_out_perplexity": perplexity(loss)})
-        self._save({} if loss is None else {"held_out_loss": loss})
+        measured = self._evaluate()
+        if measured:
+            self._report.line({"step": 0, "tokens": 0, **measured})
+        self._save(_figures(measured))
 
     def _newest(self) -> Manifest | None:
         """The newest checkpoint of this run, or else the one it starts from; the same on all ranks."""
@@ -203,32 +209,46 @@ class Trainer:
             )
         streak = self._non_finite.settle(read.in_row, read.reached)
         figures = {"loss": read.loss} if read.loss is not None else {}
-        if streak is None and self._is_evaluation_due(step) and (loss := self._evaluate()) is not None:
-            line |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
-            figures["held_out_loss"] = loss
+        if streak is None and self._is_evaluation_due(step):
+            measured = self._evaluate()
+            line |= measured
+            figures |= _figures(measured)
         self._report.line(line)
         self._progress.tell(step, steps, seconds, line)
         if streak is None and self._is_save_due(step):
             self._save(figures)
         return streak
 
-    def _evaluate(self) -> float | None:
-        """Return the held-out loss, None where no tokens are held out; its time is not that of the steps."""
-        if self._parts.held_out is None:
-            return None
-        self._watch.at(f"after step {self.step}, on held-out tokens")
+    def _is_to_end(self) -> bool:
+        """Whether any rank was asked to end before the last step: then evaluation is left, and the time is for saving."""
+        if self.step == self.run.recipe.steps:
+            return False
+        (asked,) = self.world.agree([int(self._preemption.signal is not None)])
+        return asked > 0
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Return the held-out loss and scores on benchmarks, as far as they are asked for and there is time; theirs is not that of the steps."""
+        parts, resources, found = self._parts, self.run.resources, dict[str, Any]()
         began = time.perf_counter()
-        resources = self.run.resources
-        loss = held_out_loss(
-            self._parts.model,
-            self._parts.held_out,
-            self.run.recipe,
-            self.world,
-            batches=resources.evaluate_batches,
-            micro_batch=resources.micro_batch,
-        )
+        if parts.held_out is not None:
+            loss = held_out_loss(
+                parts.model,
+                parts.held_out,
+                self.run.recipe,
+                self.world,
+                batches=resources.evaluate_batches,
+                micro_batch=resources.micro_batch,
+                at=self._watch.at,
+                stop=self._is_to_end,
+            )
+            if loss is not None:
+                found |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
+        if parts.benchmarks is not None and not self._is_to_end():
+            found |= parts.benchmarks.numbers(
+                parts.model, lambda what: self._watch.at(f"after step {self.step}, {what}")
+            )
         self._clock.leave_out(time.perf_counter() - began)
-        return loss
+        return found
 
     # saving, ending
     def _save(self, figures: dict[str, Any]) -> None:
@@ -238,9 +258,13 @@ class Trainer:
         self._report.flush()  # a later start begins after this step, and would never tell of it again
         self._await_save()
         state = self._state if last else self._good_state()
-        if state.step > self._saved:
+        if state.step <= self._saved:
+            return
+        try:
             self._checkpointer.save(state, figures=figures, wait=last)
             self._saved = state.step
+        except StorageError as error:  # it did not even begin, or it was the last
+            self._bear(error)
 
     def _await_save(self) -> None:
         """Wait for the save under way. One that fails is told, as the next may do; two in a row end the run."""
@@ -248,10 +272,14 @@ class Trainer:
             if self._checkpointer.wait() is not None:
                 self._failed_saves = 0
         except StorageError as error:
-            self._failed_saves += 1
-            if self._failed_saves > 1 or self.step == self.run.recipe.steps:
-                raise
-            self._report.event("not-saved", str(error), step=self.step)
+            self._bear(error)
+
+    def _bear(self, error: StorageError) -> None:
+        """Go on without the checkpoint that could not be saved; raises its error for the second in a row, and for the last step."""
+        self._failed_saves += 1
+        if self._failed_saves > 1 or self.step == self.run.recipe.steps:
+            raise error
+        self._report.event("not-saved", str(error), step=self.step)
 
     def _good_state(self) -> TrainState:
         """The state after the last step that counted: parameters and optimizer are still as they were then.
@@ -296,11 +324,15 @@ class Trainer:
         """Go back to the newest checkpoint, which is from before the streak, and leave its batches out from now on."""
         self._await_save()
         manifest = self._newest()
-        assert manifest is not None  # there is one of step 0 at least
-        step = int(manifest.recipe["step"])
-        self._rollbacks[step] = self._rollbacks.get(step, 0) + 1
         first, end = streak.span
         last_step = streak.first_step + len(streak.batches) - 1
+        if manifest is None:
+            raise InputError(
+                f"loss or gradient is not finite in steps {streak.first_step} to {last_step}, and there is no checkpoint to go back to: "
+                f"that of step 0 could not be saved. Make room in {self.run.store}, or lower optimizer.learning_rate, and start again"
+            )
+        step = int(manifest.recipe["step"])
+        self._rollbacks[step] = self._rollbacks.get(step, 0) + 1
         if self._rollbacks[step] > _MOST_ROLLBACKS:
             raise InputError(
                 f"loss or gradient is not finite again in steps {streak.first_step} to {last_step}, after {_MOST_ROLLBACKS} "
@@ -338,3 +370,8 @@ class Trainer:
         self._checkpointer.close()
         self._ranks.together(lambda: self._report.finish(self._state))
         log.info("%s is done: %d steps", self.run.ref, self.step)
+
+
+def _figures(measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what of an evaluation the checkpoint's manifest tells too."""
+    return {key: value for key, value in measured.items() if key != "held_out_perplexity"}

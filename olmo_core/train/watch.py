@@ -186,11 +186,12 @@ class Watch:
         if silent:
             what = "gives no sign of life: its process died, is stopped, or its machine is gone"
             return self._pass(silent, what)
-        if any(now - heard.mark_at > self._limit for heard in self._heard.values()):
+        still = {one for one, heard in self._heard.items() if now - heard.mark_at > self._limit}
+        if still and self._rank == 0:  # rank 1 sees rank 0 only, and cannot say who is behind
             least = min(heard.mark for heard in self._heard.values())
             behind = [one for one, heard in self._heard.items() if heard.mark == least]
-            if self._rank != 0:
-                return ""  # it sees rank 0 only, and cannot say who is behind
+            if not still.issuperset(behind):
+                return ""  # whoever the others wait for goes on, if slowly
             if 0 < len(idle := [one for one in behind if not self._heard[one].waits]) < len(behind):
                 behind = idle  # the others stand in a collective
             all_alike = len(behind) == self._size and self._size > 1

@@ -8,6 +8,7 @@ code once there is one, `cancel` asks it to save and end.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -64,6 +65,14 @@ class Job:
         )
 
 
+def surroundings(spec: JobSpec) -> dict[str, str]:
+    """Return the environment of a job on this machine: this process's, but for what is Prefect's. It is no part of the flow run,
+    and whoever looks for the processes of one, or for its server's password, must not find it there.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**own, "PYTHONUNBUFFERED": "1", **spec.environment}
+
+
 class Launcher(Protocol):
     """Starts jobs in one way, and looks after them."""
 
@@ -74,7 +83,7 @@ class Launcher(Protocol):
         ...
 
     def release(self, job: Job) -> None:
-        """Let it run."""
+        """Let it run, whoever started it; nothing to do where it does already."""
         ...
 
     def poll(self, job: Job) -> int | None:

@@ -8,7 +8,6 @@ without accounting and long after the controller has forgotten the job.
 from __future__ import annotations
 
 import datetime
-import os
 import shlex
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olmo_core.errors import JobError
-from tasks.launch.job import LOST, Job, JobSpec, last_lines
+from tasks.launch.job import LOST, Job, JobSpec, last_lines, surroundings
 
 _OVER = {
     "COMPLETED",
@@ -68,7 +67,7 @@ class Slurm:
         log = spec.folder / f"{spec.name}.log"
         path = spec.folder / f"{spec.name}.sbatch"
         path.write_text(script(spec, self._options), encoding="utf-8")
-        said = _slurm("sbatch", "--parsable", "--hold", str(path), environment={**os.environ, **spec.environment})
+        said = _slurm("sbatch", "--parsable", "--hold", str(path), environment=surroundings(spec))
         return Job(
             launcher=self.name,
             id={"number": said.strip().split(";")[0]},
@@ -79,7 +78,8 @@ class Slurm:
 
     def release(self, job: Job) -> None:
         """Let Slurm schedule it."""
-        _slurm("scontrol", "release", job.id["number"])
+        if self._state(job) == "PENDING":
+            _slurm("scontrol", "release", job.id["number"])
 
     def poll(self, job: Job) -> int | None:
         """Return its exit code once it is over."""

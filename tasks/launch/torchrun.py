@@ -15,7 +15,7 @@ from olmo_core import processes
 from olmo_core.errors import JobError
 from olmo_core.processes import ProcessRecord
 from olmo_core.train.launch import GO
-from tasks.launch.job import LOST, Job, JobSpec, last_lines
+from tasks.launch.job import LOST, Job, JobSpec, last_lines, surroundings
 
 MARK = "OLMO_JOB"
 """Environment variable of all processes of a job; its value is the job's name."""
@@ -42,15 +42,7 @@ class Torchrun:
         command = [sys.executable, "-m", "olmo_core.train.launch", "--await-go", f"--processes={spec.processes}"]
         command += [f"--exit-file={_exit_file(log)}", str(spec.run_file)]
         threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // spec.processes)
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "PYTHONUNBUFFERED": "1",
-            **spec.environment,
-            MARK: spec.name,
-        }
-        # It is no part of the flow run: whoever ends what carries a flow run's id must not end this with it.
-        environment.pop("PREFECT__FLOW_RUN_ID", None)
+        environment = {**surroundings(spec), "OMP_NUM_THREADS": str(threads), MARK: spec.name}
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 command,
@@ -75,9 +67,11 @@ class Torchrun:
         )
 
     def release(self, job: Job) -> None:
-        """Let it go on."""
-        stdin = self._own[int(job.id["pid"])].stdin
-        assert stdin is not None
+        """Let it go on. One that another process started goes on already, or ends: its pipe has closed."""
+        own = self._own.get(int(job.id["pid"]))
+        if own is None or own.stdin is None or own.stdin.closed:
+            return
+        stdin = own.stdin
         with contextlib.suppress(BrokenPipeError):  # it has ended: `poll` tells
             stdin.write(GO.encode())
             stdin.close()

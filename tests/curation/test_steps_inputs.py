@@ -1,7 +1,11 @@
-"""Inventory and documents: bad input of every kind is named and publishes nothing, or is set aside and counted."""
+"""Inventory and documents: bad input of every kind is named and publishes nothing, or is set aside and counted.
+
+In a folder, and with input and store on a real S3 server.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -14,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from olmo_core import storage_s3
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.content import ContentRecipe
@@ -26,15 +31,32 @@ from olmo_core.documents.parquet import ParquetSource
 from olmo_core.documents.reader import Source
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, QuarantineError
+from olmo_core.storage import Storage
 from olmo_core.workers import Workers
+from tests.artifacts.places import open_store
 from tests.small_corpus import passages, record, write_jsonl
 
 GOOD = [record(f"g{i}", text) for i, text in enumerate(passages(300)[:40])]
 
 
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    return open_store(request, tmp_path)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
+def in_a_folder(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "store"))
+
+
+def beside(store: ArtifactStore, source: Source) -> Source:
+    """Return the source as it is where the store is: on S3 its files are put into the store's bucket."""
+    if "://" not in store.uri:
+        return source
+    bucket = Storage(store.uri.rpartition("/")[0] + "/in")
+    for file in Path(source.paths[0]).parent.iterdir():
+        bucket.put(file.name, file.read_bytes())
+    return dataclasses.replace(source, paths=tuple(f"{bucket.uri}/{Path(path).name}" for path in source.paths))
 
 
 def recipe_of(source: Source, **fields: Any) -> CorpusRecipe:
@@ -43,6 +65,7 @@ def recipe_of(source: Source, **fields: Any) -> CorpusRecipe:
 
 def read_in(store: ArtifactStore, workers: Workers, source: Source, **fields: Any) -> Built:
     """Build inventory and documents of a source."""
+    source = beside(store, source)
     inventory = take_inventory(store, source)
     build(store, inventory.step, workers)
     return build(store, documents_step(recipe_of(source, **fields), source, inventory), workers)
@@ -59,12 +82,17 @@ def quarantine(store: ArtifactStore, built: Built) -> list[dict[str, Any]]:
 
 
 def assert_nothing_published(store: ArtifactStore) -> None:
-    """No documents manifest, no sidecar, and every file complete inside an attempt's folder."""
+    """No documents manifest, no sidecar, every file complete inside an attempt's folder, and nothing half sent."""
     assert list(store.finished("documents")) == []
-    for path in Path(store.uri, "documents").rglob("*"):
-        if path.is_file():
-            assert any(part.startswith("attempt-") for part in path.parts), path
-            assert not path.name.startswith(".tmp-") and not path.name.endswith(".done.json"), path
+    if "://" in store.uri:
+        bucket = store.uri.removeprefix("s3://").partition("/")[0]
+        assert "Uploads" not in storage_s3.client().list_multipart_uploads(Bucket=bucket)
+        paths = [Path(one.path) for one in store.storage.walk("documents")]
+    else:
+        paths = [path for path in Path(store.uri, "documents").rglob("*") if path.is_file()]
+    for path in paths:
+        assert any(part.startswith("attempt-") for part in path.parts), path
+        assert not path.name.startswith(".tmp-") and not path.name.endswith(".done.json"), path
 
 
 def parquet_bytes(records: list[dict[str, Any]]) -> bytes:
@@ -157,29 +185,29 @@ def test_malformed_records_are_set_aside_below_the_limit_only(
 
 
 def test_many_malformed_records_are_written_in_parts(
-    store: ArtifactStore, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_a_folder: ArtifactStore, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three batches of 32 MB, each with more malformed records than are held."""
     bad = [b"no JSON " + b"x" * 3_000] * 30_000
     path = write_jsonl(tmp_path / "in" / "bad.jsonl", GOOD, bad)
     source = DolmaJsonlSource(name="s", paths=(str(path),))
-    built = in_this_process(store, source, monkeypatch, quarantine_limit=1.0)
+    built = in_this_process(in_a_folder, source, monkeypatch, quarantine_limit=1.0)
     keys = [o.key.split(".", 1)[1] for o in built.manifest.objects]
     assert keys[0] == "000" and keys[1:] == [f"quarantine.{i:03d}" for i in range(len(keys) - 1)] and len(keys) > 2
-    assert [r["position"] for r in quarantine(store, built)] == list(range(41, 41 + len(bad)))
+    assert [r["position"] for r in quarantine(in_a_folder, built)] == list(range(41, 41 + len(bad)))
     assert built.manifest.ledger.quarantined["broken_json"].documents == len(bad)
 
 
 def test_a_file_that_is_something_else_is_given_up_early(
-    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_a_folder: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_jsonl(tmp_path / "in" / "bad.jsonl", GOOD, [b"2024,text,more"] * 200_000)
     source = DolmaJsonlSource(name="s", paths=(str(path),))
     with pytest.raises(
         QuarantineError, match=r"of the first \d\d,\d\d\d records cannot be read.*bad.jsonl, record .*broken_json"
     ):
-        in_this_process(store, source, monkeypatch)
-    assert_nothing_published(store)
+        in_this_process(in_a_folder, source, monkeypatch)
+    assert_nothing_published(in_a_folder)
 
 
 def in_this_process(store: ArtifactStore, source: Source, patch: pytest.MonkeyPatch, **fields: Any) -> Built:
@@ -246,24 +274,28 @@ def test_a_file_that_changed_since_the_inventory_is_an_error(
     store: ArtifactStore, workers: Workers, tmp_path: Path
 ) -> None:
     path = write_jsonl(tmp_path / "in" / "a.jsonl", GOOD)
-    source = DolmaJsonlSource(name="s", paths=(str(path),))
+    local = DolmaJsonlSource(name="s", paths=(str(path),))
+    source = beside(store, local)
     inventory = take_inventory(store, source)
     build(store, inventory.step, workers)
     path.write_text(path.read_text().replace("the", "THE", 1))
+    beside(store, local)
     with pytest.raises(InputError, match=r"a\.jsonl changed: the inventory says"):
         build(store, documents_step(recipe_of(source), source, inventory), workers)
     assert_nothing_published(store)
 
 
-def test_an_inventory_reads_only_what_it_does_not_know(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+def test_an_inventory_reads_only_what_it_does_not_know(
+    in_a_folder: ArtifactStore, workers: Workers, tmp_path: Path
+) -> None:
     for name in ("a", "b"):
         write_jsonl(tmp_path / "in" / f"{name}.jsonl", [record(name, "text")])
     source = DolmaJsonlSource(name="s", paths=(f"{tmp_path}/in/*",))
 
     def taken(**options: Any) -> Inventory:
-        inventory = take_inventory(store, source, **options)
-        build(store, inventory.step, workers)
-        remember(store, inventory)
+        inventory = take_inventory(in_a_folder, source, **options)
+        build(in_a_folder, inventory.step, workers)
+        remember(in_a_folder, inventory)
         return inventory
 
     assert [taken().hashed, taken().hashed, taken(rehash=True).hashed] == [2, 0, 2]

@@ -25,6 +25,7 @@ from tests.endurance.audit import differences
 from tests.endurance.runs import Run, Span
 from tests.endurance.setting import STORES, Setting, open_setting
 from tests.fault_proxy import OFTEN
+from tests.s3_server import missing
 
 KILLS_OF_A_STORE = 8
 """Kills before a store is let come to its end; the next kills hit another one."""
@@ -33,6 +34,9 @@ KILLS_OF_A_STORE = 8
 def main(words: list[str] | None = None) -> int:
     """Run it; returns the exit code."""
     arguments = parse(words)
+    if why := missing():
+        print(why)
+        return 1
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)
     print(f"seed {seed}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     began = time.time()

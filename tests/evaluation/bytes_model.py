@@ -87,10 +87,10 @@ def evaluation(folder: Path, name: str, model: Path, domain: Path, **resources: 
         "models": [str(model)],
         "recipe": {
             "name": "small",
+            "stand_in": True,
             "benchmarks": [{"name": "truthfulqa_mc2", "limit": 4}],
             "domains": [{"name": "text", "folder": str(domain)}],
         },
-        "stand_in": True,
         "resources": {"device": "cpu", "scores": str(folder / name / "scores"), **resources},
     }
     path = folder / f"{name}.json"

@@ -107,5 +107,14 @@ def test_dirty_items_are_scored_apart() -> None:
     one = evaluated("one", {"b": [1.0] * 10 + [0.0, 1.0] * 20})
     seen = contamination(one, "b", [str(i) for i in range(10)] + ["no such item"])
     assert (seen.dirty.value, seen.clean.value, len(seen.items)) == (1.0, 0.5, 10)
-    assert seen.difference.value == 0.5 and seen.difference.low > 0.2
+    assert seen.difference.value == 0.5 and seen.difference.low > 0.15
     assert math.isnan(contamination(one, "b", []).difference.value)
+
+
+def test_of_five_wrong_items_nothing_is_sure() -> None:
+    """A bootstrap of five zeros has no width, and would call any difference resolved."""
+    seen = contamination(
+        evaluated("one", {"b": [0.0] * 5 + [1.0, 0.0, 0.0, 1.0, 0.0] * 3}), "b", [str(i) for i in range(5)]
+    )
+    assert seen.difference.value == pytest.approx(-0.4)
+    assert seen.difference.low < -0.4 and seen.difference.high > 0

@@ -137,9 +137,11 @@ def running_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
     """
     folder = tmp_path_factory.mktemp("services")
     port = free_port()
-    services = Services(home=folder / "olmo", profiles=folder / "profiles.toml", port=port, api=ServerApi(port))
+    # Of a loaded machine no answer within the usual 10 s says nothing.
+    api = ServerApi(port, timeout=60)
+    services = Services(home=folder / "olmo", profiles=folder / "profiles.toml", port=port, api=api)
     try:
-        done(services.olmo("up", "--port", str(port)))
+        done(services.olmo("up", "--port", str(port), "--wait", "400", timeout=900))
         done(services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", "tests/flows/probes.yaml"))
         yield services
     finally:

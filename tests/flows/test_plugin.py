@@ -36,7 +36,8 @@ def test_unknown_name_lists_what_there_is(running_services: Services) -> None:
     failed = running_services.prefect("deployment", "run", "build-dolmas")
     assert failed.returncode == 1
     assert "did you mean 'build-dolma'?" in failed.stderr
-    assert "build-dolma/build-dolma, nap/nap, nap/twin" in failed.stderr
+    named = failed.stderr.split("There are: ")[1].strip().split(", ")
+    assert named == sorted(named) and {"build-dolma/build-dolma", "nap/nap", "nap/twin"} <= set(named)
     assert "Traceback" not in failed.stdout + failed.stderr
 
 

@@ -58,6 +58,12 @@ def test_code_of_a_job(torchrun_code: int, codes: Sequence[int], ranks: int, job
     assert job_code(torchrun_code, codes, ranks) == job
 
 
+def test_a_job_that_is_told_to_end_before_it_has_begun_is_to_be_started_again() -> None:
+    """No rank was there yet; one that was and died is a failure all the same."""
+    assert job_code(1, [], 2, told=True) == PREEMPTED
+    assert job_code(1, [75], 2, told=True) == FAILED
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     """Starts a job of two ranks that run the given Python lines; real torchrun, no trainer."""
@@ -81,7 +87,7 @@ def started(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
 
 def ranks(folder: Path) -> list[int]:
     """Numbers of the two ranks' processes, once they run."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     files = [folder / f"pid-{rank}" for rank in range(2)]
     while not all(file.exists() for file in files):
         assert time.monotonic() < deadline, "the ranks did not start"
@@ -96,14 +102,14 @@ def code_in(folder: Path) -> int:
 @pytest.mark.slow
 def test_done_and_preempted_and_failed(started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
     """The code reaches the process's end and the file; SIGTERM reaches every rank."""
-    assert started("end(0)").wait(60) == DONE == code_in(tmp_path)
+    assert started("end(0)").wait(120) == DONE == code_in(tmp_path)
     for file in tmp_path.glob("pid-*"):
         file.unlink()
     process = started("time.sleep(600)")
     ranks(tmp_path)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == PREEMPTED == code_in(tmp_path)
-    assert started("end(75 if rank else 3)").wait(90) == FAILED == code_in(tmp_path)
+    assert process.wait(120) == PREEMPTED == code_in(tmp_path)
+    assert started("end(75 if rank else 3)").wait(120) == FAILED == code_in(tmp_path)
 
 
 @pytest.mark.slow
@@ -113,7 +119,7 @@ def test_a_killed_rank_is_a_failure_although_the_other_one_saves(
     """Torchrun tells the other rank to end, which does so with 75."""
     process = started("time.sleep(600)")
     os.kill(ranks(tmp_path)[1], signal.SIGKILL)
-    assert process.wait(60) == FAILED
+    assert process.wait(120) == FAILED
 
 
 @pytest.mark.slow
@@ -123,7 +129,7 @@ def test_ranks_do_not_outlive_torchrun(started: Callable[..., subprocess.Popen[b
     both = ranks(tmp_path)
     parent = int(Path(f"/proc/{both[0]}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(parent, signal.SIGKILL)
-    assert process.wait(60) == PREEMPTED
+    assert process.wait(120) == PREEMPTED
     assert [pid for pid in both if processes.started(pid)] == []
 
 
@@ -132,6 +138,6 @@ def test_nothing_starts_before_go(started: Callable[..., subprocess.Popen[bytes]
     process = started("end(0)", "--await-go")
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(60) == FAILED
+    assert process.wait(120) == FAILED
     assert not (tmp_path / "exit").exists() and not list(tmp_path.glob("pid-*"))
     assert GO.endswith("\n")

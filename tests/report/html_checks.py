@@ -10,7 +10,7 @@ TAGS = VOID | {
     *("html", "head", "title", "style", "body", "div", "header", "nav", "ol", "ul", "li", "main", "section", "footer"),
     *("h1", "h2", "h3", "p", "a", "b", "i", "small", "code", "pre", "span", "bdi", "mark", "del", "ins"),
     *("table", "thead", "tbody", "tr", "th", "td", "details", "summary", "figure", "figcaption", "article", "label"),
-    *("svg", "path", "rect", "text"),
+    *("svg", "path", "rect", "text", "circle", "polygon"),
 }
 """Every tag that the page's own code writes."""
 LINKS = {"href", "src", "srcset", "data", "action", "formaction", "xlink:href", "poster", "background", "ping"}

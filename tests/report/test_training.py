@@ -73,7 +73,7 @@ def test_card_compares_with_the_bigram_model_and_says_how_to_go_on() -> None:
     for word in ("**4.500**", "5.250 (Kneser-Ney", "0.750 nats better than the bigram model", "resumed: 1"):
         assert word in text
     for word in (
-        "olmo generate checkpoint/tiny@latest",
+        "olmo generate tiny --prompt",
         "--store /data/store",
         "step100-tokens0B",
         "no number: the device",

@@ -86,7 +86,7 @@ def test_on_a_disk_that_is_full(tmp_path: Path) -> None:
     done = subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     message, steps = done.stdout.strip().splitlines()
-    assert "no space left; free some room" in message and "the ones before are whole" in message
+    assert "no space left, or a quota is used up; free some room" in message and "the ones before are whole" in message
     assert sorted(eval(steps)) == [1, 2]
 
 

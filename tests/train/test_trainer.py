@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
 from olmo_core.storage import Storage
 from olmo_core.train import checkpoint as checkpoint_module
+from olmo_core.train import held_out, retention
 from olmo_core.train.checkpoint_read import read_tensors
+from olmo_core.train.loader import Batch
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.schedule import learning_rate
 from olmo_core.train.session import train
+from olmo_core.train.state import TrainState
 from tests.train.faulty import spoil
 from tests.train.tiny_run import ROOT, events, metrics, tiny_run, with_resources
 from tests.train.token_artifacts import tokens_artifact
@@ -66,7 +70,9 @@ def test_a_run_learns_and_leaves_its_record(tmp_path: Path) -> None:
     assert [one["step"] for one in manifest.counts["checkpoints"]] == [0, 30, 60]
     assert manifest.counts["loss"] == lines[60]["loss"]
     assert manifest.counts["energy_kwh"] is None
-    assert [one["kind"] for one in events(run)] == ["started"]
+    (started,) = events(run)
+    assert started["kind"] == "started"
+    assert (started["dropped_tokens"], started["dropped_instances"]) == (5, 0)
     assert train(run) == DONE  # and nothing is trained again
     assert len(events(run)) == 1
 
@@ -145,6 +151,30 @@ def test_a_checkpoint_that_cannot_be_saved_is_told_and_two_in_a_row_end_the_run(
     assert losses(twice) == losses(once)
 
 
+def test_a_save_that_cannot_even_begin_is_borne_as_one_that_fails_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, broken = retention.record, {5}
+
+    def failing(store: ArtifactStore, run: RunFile, state: TrainState) -> None:
+        if state.step in broken:
+            raise StorageError("the store does not answer")
+        note(store, run, state)
+
+    monkeypatch.setattr(retention, "record", failing)
+    once = tiny_run(tmp_path, steps=20, save_every=5, name="once")
+    assert train(once) == DONE
+    assert [one["kind"] for one in events(once)] == ["started", "not-saved"]
+    store = ArtifactStore(once.store)
+    assert [store.find(once.checkpoint(step)) is not None for step in (0, 5, 10)] == [True, False, True]
+    broken.add(10)
+    with pytest.raises(StorageError, match="step 10 was not saved, and the ones before are whole: the store does not"):
+        train(tiny_run(tmp_path, steps=20, save_every=5, name="twice"))
+    broken.add(0)
+    with pytest.raises(InputError, match="in steps 2 to 4, and there is no checkpoint to go back to"):
+        train(tiny_run(tmp_path, steps=20, skip_limit=3, name="never"), hook=spoil(1, 9))
+
+
 def test_a_run_that_cannot_recover_ends_with_a_message(tmp_path: Path) -> None:
     run = tiny_run(tmp_path, steps=40, skip_limit=3)
     with pytest.raises(InputError, match=r"after 3 rollbacks to the checkpoint of step 10.*learning_rate"):
@@ -175,6 +205,24 @@ def test_a_signal_saves_and_the_next_start_goes_on_bit_by_bit(tmp_path: Path) ->
     assert events(cut)[-1]["message"].startswith("resumed from step 13")
     assert equal(checkpoint(whole, 20), checkpoint(cut, 20))
     assert metrics(cut)[20]["held_out_loss"] == metrics(whole)[20]["held_out_loss"]
+
+
+def test_a_signal_amid_held_out_tokens_leaves_them_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, preemption, batches = tiny_run(tmp_path, held_out=True), Preemption(), held_out.evaluation_batches
+
+    def told(*arguments: Any, **options: Any) -> Iterator[Batch]:
+        for number, batch in enumerate(batches(*arguments, **options)):
+            if number == 1 and metrics(run):  # not those of step 0
+                preemption._note(signal.SIGTERM, None)
+            yield batch
+
+    monkeypatch.setattr(held_out, "evaluation_batches", told)
+    assert train(run, preemption) == PREEMPTED
+    assert ArtifactStore(run.store).find(run.checkpoint(10)) is not None
+    assert metrics(run)[10]["loss"] and "held_out_loss" not in metrics(run)[10]
+    assert events(run)[-1]["message"] == "SIGTERM: saved step 10"
+    assert train(run) == DONE
+    assert "held_out_loss" in metrics(run)[20]
 
 
 def test_a_run_is_extended_to_more_tokens(tmp_path: Path) -> None:

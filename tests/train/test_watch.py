@@ -14,9 +14,9 @@ from olmo_core.train.watch import Watch
 class Ranks:
     """Watches of all ranks, and the verdicts that they reached."""
 
-    def __init__(self, size: int, limit: float) -> None:
+    def __init__(self, size: int, limit: float, interval: float = 0.05) -> None:
         self.store, self.verdicts = HashStore(), queue.Queue[str]()
-        self.watches = [Watch(self.store, r, size, limit, self.verdicts.put, interval=0.05) for r in range(size)]
+        self.watches = [Watch(self.store, r, size, limit, self.verdicts.put, interval=interval) for r in range(size)]
 
     def stop(self, *ranks: int) -> None:
         """End the threads of some ranks, of all by default: as if their processes were gone."""
@@ -25,11 +25,11 @@ class Ranks:
 
     def verdict(self) -> str:
         """The next verdict."""
-        return self.verdicts.get(timeout=20)
+        return self.verdicts.get(timeout=60)
 
 
 def test_the_rank_that_is_behind_hangs() -> None:
-    ranks = Ranks(3, limit=0.5)
+    ranks = Ranks(3, limit=1.5)
     for rank, marks in enumerate([4, 3, 4]):
         for number in range(marks):
             ranks.watches[rank].at(f"at step {number}")
@@ -42,8 +42,8 @@ def test_the_rank_that_is_behind_hangs() -> None:
 
 
 def test_ranks_that_go_on_are_left_alone() -> None:
-    ranks = Ranks(2, limit=0.4)
-    for number in range(16):
+    ranks = Ranks(2, limit=1.5)
+    for number in range(50):
         for watch in ranks.watches:
             watch.at(f"step {number}")
         with pytest.raises(queue.Empty):
@@ -51,9 +51,22 @@ def test_ranks_that_go_on_are_left_alone() -> None:
     ranks.stop()
 
 
+def test_a_slow_rank_that_others_wait_for_is_left_alone() -> None:
+    ranks = Ranks(2, limit=2.0)
+    for number in range(10):
+        ranks.watches[0].at(f"token file {number}")  # all of them at once, and then it waits
+    for number in range(6):
+        ranks.watches[1].at(f"token file {number}")
+        with pytest.raises(queue.Empty):
+            ranks.verdicts.get(timeout=0.6)
+    said = ranks.verdict()  # until it stands still itself
+    assert said.startswith("rank 1 (host") and "last seen token file 5" in said
+    ranks.stop()
+
+
 @pytest.mark.parametrize("gone", [0, 2])
 def test_a_rank_without_a_sign_of_life_is_named(gone: int) -> None:
-    ranks = Ranks(3, limit=0.5)
+    ranks = Ranks(3, limit=1.5)
     ranks.stop(gone)
     said = ranks.verdict()
     assert said.startswith(f"rank {gone} (host")
@@ -62,7 +75,7 @@ def test_a_rank_without_a_sign_of_life_is_named(gone: int) -> None:
 
 
 def test_a_broken_collective_is_blamed_on_the_rank_that_died() -> None:
-    ranks = Ranks(3, limit=60)
+    ranks = Ranks(3, limit=60, interval=0.5)  # a living one must be heard within 2.5 intervals
     ranks.watches[1].at("at step 7, computing")
     ranks.watches[1]._tell()
     ranks.stop(1)

@@ -125,13 +125,13 @@ class Job:
         """What it has printed so far."""
         return "".join(self.lines)
 
-    def await_line(self, fits: Callable[[str], bool], seconds: float = 90.0) -> None:
+    def await_line(self, fits: Callable[[str], bool], seconds: float = 240.0) -> None:
         """Wait until it has printed a line that fits."""
         with self._news:
             good = self._news.wait_for(lambda: any(map(fits, self.lines)) or self.lines[-1:] == [""], seconds)
         assert good and any(map(fits, self.lines)), self.output
 
-    def wait(self, seconds: float = 120.0) -> int:
+    def wait(self, seconds: float = 240.0) -> int:
         """Return its exit code; everything of it is gone then."""
         try:
             return self.process.wait(seconds)
@@ -192,7 +192,7 @@ class Ranks:
                     )
                 )
 
-    def wait(self, seconds: float = 120.0) -> list[int]:
+    def wait(self, seconds: float = 240.0) -> list[int]:
         """Return the exit code of each rank."""
         try:
             return [one.wait(seconds) for one in self._processes]

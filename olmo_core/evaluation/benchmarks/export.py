@@ -15,6 +15,8 @@ from olmo_core.evaluation.benchmarks.loading import load
 from olmo_core.evaluation.items import Benchmark, Format, Item
 from olmo_core.storage import Storage
 
+_SENTENCE = 8
+"""Words of a choice, on average: the shortest text that decontamination looks for."""
 _LEADING = ("Question: ", "Q: ")
 _TRAILING = ("Answer:", "A:")
 
@@ -42,6 +44,15 @@ def _without(line: str, beginnings: Sequence[str]) -> str:
     return line
 
 
+def fields(items: Sequence[Item]) -> tuple[str, ...]:
+    """Return what to look for: the question, and the choices too where these are sentences (PIQA, HellaSwag).
+
+    A page that holds a question with its right answer has none of the word sequences from a short question into the first choice.
+    """
+    words = [len(choice.split()) for item in items for choice in item.choices]
+    return ("question", "choices") if words and sum(words) / len(words) >= _SENTENCE else ("question",)
+
+
 def export(
     names: Sequence[str],
     to: str,
@@ -49,13 +60,13 @@ def export(
     format: Format = "catwalk",
     stand_in: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, int]:
-    """Write each benchmark's file into a folder or below an s3:// prefix; returns how many items each has."""
+) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Write each benchmark's file into a folder or below an s3:// prefix; returns how many items each has, and its `fields`."""
     storage, written = Storage(to), {}
     for name in names:
         benchmark: Benchmark = definition(name, format).benchmark
         items = load(benchmark, stand_in=stand_in and name == "truthfulqa_mc2", progress=progress).items
         body = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines(items))
         storage.put(f"{name}.jsonl", body.encode("utf-8", "surrogatepass"))
-        written[name] = len(items)
+        written[name] = (len(items), fields(items))
     return written
