@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,13 @@ def token_hash(context: list[int], continuation: list[int]) -> str:
 
 @cache
 def items(name: str) -> tuple[Item, ...]:
-    """The first items of the file, as lm-eval takes them; SciQ as the in-loop format asks it, which is lm-eval's."""
-    return load(find(name, "in_loop" if name == "sciq" else "catwalk"), Selection(limit=ITEMS, seed=None)).items
+    """The first items of the file, as lm-eval takes them, in its words where they are others than Catwalk's (test_peers):
+    SciQ as the in-loop format asks it; two spaces before COPA's choices.
+    """
+    found = load(find(name, "in_loop" if name == "sciq" else "catwalk"), Selection(limit=ITEMS, seed=None)).items
+    if name == "copa":
+        return tuple(replace(item, choices=tuple(f" {choice}" for choice in item.choices)) for item in found)
+    return found
 
 
 @pytest.mark.parametrize("name", CORE)
