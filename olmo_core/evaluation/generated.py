@@ -33,19 +33,12 @@ def answer(
     room = scorer.model.context
     fits = [i for i, prompt in enumerate(prompts) if prompt and len(prompt) < room]
     texts: dict[int, tuple[str, bool]] = {}
-
-    def ended(ids: Sequence[int]) -> bool:
-        return ids[-1] == encoder.end_of_text or _stop(encoder.decode(ids), rule.stop) is not None
-
-    ordered = sorted(fits, key=lambda i: len(prompts[i]))
-    for start in range(0, len(ordered), _ROWS):
-        some = ordered[start : start + _ROWS]
-        made = scorer.model.continue_greedily([prompts[i] for i in some], rule.max_tokens, ended)
-        for i, ids in zip(some, made, strict=True):
-            whole = encoder.decode([one for one in ids if one != encoder.end_of_text])
-            stop = _stop(whole, rule.stop)
-            texts[i] = (whole if stop is None else whole[:stop], bool(ids) and ended(ids))
-        progress(min(start + _ROWS, len(ordered)), len(ordered))
+    if scorer.team is not None:
+        scorer.team.tell("generate", (prompts, fits, rule.stop, rule.max_tokens))
+    for i, ids in continuations(encoder, scorer, (prompts, fits, rule.stop, rule.max_tokens), progress).items():
+        whole = encoder.decode([one for one in ids if one != encoder.end_of_text])
+        stop = _stop(whole, rule.stop)
+        texts[i] = (whole if stop is None else whole[:stop], bool(ids) and _ended(encoder, ids, rule.stop))
     status: list[str] = []
     answers: list[str | None] = []
     for i in range(len(items.items)):
@@ -67,6 +60,42 @@ def answer(
         }
     )
     return exact_match(items.items, answers), dict(Counter(status)), table
+
+
+Told = tuple[Sequence[Sequence[int]], Sequence[int], Sequence[str], int]
+"""All prompts, the numbers of those that are to be continued, stops, tokens at most."""
+
+
+def continuations(
+    encoder: Encoder, scorer: Scorer, told: Told, progress: Progress | None = None
+) -> dict[int, list[int]]:
+    """Return the most likely continuation of each prompt that fits; with a team each rank makes its part, and gets all."""
+    prompts, fits, stops, most = told
+    team, model = scorer.team, scorer.model
+    ordered = sorted(fits, key=lambda i: len(prompts[i]))
+    starts = range(0, len(ordered), _ROWS)
+    if team is not None and not model.sharded:
+        starts = starts[team.rank :: team.size]
+    found: dict[int, list[int]] = {}
+    problem = None
+    try:
+        for start in starts:
+            some = ordered[start : start + _ROWS]
+            made = model.continue_greedily([prompts[i] for i in some], most, lambda ids: _ended(encoder, ids, stops))
+            found.update(zip(some, made, strict=True))
+            if progress is not None:
+                progress(len(found), len(ordered))
+    except Exception as error:
+        if team is None:
+            raise
+        problem = error
+    if team is None:
+        return found
+    return {i: ids for part in team.gather(found, problem) for i, ids in part.items()}
+
+
+def _ended(encoder: Encoder, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    return ids[-1] == encoder.end_of_text or _stop(encoder.decode(ids), stops) is not None
 
 
 def _stop(text: str, stops: Sequence[str]) -> int | None:

@@ -1,6 +1,6 @@
 """What the scoring engine needs of a model, and the two kinds that have it: ours, and any Hugging Face causal model.
 
-Shapes: B rows, T tokens of a row, P tokens of a shared beginning, S = P + T, W width, V vocabulary rows.
+Shapes: B rows, T tokens of a row, W width, V vocabulary rows.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
+from olmo_core.evaluation.layout import Layout
 from olmo_core.model.cache import Cache
 from olmo_core.model.transformer import Transformer
 
 R = TypeVar("R")
-Head = Callable[[Tensor, Tensor], R]
-"""What is made of the last hidden states (B x T x W, normed) and the output layer's weight (V x W)."""
+Head = Callable[[Tensor, Tensor | None], R]
+"""What is made of the last hidden states (B x T x W, normed) and the output layer's weight (V x W); of logits (B x T x V) and
+None where a model's output layer is more than a product."""
 
 Ended = Callable[[Sequence[int]], bool]
 """Whether generated tokens are a whole answer."""
@@ -40,11 +43,19 @@ class LanguageModel(Protocol):
     def dtype(self) -> torch.dtype:
         """Type of its hidden states."""
 
+    @property
+    def packs(self) -> bool:
+        """Whether it takes rows end to end, by the layout's own attention."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank has a part of it, so that all must compute at the same time."""
+
     def begin(self, tokens: Sequence[int]) -> Any:
         """Return the keys and values of a shared beginning, for `run`."""
 
-    def run(self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Any, head: Head[R]) -> R:
-        """Return what `head` makes of the hidden states. Mask: true where attention is allowed; None: plain causal."""
+    def run(self, layout: Layout, prefix: Any, head: Head[R]) -> R:
+        """Return what `head` makes of the hidden states."""
 
     def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:
         """Return the most likely continuation of each prompt, until `ended` or `most` tokens; together they must fit."""
@@ -71,6 +82,16 @@ class OwnModel:
         """Type of its hidden states."""
         return self._dtype or self.model.embedding.weight.dtype
 
+    @property
+    def packs(self) -> bool:
+        """On a processor."""
+        return self.device.type == "cpu"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether it is under FSDP2."""
+        return isinstance(self.model, FSDPModule)
+
     def _cache(self, batch: int, room: int) -> Cache:
         return Cache(self.model.recipe, batch=batch, room=room, dtype=self.dtype, device=self.device)
 
@@ -82,20 +103,26 @@ class OwnModel:
         return cache
 
     @torch.no_grad()
-    def run(
-        self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Cache | None, head: Head[R]
-    ) -> R:
+    def run(self, layout: Layout, prefix: Cache | None, head: Head[R]) -> R:
         """Return what `head` makes of the hidden states."""
-        cache = None
-        if prefix is not None:
-            cache = self._cache(len(tokens_BT), prefix.length + tokens_BT.shape[1])
+        cache = prefix
+        if prefix is not None and layout.attend is None:
+            batch, time = layout.tokens_BT.shape
+            cache = self._cache(batch, prefix.length + time)
             for own, given in zip(cache.layers, prefix.layers, strict=True):
-                rows = (len(tokens_BT), -1, -1, -1)
+                rows = (batch, -1, -1, -1)
                 own.extend(
                     given.keys_BKSD[:, :, : given.length].expand(rows),
                     given.values_BKSD[:, :, : given.length].expand(rows),
                 )
-        made = self.model(tokens_BT, positions=positions_BT, mask=mask_B1TS, cache=cache, head=head)
+        made = self.model(
+            layout.tokens_BT,
+            positions=layout.positions_BT,
+            mask=layout.mask,
+            attend=layout.attend,
+            cache=cache,
+            head=head,
+        )
         return cast(R, made)
 
     @torch.no_grad()
@@ -146,6 +173,16 @@ class HuggingFaceModel:
         """Type of its hidden states."""
         return cast(torch.dtype, self.model.dtype)
 
+    @property
+    def packs(self) -> bool:
+        """Never: its attention is its own."""
+        return False
+
+    @property
+    def sharded(self) -> bool:
+        """Never: each process has it whole."""
+        return False
+
     @torch.inference_mode()
     def begin(self, tokens: Sequence[int]) -> Any:
         """Return the keys and values of a shared beginning."""
@@ -153,18 +190,21 @@ class HuggingFaceModel:
         return made.past_key_values
 
     @torch.inference_mode()
-    def run(self, tokens_BT: Tensor, positions_BT: Tensor, mask_B1TS: Tensor | None, prefix: Any, head: Head[R]) -> R:
+    def run(self, layout: Layout, prefix: Any, head: Head[R]) -> R:
         """Return what `head` makes of the hidden states; of the logits where the model does more than multiply."""
-        given: dict[str, Any] = {"input_ids": tokens_BT, "position_ids": positions_BT, "use_cache": prefix is not None}
-        if mask_B1TS is not None:
-            given["attention_mask"] = torch.where(mask_B1TS, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
+        given: dict[str, Any] = {
+            "input_ids": layout.tokens_BT,
+            "position_ids": layout.positions_BT,
+            "use_cache": prefix is not None,
+        }
+        if layout.mask is not None:
+            given["attention_mask"] = torch.where(layout.mask, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
         if prefix is not None:
-            given["past_key_values"] = _expanded(prefix, len(tokens_BT))
+            given["past_key_values"] = _expanded(prefix, len(layout.tokens_BT))
         if self._plain_head:
             hidden_BTW = self.model.base_model(**given).last_hidden_state
             return head(hidden_BTW, self.model.get_output_embeddings().weight)
-        logits_BTV = self.model(**given).logits
-        return head(logits_BTV, torch.eye(logits_BTV.shape[-1], device=self.device, dtype=logits_BTV.dtype))
+        return head(self.model(**given).logits, None)
 
     @torch.inference_mode()
     def continue_greedily(self, prompts: Sequence[Sequence[int]], most: int, ended: Ended) -> list[list[int]]:

@@ -17,11 +17,14 @@ class ScoringResources:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where there is one; `cuda` fails where there is none."""
     batch_tokens: int | None = None
-    """Tokens of a batch, filling included; None: 4,096 on a processor, 65,536 on a GPU."""
+    """Tokens of a batch, filling included; None: 2,048 on a processor, 65,536 on a GPU."""
     tokenizer: str | None = None
     """Asset or file; None: the model's own."""
     scores: str | None = None
     """Folder of the scores' cache; None: `scores` beside the asset cache."""
+    shard: bool = False
+    """Each process holds a part of the model (FSDP2) in place of the whole; for checkpoints of ours that do not fit one
+    device, under torchrun (`python -m olmo_core.evaluation`)."""
 
     __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
 

