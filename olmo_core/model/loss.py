@@ -99,52 +99,60 @@ def _sums(
     of_weight = torch.empty_like(weight_VW, dtype=torch.float32) if gradients[1] else None
     cross_entropy = torch.zeros((), dtype=torch.float32, device=hidden_RW.device)
     z = torch.zeros_like(cross_entropy)
+    rows = max(1, min(rows, hidden_RW.shape[0]))
+    # Two buffers for all chunks: a fresh tensor of this size costs as much in page faults as the matrix product does.
+    products_CV = hidden_RW.new_empty(rows, weight_VW.shape[0])
+    narrow = products_CV.dtype != torch.float32
+    logits_CV = torch.empty_like(products_CV, dtype=torch.float32) if narrow else products_CV
     for start in range(0, hidden_RW.shape[0], rows):
         chunk = slice(start, start + rows)
-        hidden_CW, valid_C1 = hidden_RW[chunk], (labels_R[chunk] != NO_TARGET)[:, None]
-        chunk_cross_entropy, chunk_z, d_logits_CV = row_losses(
-            F.linear(hidden_CW, weight_VW), labels_R[chunk], z_weight, any(gradients)
-        )
+        hidden_CW, labels_C = hidden_RW[chunk], labels_R[chunk]
+        product_CV, logit_CV = products_CV[: len(hidden_CW)], logits_CV[: len(hidden_CW)]
+        torch.mm(hidden_CW, weight_VW.T, out=product_CV)
+        if narrow:
+            logit_CV.copy_(product_CV)
+        chunk_cross_entropy, chunk_z, scale_C1 = row_losses_(logit_CV, labels_C, z_weight)
         cross_entropy += chunk_cross_entropy
         z += chunk_z
-        if d_logits_CV is None:
+        if not any(gradients):
             continue
+        if narrow:
+            product_CV.copy_(logit_CV)
         if of_hidden is not None:
-            of_hidden[chunk] = (d_logits_CV @ weight_VW).where(valid_C1, 0)
-        if of_weight is not None:
-            hidden_CW = hidden_CW.where(valid_C1, 0)
-        if of_weight is not None and d_logits_CV.dtype == of_weight.dtype:
+            torch.mm(product_CV, weight_VW, out=of_hidden[chunk])
+            of_hidden[chunk] = (of_hidden[chunk] * scale_C1).where((labels_C != NO_TARGET)[:, None], 0)
+        if of_weight is None:
+            continue
+        scaled_CW = (hidden_CW * scale_C1).where((labels_C != NO_TARGET)[:, None], 0).to(hidden_CW.dtype)
+        if product_CV.dtype == of_weight.dtype:
             # The first chunk overwrites what the memory held, the others add to it.
-            of_weight.addmm_(d_logits_CV.T, hidden_CW, beta=float(start > 0))
-        elif of_weight is not None:
-            product = d_logits_CV.T @ hidden_CW
-            of_weight.copy_(product) if start == 0 else of_weight.add_(product)
+            of_weight.addmm_(product_CV.T, scaled_CW, beta=float(start > 0))
+        else:
+            product_VW = product_CV.T @ scaled_CW
+            of_weight.copy_(product_VW) if start == 0 else of_weight.add_(product_VW)
     return cross_entropy, z, of_hidden, of_weight
 
 
-def row_losses(
-    logits_CV: Tensor, labels_C: Tensor, z_weight: float, gradient: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return cross-entropy and z-loss of a chunk, and the gradient of their sum for its logits, in the logits' type.
+def row_losses_(logits_CV: Tensor, labels_C: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return cross-entropy and z-loss of a chunk, and a factor for each row (C x 1): the rows of `logits_CV`, which is
+    overwritten, times their factors are the gradient of the sum of both losses for the logits.
 
-    Rows without a target have a gradient too: the caller leaves them out where they are W wide, not V.
+    Rows without a target have a gradient too: the caller leaves them out where they are W wide, not V, and applies the
+    factor there, for the same reason.
 
-    d/dlogit of -log p(target) is p - 1(target); of w L^2, L the log of the denominator, it is 2 w L p.
+    With p the softmax and L the log of its denominator, d/dlogit of -log p(target) is p - 1(target); of w L^2, 2 w L p.
     """
     valid_C = labels_C != NO_TARGET
     targets_C1 = labels_C.where(valid_C, 0)[:, None]
-    highest_C1, place_C1 = logits_CV.max(dim=-1, keepdim=True)
-    p_CV = torch.softmax(logits_CV, dim=-1, dtype=torch.float32)
-    # The highest logit's probability is never tiny, so its log is exact: log of the denominator = logit - log p.
-    denominator_C = (highest_C1.float() - p_CV.gather(1, place_C1).log())[:, 0]
-    target_C = logits_CV.gather(1, targets_C1)[:, 0].float()
-    cross_entropy = (denominator_C - target_C).where(valid_C, 0).sum()
-    z = torch.zeros_like(cross_entropy)
-    if z_weight:
-        z = z_weight * denominator_C.square().where(valid_C, 0).sum()
-    if not gradient:
-        return cross_entropy, z, None
-    if z_weight:
-        p_CV *= (1 + 2 * z_weight * denominator_C)[:, None]
-    p_CV.scatter_add_(1, targets_C1, torch.full_like(target_C, -1.0)[:, None])
-    return cross_entropy, z, p_CV.to(logits_CV.dtype)
+    target_C1 = logits_CV.gather(1, targets_C1)
+    highest_C1 = logits_CV.amax(dim=-1, keepdim=True)
+    denominator_C1 = logits_CV.sub_(highest_C1).exp_().sum(dim=-1, keepdim=True)  # logits are exp(logit - highest) now
+    log_C1 = denominator_C1.log() + highest_C1
+    cross_entropy = (log_C1 - target_C1).where(valid_C[:, None], 0).sum()
+    if not z_weight:
+        logits_CV.scatter_add_(1, targets_C1, -denominator_C1)
+        return cross_entropy, torch.zeros_like(cross_entropy), 1 / denominator_C1
+    z = z_weight * log_C1.square().where(valid_C[:, None], 0).sum()
+    logits_CV.mul_((1 + 2 * z_weight * log_C1) / denominator_C1)
+    logits_CV.scatter_add_(1, targets_C1, torch.full_like(denominator_C1, -1.0))
+    return cross_entropy, z, torch.ones_like(denominator_C1)
