@@ -54,7 +54,10 @@ class TrainResources:
     save_seconds: float = 25.0
     """Time in which a checkpoint must be committed after SIGTERM; the sender's grace time less a margin."""
     hang_seconds: float = 600.0
-    """A rank that has not answered for so long is named, and the run ends."""
+    """A rank that has not answered for so long is named, and the run ends. The store's time for a checkpoint does not count."""
+    commit_seconds: float = 3600.0
+    """Longest time for a checkpoint to reach the store where training waits for it: the last one, and one that is still under way
+    when the next is due. The run ends then, and the checkpoint before counts."""
     cache: str | None = None
     """Folder for token files that are fetched from object storage; None: one in the system's temporary folder."""
     tensorboard: str | None = None

@@ -15,6 +15,7 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError
+from olmo_core.train.run_artifact import newer
 from olmo_core.train.run_file import RunFile, run_from_mapping
 
 Line = Mapping[str, Any]
@@ -56,9 +57,7 @@ class RunRecord:
             known = self._steps.get(step)
             # A rollback raises the epoch as a start does; within one epoch the part written later counts.
             if known is None or (epoch, modified) >= known[:2]:
-                # A held-out loss, or a checkpoint, may be told on a line of its own.
-                older = known[2] if known is not None and known[0] == epoch else {}
-                self._steps[step] = (epoch, modified, {**older, **line})
+                self._steps[step] = (epoch, modified, newer(known[2] if known is not None else None, line))
 
     @property
     def steps(self) -> list[Line]:
