@@ -6,11 +6,13 @@ import argparse
 from collections.abc import Iterator
 
 from flows.command import artifacts_gc, artifacts_verify, choices, holders, tables
+from flows.command.artifacts_unfinished import unfinished
 from flows.command.usage import UsageError
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import RecipeError
 from olmo_core.report.markdown import size
 
 DESCRIPTION = """\
@@ -107,7 +109,12 @@ def _bytes(manifest: Manifest) -> int:
 
 
 def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
-    manifest = store.manifest(store.resolve(arguments.artifact))
+    try:
+        manifest = store.manifest(store.resolve(arguments.artifact))
+    except RecipeError:
+        if said := unfinished(store, arguments.artifact):
+            raise RecipeError(said) from None
+        raise
     if arguments.json:
         tables.show_json(
             {

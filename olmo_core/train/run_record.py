@@ -72,7 +72,12 @@ class RunRecord:
 
 def run_file(store: ArtifactStore, run: ArtifactRef) -> RunFile:
     """Return RUN.json as the run was last started. Raises StorageError where it never was."""
-    path = f"{run.address}/run.json"
+    return run_from_folder(store, run.address)
+
+
+def run_from_folder(store: ArtifactStore, folder: str) -> RunFile:
+    """Return RUN.json of the run whose folder this is. Raises StorageError where it is none."""
+    path = f"{folder}/run.json"
     return run_from_mapping(_json(store.storage.read(path), path), store.storage.url(path))
 
 

@@ -20,13 +20,14 @@ from olmo_core.train.assembly import assemble
 from olmo_core.train.checkpoint import Checkpointer
 from olmo_core.train.checks import not_beyond
 from olmo_core.train.held_out import held_out_loss
+from olmo_core.train.launch import leave_word
 from olmo_core.train.loader import Batch
 from olmo_core.train.metrics import Clock, Sums, perplexity
 from olmo_core.train.non_finite import NonFinite, Streak
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.progress import Progress
 from olmo_core.train.ranks import Ranks
-from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
+from olmo_core.train.run_file import DONE, PREEMPTED, RunFile, save_interval
 from olmo_core.train.sharding import initialize_sharded
 from olmo_core.train.state import TrainState
 from olmo_core.train.step import LossHook
@@ -51,7 +52,7 @@ class Trainer:
         self._rollbacks: dict[int, int] = {}
         self._unmeasured = False
         """Whether the last step is saved, but an evaluation that belongs to it was left for a signal."""
-        self._failed_saves = 0
+        self._failed_saves, self._save_every = 0, save_interval(run)
 
     def train(self) -> int:
         """Train to the end; returns DONE or PREEMPTED. Raises OlmoError for what a person must mend."""
@@ -183,7 +184,7 @@ class Trainer:
         return last or step % resources.log_every == 0 or self._is_save_due(step) or self._is_evaluation_due(step)
 
     def _is_save_due(self, step: int) -> bool:
-        return step == self.run.recipe.steps or step % self.run.resources.save_every == 0
+        return step == self.run.recipe.steps or step % self._save_every == 0
 
     def _is_evaluation_due(self, step: int) -> bool:
         every = self.run.resources.evaluate_every
@@ -320,6 +321,7 @@ class Trainer:
         self._watch.at(f"after step {self.step}, saving before the end")
         if self.step > self._lines and self._line(self.step) is not None:
             log.warning("the run was to roll back; it does when it is started again")
+            leave_word("amid steps that are not finite; the checkpoint before them counts")
             return
         try:
             self._report.flush()
@@ -332,9 +334,10 @@ class Trainer:
             raise
         except OlmoError as error:
             said = f"step {self.step} was not saved ({error}); the checkpoint before it counts"
-        self._report.event(
-            "preempted", f"{self._preemption.signal or 'another rank was told to end'}: {said}", step=self.step
-        )
+        said = f"{self._preemption.signal or 'another rank was told to end'}: {said}"
+        self._report.event("preempted", said, step=self.step)
+        if self.world.rank == 0:
+            leave_word(said)
 
     def _roll_back(self, streak: Streak) -> None:
         """Go back to the newest checkpoint, which is from before the streak, and leave its batches out from now on."""

@@ -134,7 +134,7 @@ class Watch:
         return (
             f"rank {', '.join(map(str, silent))} died ({told['where']}), last heard {told['doing']}: no sign of life for "
             f"{_SETTLE * self._interval:.0f} s. Its own log, or the system's (out of memory?), says why; start the run again "
-            f"and it goes on from the last checkpoint"
+            f"and it goes on from its last checkpoint, if there is one"
         )
 
     def _watched(self) -> list[int]:
@@ -160,7 +160,13 @@ class Watch:
     def _tell(self) -> None:
         self._beat += 1
         frame, waits = _main_thread()
-        told = {"beat": self._beat, "mark": self._mark, "alive": self._alive, "doing": self._doing, "where": self._where}
+        told = {
+            "beat": self._beat,
+            "mark": self._mark,
+            "alive": self._alive,
+            "doing": self._doing,
+            "where": self._where,
+        }
         told |= {"frame": frame, "waits": waits}
         with self._lock:
             self._store.set(f"rank/{self._rank}", json.dumps(told))
@@ -213,7 +219,8 @@ class Watch:
         heard = self._heard[ranks[0]]
         message = (
             f"rank {', '.join(map(str, ranks))} ({heard.where}) {what}; last seen {heard.doing}, more than "
-            f"{self._limit:g} s ago (resources.hang_seconds). The run ends; start it again and it goes on from the last checkpoint"
+            f"{self._limit:g} s ago (resources.hang_seconds). The run ends; start it again and it goes on "
+            f"from its last checkpoint, if there is one"
         )
         with self._lock:
             self._store.set(_VERDICT, json.dumps({"message": message}))

@@ -245,7 +245,8 @@ def test_a_signal_amid_the_last_evaluation_saves_and_the_next_start_makes_up_for
     assert train(run, told) == PREEMPTED
     assert store.find(run.checkpoint(20)) is not None and store.find(run.ref) is None
     assert "held_out_loss" not in metrics(run)[20] and events(run)[-1]["message"] == "SIGTERM: saved step 20"
-    assert train(run, told := Preemption()) == PREEMPTED  # again no time for it
+    told = Preemption()
+    assert train(run, told) == PREEMPTED  # again no time for it
     monkeypatch.undo()
     assert train(run) == DONE
     found = {key: metrics(run)[20][key] for key in ("loss", "held_out_loss", "targets")}
