@@ -14,7 +14,7 @@ from olmo_core.report.evaluation import curves, rows
 from olmo_core.report.evaluation.card import card, curves_png
 from olmo_core.report.evaluation.facts import Facts, facts_of
 from olmo_core.report.evaluation.page import page
-from olmo_core.report.evaluation.published import MODELS
+from olmo_core.report.evaluation.published import MODELS, Published
 from tests.report.html_checks import Page
 from tests.report.made_evaluations import ODD, evaluated, series
 
@@ -95,6 +95,13 @@ def test_dirty_items_are_told_from_clean_ones(facts: Facts) -> None:
     assert [row[1] for row in table.rows] == [one.label for one in facts.evaluations]
     assert {row[0] for row in table.rows} == {"arc_easy"}, "of mmlu nothing was asked"
     assert all(row[2:4] == ("40", "60") for row in table.rows)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.model)
+def test_published_averages_are_those_of_the_nine(model: Published) -> None:
+    """A digit that was copied wrong would show: both averages are published too."""
+    mean = sum(model.scores[name] for name in CORE) / len(CORE)
+    assert mean == pytest.approx(model.average, abs=0.05)
 
 
 def test_published_numbers_are_beside_ours_and_marked(facts: Facts) -> None:
