@@ -8,7 +8,7 @@ import pytest
 
 from olmo_core.errors import InputError
 from olmo_core.evaluation.benchmarks.definitions import CORE
-from olmo_core.evaluation.compare import Curve
+from olmo_core.evaluation.compare import Curve, Searched
 from olmo_core.evaluation.statistics import Interval, Noise
 from olmo_core.report.evaluation import curves, rows
 from olmo_core.report.evaluation.card import card, curves_png
@@ -21,8 +21,9 @@ from tests.report.made_evaluations import ODD, evaluated, series
 
 @pytest.fixture(scope="module")
 def facts() -> Facts:
-    dirty = {"arc_easy": [f"arc_easy-{i}" for i in range(40)], "mmlu": ["x"]}
-    return facts_of("toy-core", series(), ("attributes/leaky-contaminated-items/abc", dirty))
+    arc = Searched(dirty=[f"arc_easy-{i}" for i in range(40)], unknown=["arc_easy-41", "arc_easy-42"])
+    searched = {"arc_easy": arc, "mmlu": Searched(dirty=["x"])}
+    return facts_of("toy-core", series(), ("attributes/leaky-contaminated-items/abc", searched))
 
 
 def test_the_page_is_well_formed_and_nothing_in_it_is_markup(facts: Facts) -> None:
@@ -94,7 +95,7 @@ def test_dirty_items_are_told_from_clean_ones(facts: Facts) -> None:
     table = rows.contamination_rows(facts)
     assert [row[1] for row in table.rows] == [one.label for one in facts.evaluations]
     assert {row[0] for row in table.rows} == {"arc_easy"}, "of mmlu nothing was asked"
-    assert all(row[2:4] == ("40", "60") for row in table.rows)
+    assert all(row[2:5] == ("40", "58", "2") for row in table.rows)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.model)
