@@ -15,8 +15,8 @@ from olmo_core.report.page.elements import attribute
 
 APART = 24
 """Artifacts of a graph that still have a box each."""
-_WIDE, _HIGH, _ACROSS, _DOWN, _EDGE = 158, 40, 16, 34, 8
-_LETTERS = 23
+_WIDE, _HIGH, _ACROSS, _DOWN, _EDGE = 140, 40, 12, 34, 8
+_LETTERS = 21
 """Of a line in a box."""
 _ROUNDS = 8
 
