@@ -86,9 +86,11 @@ def _own(page: Page, entry: Entry) -> None:
 
 def _steps(page: Page, entry: Entry) -> str:
     catalog = page.catalog
-    run = next((one.ref for one in catalog.kind(Kind.RUN) if one.ref.fingerprint == entry.recipe.get("run")), None)
+    known = [*(one.ref for one in catalog.kind(Kind.RUN)), *catalog.under_way]
+    short = str(entry.recipe.get("run", ""))[:12]
+    run = next((one for one in known if one.name == entry.ref.name and one.fingerprint[:12] == short), None)
     whole = next((one for one in steps.inspected(catalog) if one.recipe.get("run") == entry.recipe.get("run")), None)
-    lines = [f"Of run {page.artifact(run)}." if run else "Its run is not finished, or gone."]
+    lines = [f"Of run {page.a(training.path_of(catalog, run), name(run.address))}." if run else "Its run is gone."]
     if whole is not None:
         lines.append(page.a(steps.path_of(whole.ref), "The documents of some of its steps"))
     lines.append(f"<code>olmo inspect step {name(entry.ref.address)} N</code> shows any step.")

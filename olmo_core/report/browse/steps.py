@@ -60,7 +60,7 @@ def page_of(catalog: Catalog, entry: Entry) -> Page:
     steps = chosen(last, limits.steps)
     page.lead = (
         f"<p>The documents that a step was trained on, of {len(steps):,} of the {last:,} steps up to {page.artifact(entry.ref)}, at most "
-        f"{limits.documents:,} pieces each. Any other step: <code>olmo inspect step {name(entry.ref.name)} N</code>; the steps that saw a "
+        f"{limits.documents:,} pieces each, with the text from about where the piece begins. Any other step: <code>olmo inspect step {name(entry.ref.name)} N</code>; the steps that saw a "
         "document: <code>olmo inspect document ID</code>.</p>\n"
     )
     try:
@@ -97,9 +97,15 @@ def _piece(piece: Piece, whole: str) -> str:
         facts.append(f"copy {piece.copy}")
     if piece.url:
         facts.append(f"<span>{name(piece.url)}</span>")
-    raw = whole.encode()
-    cut = raw[: boundary(raw, _SHOWN)].decode()
-    left = len(raw) - len(cut.encode())
-    gap = f'<span class="gap">… {size(left)} more …</span>' if left else ""
-    shown = f'<div class="text" dir="auto">{text(cut)}{gap}</div>\n' if whole else ""
+    shown = f'<div class="text" dir="auto">{_text(piece, whole)}</div>\n' if whole else ""
     return f'<article>\n<div class="facts">{", ".join(facts)}</div>\n{shown}</article>\n'
+
+
+def _text(piece: Piece, whole: str) -> str:
+    """Return the text from about where the piece begins: nobody has noted which bytes a token is of."""
+    raw = whole.encode()
+    begins = boundary(raw, int(len(raw) * piece.begins / piece.length)) if piece.length else 0
+    end = boundary(raw, begins + _SHOWN)
+    before = f'<span class="gap">… about {size(begins)} before …</span>' if begins else ""
+    after = f'<span class="gap">… {size(len(raw) - end)} more …</span>' if end < len(raw) else ""
+    return f"{before}{text(raw[begins:end].decode())}{after}"

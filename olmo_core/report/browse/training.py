@@ -22,8 +22,8 @@ from olmo_core.report.training import MARKED, Line, last_of, series, smoothed, t
 from olmo_core.train.run_record import RunRecord
 
 _POINTS = 400
-WIDTH, HEIGHT = 720, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM, _RATE = 44, 12, 10, 24, 46
+WIDTH, HEIGHT = 480, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM, _RATE = 40, 10, 10, 20, 40
 CHECKPOINTS = 60
 """Checkpoints that a run's page lists, the last ones."""
 EVENTS = 100
@@ -148,12 +148,12 @@ def body(page: Page, run: ArtifactRef) -> None:
     if curve:
         key = '<p class="key"><span>line: training loss, smoothed (pale: as it was)</span><span style="color:var(--lost)">dots: held out</span><span>below: learning rate</span></p>\n'
         figures = _figures(page.catalog.entries.get(run), steps)
-        page.add("curve", "Loss", f"{figures}<figure>{curve}</figure>\n{key}")
+        page.add("curve", "Loss", f"{figures}<figure class=loss>{curve}</figure>\n{key}")
     page.add("checkpoints", "Checkpoints", _checkpoints(page, run))
     told = [
         (f"{int(e.get('step') or 0):,}", text(e.get("kind", "")), text(e.get("message", ""))) for e in events[-EVENTS:]
     ]
-    page.add("events", "What happened", table(("step", "kind", ""), told, left=3) if told else "")
+    page.add("events", "What happened", table(("step", "kind", ""), told, left=3, kind="told") if told else "")
 
 
 def _figures(entry: Entry | None, steps: Sequence[Line]) -> str:
