@@ -38,7 +38,9 @@ def test_by_hand() -> None:
     assert found.both.value == pytest.approx(6.0 / 30.0)
     assert found.seeds == pytest.approx((3.0 / 30.0, 9.0 / 30.0))
     # Student's interval of two seeds: 12.706 times the standard error, 0.1.
-    assert found.both.high - found.both.value == pytest.approx(math.hypot(found.texts.high - found.texts.value, 12.706 * 0.1))
+    assert found.both.high - found.both.value == pytest.approx(
+        math.hypot(found.texts.high - found.texts.value, 12.706 * 0.1)
+    )
 
 
 def test_verdicts() -> None:
