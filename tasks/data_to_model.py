@@ -154,9 +154,13 @@ def ask(
                 str(ArtifactRef.from_json(one)) for one in sorted(counts["checkpoints"], key=lambda o: int(o["step"]))
             ]
         recipe, notes = available(part)
+    held_out = corpus.get(f"corpus-{VALIDATION}") if part.held_out else None
+    if part.held_out and held_out is None:
+        notes.append(
+            f"the corpus has no held-out split {VALIDATION!r}: texts are those that the evaluation recipe names"
+        )
     for note in notes:
         get_run_logger().warning(note)
-    held_out = corpus.get(f"corpus-{VALIDATION}") if part.held_out else None
     return {"models": models, "recipe": recipe, "held_out": held_out, "notes": notes}
 
 

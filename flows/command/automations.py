@@ -29,7 +29,8 @@ NOTIFY = "OLMO_NOTIFY_BLOCK"
 """Variable with the block that is told of failures: its type and name, `webhook/ops`, `slack-webhook/team`."""
 
 _RUN = "prefect.flow-run"
-_OVER = [f"{_RUN}.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Scheduled", "Paused")]
+_BAD = [f"{_RUN}.{state}" for state in ("Failed", "Crashed", "TimedOut", "Preempted")]
+"""Events are called after the states' names; train-job's failure after too many preemptions has one of its own."""
 _TEXT = "{{ flow.name }}: {{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}"
 
 
@@ -76,7 +77,7 @@ def pause_after_failures() -> dict[str, Any]:
         "trigger": {
             "type": "event",
             "posture": "Reactive",
-            "expect": [f"{_RUN}.Failed", f"{_RUN}.Crashed"],
+            "expect": _BAD,
             "match": {"prefect.resource.id": f"{_RUN}.*"},
             "match_related": {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.auto-scheduled"},
             "for_each": ["related:deployment:prefect.resource.id"],
@@ -97,7 +98,7 @@ def crash_the_silent() -> dict[str, Any]:
             "type": "event",
             "posture": "Proactive",
             "after": [f"{_RUN}.heartbeat"],
-            "expect": [f"{_RUN}.heartbeat", *_OVER],
+            "expect": [f"{_RUN}.*"],
             "match": {"prefect.resource.id": f"{_RUN}.*"},
             "for_each": ["prefect.resource.id"],
             "threshold": 1,
@@ -134,7 +135,7 @@ def notify(kind: str, block: str) -> dict[str, Any]:
         "trigger": {
             "type": "event",
             "posture": "Reactive",
-            "expect": [f"{_RUN}.Failed", f"{_RUN}.Crashed"],
+            "expect": _BAD,
             "match": {"prefect.resource.id": f"{_RUN}.*"},
             "for_each": ["prefect.resource.id"],
             "threshold": 1,

@@ -72,8 +72,8 @@ def rows(costs: Sequence[Cost], prices: Prices) -> list[tuple[str, ...]]:
     return [
         (
             one.part,
-            f"{one.cpu_hours:.3f}",
-            f"{one.gpu_hours:.3f}",
+            f"{one.cpu_hours:.4f}",
+            f"{one.gpu_hours:.4f}",
             NOT_METERED if one.kwh is None else f"{one.kwh:.4g} kWh",
             "no price" if (money := one.money(prices)) is None else f"{money:.4f} {prices.currency}",
             one.note,

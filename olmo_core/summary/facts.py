@@ -119,4 +119,4 @@ def about(manifest: Manifest) -> str:
         return f"step {int(counts.get('steps', counts.get('step', 0))):,}, {int(counts.get('tokens', 0)):,} tokens seen"
     if manifest.ref.kind == Kind.TOKENS and "tokens" in counts:
         return f"{manifest.stage}, {int(counts['tokens']):,} tokens"
-    return f"{kept.documents:,} documents" if kept.documents else manifest.stage
+    return f"{kept.documents:,} document{'s' if kept.documents > 1 else ''}" if kept.documents else manifest.stage
