@@ -17,6 +17,8 @@ from flows.command.automations import HEARTBEAT, NOTIFY, SILENCE, crash_the_sile
 from flows.command.services import environment
 from tests.flows.conftest import Services, done, wait_until
 
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+
 
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -114,6 +114,8 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
         "not metered", "1 USD for a CPU-hour", made["tokens"], "inventory/web", "olmo generate checkpoint/chained-model",
     ):  # fmt: skip
         assert word in text, (word, text)
+    assert main(["report", "data-to-model", "chained", "--store", store.uri]) == 0
+    assert capsys.readouterr().out.strip() == text.strip()
     (card,) = services.api.find(
         "artifacts", flow_runs={"id": {"any_": [parent]}}, artifacts={"key": {"any_": ["data-to-model-chained"]}}
     )
