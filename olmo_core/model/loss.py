@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 NO_TARGET = -100
 """Label of a position without a target, as in torch."""
