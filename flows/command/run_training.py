@@ -22,7 +22,11 @@ _CORPUS = ("language_threshold", "near_duplicate_jaccard", "max_bytes", "sample"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of train-olmo."""
     group = parser.add_argument_group("train-olmo")
-    group.add_argument("--plan", action="store_true", help="only say what the run would be, and whether it is there")
+    group.add_argument(
+        "--plan",
+        action="store_true",
+        help="only say what the run would be, and whether it is there; also of data-to-model",
+    )
     group.add_argument(
         "--tokens", metavar="ARTIFACT", type=choices.address, help="tokens (default: tokens/quickstart@latest)"
     )
