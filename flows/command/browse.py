@@ -94,7 +94,11 @@ def _show(arguments: argparse.Namespace, address: str) -> None:
 @contextmanager
 def _ended_by_signal() -> Iterator[None]:
     """End on SIGTERM as on Ctrl-C, so that the temporary folder goes."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     except KeyboardInterrupt:

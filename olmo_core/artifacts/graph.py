@@ -144,6 +144,29 @@ def trace(
     return among(artifacts, reached, start)
 
 
+def is_larger(
+    artifacts: Mapping[ArtifactRef, Linked],
+    ref: ArtifactRef,
+    below: Mapping[ArtifactRef, Sequence[ArtifactRef]],
+    most: int,
+) -> bool:
+    """Say whether the graph about an artifact, both ways, has more than `most` artifacts, without looking at all of a large one."""
+    found = {ref}
+    for back in (True, False):
+        waiting, seen = [ref], {ref}
+        while waiting and len(found) <= most:
+            one = waiting.pop()
+            if back:
+                near = list(artifacts[one].inputs.values()) if one in artifacts else []
+            else:
+                near = list(below.get(one, ()))
+            new = [other for other in near if other not in seen]
+            seen.update(new)
+            found.update(new)
+            waiting += new
+    return len(found) > most
+
+
 def among(artifacts: Mapping[ArtifactRef, Linked], refs: Iterable[ArtifactRef], asked: Iterable[ArtifactRef]) -> Graph:
     """Return the graph of these artifacts only; an edge joins two of which one is an input of the other."""
     reached, start = set(refs), set(asked)

@@ -149,12 +149,13 @@ def _made(page: Page, entry: Entry) -> str:
 
 def _lineage(page: Page, ref: ArtifactRef) -> str:
     catalog = page.catalog
-    found = graph.trace(catalog.entries, [ref], forward=True, below=catalog.below)
     note = ""
-    if len(found.nodes) > catalog.limits.graph:
+    if graph.is_larger(catalog.entries, ref, catalog.below, catalog.limits.graph):
         near = {ref, *catalog.entries[ref].inputs.values(), *catalog.below.get(ref, ())}
-        note = f"<p>Of {len(found.nodes):,} artifacts only the nearest are drawn; <code>olmo artifacts lineage {name(ref.address)} --both</code> has all.</p>\n"
+        note = f"<p>It has more than {catalog.limits.graph:,} artifacts; only the nearest are drawn. <code>olmo artifacts lineage {name(ref.address)} --both</code> has all.</p>\n"
         found = graph.among(catalog.entries, near, [ref])
+    else:
+        found = graph.trace(catalog.entries, [ref], forward=True, below=catalog.below)
     grouped = len(found.nodes) > lineage.APART
     picture = lineage.svg(
         found, lambda one: page.link(catalog.page(one)) if catalog.page(one) else "", title=f"lineage of {ref.address}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from olmo_core.artifacts import graph
@@ -74,9 +75,9 @@ class Entry:
         return f"{self.ref.kind}/{self.ref.name}" + (f"@{self.tags[0]}" if self.tags else "")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Catalog:
-    """A store as it was when it was read."""
+    """A store as it was when it was read. What is derived from it is kept (`lru_cache`), so it is one with itself only."""
 
     store: ArtifactStore
     entries: Mapping[ArtifactRef, Entry]
@@ -93,9 +94,16 @@ class Catalog:
     paged: frozenset[ArtifactRef]
     """Artifacts with a page."""
 
+    @cached_property
+    def _by_kind(self) -> Mapping[str, list[Entry]]:
+        found: dict[str, list[Entry]] = {}
+        for one in self.entries.values():
+            found.setdefault(str(one.ref.kind), []).append(one)
+        return found
+
     def kind(self, kind: str) -> list[Entry]:
         """Return the artifacts of a kind, newest first."""
-        return [one for one in self.entries.values() if one.ref.kind == kind]
+        return self._by_kind.get(str(kind), [])
 
     def page(self, ref: ArtifactRef) -> str:
         """Return where an artifact's page is, from the site's root; nothing where it has none."""

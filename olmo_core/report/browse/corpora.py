@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.report.browse.catalog import Catalog, Entry
@@ -27,6 +28,7 @@ def reports(catalog: Catalog) -> list[Entry]:
     return [one for one in catalog.kind(Kind.REPORT) if one.stage == "report"]
 
 
+@lru_cache(maxsize=2)
 def copied(catalog: Catalog) -> dict[ArtifactRef, str]:
     """Return which reports (of corpora and of evaluations) are copied, and to which path."""
     some = [one for one in catalog.kind(Kind.REPORT) if one.ref in catalog.paged and _object(one)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from olmo_core.artifacts.ref import ArtifactRef, Kind
@@ -36,6 +37,7 @@ def recipe_name(entry: Entry) -> str:
     return str(entry.recipe.get("recipe", {}).get("name", ""))
 
 
+@lru_cache(maxsize=2)
 def groups(catalog: Catalog) -> list[list[Entry]]:
     """Return the evaluations that asked the same, newest group first; in each by model and step, the newest where there are many."""
     found: dict[str, list[Entry]] = {}

@@ -6,6 +6,7 @@ A static page cannot hold every step of a run: it holds the first, the last and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _SHOWN = 360
 """Bytes of each document's text."""
 
 
+@lru_cache(maxsize=2)
 def inspected(catalog: Catalog) -> list[Entry]:
     """Return the checkpoint of the highest step of each run, of the newest runs."""
     newest: dict[str, Entry] = {}
