@@ -75,7 +75,7 @@ class _SwiGLUDown(torch.autograd.Function):
         grad_RD = grad.reshape(-1, grad.shape[-1])
         # Nothing but the result is taken from memory: its halves hold, in turn, what the next line needs. With tensors of
         # their own these would be two and a half times as much, at the very moment when most is in use.
-        d_up_gate = torch.empty_like(up_gate)
+        d_up_gate = torch.empty_like(up_gate, memory_format=torch.contiguous_format)
         d_up, d_gate = d_up_gate.view(-1, d_up_gate.shape[-1]).chunk(2, dim=-1)
         active = torch.ops.aten.silu.out(gate, out=d_up)
         d_weight = None
