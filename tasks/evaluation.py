@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import Task, get_run_logger, task
@@ -105,8 +105,12 @@ def open_evaluation(
     recipe: str,
     limit: int | None,
     resources: EvaluationResources | None,
+    held_out: str | None = None,
 ) -> Iterator[Evaluation]:
-    """Read the recipe and find the models. Raises RecipeError, naming the parameter's value, before anything is scored."""
+    """Read the recipe and find the models; `held_out` takes the place of the held-out corpora that the recipe names.
+
+    Raises RecipeError, naming the parameter's value, before anything is scored.
+    """
     from olmo_core.evaluation.recipe import limited, load_evaluation_recipe
     from olmo_core.evaluation.targets import find_targets
 
@@ -117,6 +121,9 @@ def open_evaluation(
         raise RecipeError(f"limit: {limit}; at least 1 is needed, or none for all items")
     loaded = load_evaluation_recipe(recipe)
     loaded = limited(loaded, limit) if limit is not None else loaded
+    if held_out is not None:
+        texts = tuple(replace(one, corpus=held_out) if one.corpus else one for one in loaded.domains)
+        loaded = replace(loaded, domains=texts)
     with without_credentials(), credentials(resources.credentials_block):
         store = ArtifactStore(store_uri(resources.store))
         targets = find_targets(store, models)

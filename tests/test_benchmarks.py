@@ -129,12 +129,14 @@ def test_training_steps_with_other_losses_do_not_count() -> None:
 
 def test_training_figures_are_medians_and_their_ratios() -> None:
     def run(cpu: float, memory: int) -> dict[str, Any]:
-        return {"step_cpu_seconds": cpu, "step_seconds": 2 * cpu, "peak_memory_bytes": memory, "losses": [1.0, 0.9]}
+        figures = {"step_cpu_seconds": cpu, "step_seconds": 2 * cpu, "peak_memory_bytes": memory}
+        return {**figures, "losses": [1.0, 0.9], "load_average": cpu}
 
     found = {"olmo-flows": [run(1.0, 30), run(2.0, 30), run(9.0, 31)], "transformers": [run(3.0, 60)] * 3}
     result = summary(Training(), found, {"seconds": 0.01, "cpu_seconds": 0.01})
     assert (result["cpu_ratio"], result["memory_ratio"], result["loader"]["cpu_ratio"]) == (1.5, 0.5, 200)
     assert "1.50 x as fast" in training_table(result) and "0.50 x the memory" in training_table(result)
+    assert result["threads"] == 1 and "load average 1.0 to 9.0" in training_table(result)
 
 
 def test_scores_that_differ_do_not_count() -> None:

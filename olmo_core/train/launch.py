@@ -31,6 +31,8 @@ DONE, FAILED, PREEMPTED = 0, 1, 75
 """As in `run_file`, which needs more than the standard library."""
 EXIT_CODES = "OLMO_EXIT_CODES"
 """Environment variable: folder in which each rank leaves its exit code, in a file named after the rank."""
+SAID = "said"
+"""File there with what rank 0 said of a preemption."""
 TRAINER, EVALUATION = "olmo_core.train", "olmo_core.evaluation"
 """What ranks may run."""
 MODULE = "OLMO_RANK_MODULE"
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="olmo-exit-codes-") as folder:
         environment = {EXIT_CODES: folder, MODULE: arguments.module}
         code = _run(torchrun(arguments), environment, arguments.processes)
+        if code == PREEMPTED and arguments.module == TRAINER:
+            print(last_word(Path(folder)), file=sys.stderr, flush=True)  # noqa: T201 - after torchrun's own traceback
     if arguments.exit_file:
         write_code(Path(arguments.exit_file), code)
     return code
@@ -130,9 +134,30 @@ def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool
     return PREEMPTED if len(codes) == ranks and set(codes) <= {DONE, PREEMPTED} and PREEMPTED in codes else FAILED
 
 
+def leave_word(text: str) -> None:
+    """Leave word of how this run ends, for `last_word`; nothing where no launcher asks for it."""
+    if folder := os.environ.get(EXIT_CODES):
+        (Path(folder) / SAID).write_text(text, encoding="utf-8")
+
+
+def last_word(folder: Path) -> str:
+    """Return the last lines of a preempted job's log: what was saved, and how it goes on."""
+    said = folder / SAID
+    if said.is_file():
+        what = f"preempted: {said.read_text(encoding='utf-8')}."
+    elif rank_codes(folder):
+        what = "preempted; the log of the machine with rank 0 says what was saved."
+    else:
+        what = "preempted before it had begun: nothing was lost."
+    return (
+        f"{what}\nNo error: what torchrun reports above is its way to tell of exit code {PREEMPTED}. Started again, the run goes on "
+        f"from there; train-olmo does so by itself unless it was cancelled."
+    )
+
+
 def rank_codes(folder: Path) -> list[int]:
     """Return the exit codes that ranks have left in a folder."""
-    found = (path.read_text(encoding="ascii").strip() for path in folder.iterdir() if path.suffix != ".tmp")
+    found = (path.read_text(encoding="ascii").strip() for path in folder.iterdir() if path.name.isdigit())
     return [int(text) for text in found]
 
 
