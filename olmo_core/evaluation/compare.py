@@ -27,9 +27,9 @@ from olmo_core.evaluation.statistics import (
     Noise,
     holm,
     mean_interval,
+    mean_of_ratios,
     noise,
     paired_difference,
-    ratio_interval,
 )
 
 LEVEL = 0.05
@@ -145,17 +145,18 @@ def _between(first: Evaluated, second: Evaluated) -> list[Change]:
 
 
 def _bits_changed(a: pa.Table, b: pa.Table) -> Difference:
-    """Return the change of bits per byte over the documents of a source, each weighing its bytes."""
-    sizes = _numbers(a, "bytes")
+    """Return the change of a source's bits per byte, the mean of its domains: a document weighs its part of its domain's bytes."""
+    sizes, domains = _numbers(a, "bytes"), np.array(a.column("domain").to_pylist(), dtype=str)
     first, second = (-_numbers(t, "log_likelihood") / np.log(2) for t in (a, b))
     good = np.isfinite(first) & np.isfinite(second) & (sizes > 0)
     if not good.any():
         return paired_difference(np.full(1, np.nan), np.full(1, np.nan))
-    scale = sizes[good] / sizes[good].mean()
-    made = paired_difference(first[good] / sizes[good] * scale, second[good] / sizes[good] * scale)
-    return Difference(
-        interval=ratio_interval((second - first)[good], sizes[good]), p=made.p, detectable=made.detectable
-    )
+    first, second, sizes, domains = first[good], second[good], sizes[good], domains[good]
+    names, which = np.unique(domains, return_inverse=True)
+    weights = len(sizes) / (len(names) * np.bincount(which, weights=sizes)[which])
+    made = paired_difference(first * weights, second * weights)
+    interval = mean_of_ratios(second - first, sizes, domains.tolist())
+    return Difference(interval=interval, p=made.p, detectable=made.detectable)
 
 
 def _numbers(table: pa.Table, name: str) -> Floats:
@@ -210,8 +211,9 @@ def _point(one: Evaluated, key: str, metric: str) -> Interval:
     if results["kind"] == "domains":
         table = one.items[key]
         bits, sizes = -_numbers(table, "log_likelihood") / np.log(2), _numbers(table, "bytes")
-        good = np.isfinite(bits)
-        return ratio_interval(bits[good], sizes[good])
+        good = np.isfinite(bits) & (sizes > 0)
+        domains = [name for name, known in zip(table.column("domain").to_pylist(), good, strict=True) if known]
+        return mean_of_ratios(bits[good], sizes[good], domains)
     stored = results["metrics"].get(metric)
     if stored is None:
         return Interval(value=float("nan"), low=float("nan"), high=float("nan"), n=0)

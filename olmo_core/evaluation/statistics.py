@@ -6,6 +6,7 @@ two models are compared. Where items belong together (a subject, a document), wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -99,6 +100,28 @@ def ratio_interval(numerators: Floats, denominators: Floats, *, level: float = 0
         found = drawn[:, 0] / drawn[:, 1]
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=value, low=float(low), high=float(high), n=n)
+
+
+def mean_of_ratios(numerators: Floats, denominators: Floats, groups: Sequence[str], *, level: float = 0.95) -> Interval:
+    """Return the mean over groups of sum(numerators) / sum(denominators), all (n,), with an interval over the rows of each.
+
+    For bits per byte of a source: the mean of its domains. Of one group this is `ratio_interval`; of several the interval is normal, the
+    variance of a ratio that of its residuals (Cochran 1977, *Sampling Techniques*, 6.3), and unknown where a group has one row only.
+    """
+    names, which = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    if len(names) <= 1:
+        return ratio_interval(numerators, denominators, level=level)
+    sums, sizes = (np.bincount(which, weights=one, minlength=len(names)) for one in (numerators, denominators))
+    counts = np.bincount(which, minlength=len(names))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = sums / sizes
+        residuals = (numerators - ratios[which] * denominators) ** 2
+        squares = np.bincount(which, weights=residuals, minlength=len(names))
+        half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(
+            (counts / (counts - 1) * squares / sizes**2).sum() / len(names) ** 2
+        )
+    value = float(ratios.mean())
+    return Interval(value=value, low=value - half, high=value + half, n=len(numerators))
 
 
 def resamples(n: int) -> int:
@@ -215,16 +238,17 @@ class Noise:
 
 
 def noise(values: Floats, last: int = 8) -> Noise:
-    """Return noise band and signal of a metric over checkpoints (k,) in their order; the band needs 4 of them at least.
+    """Return noise band and signal of a metric over checkpoints (k,) in their order; the band needs `last` of them.
 
     After "Signal and Noise" (Heineman et al. 2025, arXiv 2508.13144): the noise of a benchmark is the deviation of its
-    last checkpoints; the trend over them is taken out first, as a run still learns.
+    last checkpoints; the trend over them is taken out first, as a run still learns. Of fewer it is not known: over a whole run the
+    curve bends, and its bend is no noise.
     """
     curve = values[np.isfinite(values)]
     smooth = np.convolve(curve, np.ones(3) / 3, mode="valid") if len(curve) >= 3 else curve
     signal = float(np.ptp(smooth)) if len(smooth) else float("nan")
     tail = curve[-last:]
-    if len(tail) < 4:
+    if len(tail) < last:
         return Noise(band=float("nan"), signal=signal)
     place = np.arange(len(tail), dtype=np.float64)
     residuals = tail - np.polyval(np.polyfit(place, tail, 1), place)

@@ -16,7 +16,13 @@ from olmo_core.evaluation.compare import Evaluated, Searched, changes, contamina
 from olmo_core.evaluation.statistics import mean_interval
 
 
-def evaluated(label: str, credit: dict[str, list[float]], bits: list[float] | None = None, step: int = 0) -> Evaluated:
+def evaluated(
+    label: str,
+    credit: dict[str, list[float]],
+    bits: list[float] | None = None,
+    step: int = 0,
+    domains: list[str] | None = None,
+) -> Evaluated:
     """An evaluation with accuracies of some benchmarks, and bits of documents of 100 bytes."""
     results: dict[str, dict[str, object]] = {}
     items: dict[str, pa.Table] = {}
@@ -41,6 +47,7 @@ def evaluated(label: str, credit: dict[str, list[float]], bits: list[float] | No
         items["text"] = pa.table(
             {
                 "id": [str(i) for i in range(n)],
+                "domain": [domain or "a" for domain in domains or [""] * n],
                 "bytes": [100] * n,
                 "log_likelihood": [-b * 100 * math.log(2) for b in bits],
             }
@@ -74,6 +81,23 @@ def test_fewer_bits_are_better() -> None:
     assert seen.verdict == "better" and seen.difference.interval.value == pytest.approx(-0.02, abs=0.005)
     (back,) = changes([second, first])
     assert back.verdict == "worse"
+
+
+def test_a_source_is_the_mean_of_its_domains_in_curves_and_changes_too() -> None:
+    """As in the table of bits per byte, however many documents each has."""
+    domains = ["books"] * 3 + ["web"] * 30
+    rng = np.random.default_rng(4)
+    first = [*rng.normal(4.0, 0.1, 3), *rng.normal(1.0, 0.1, 30)]
+    second = [*(np.array(first[:3]) - 1.0), *first[3:]]
+    both = [evaluated(f"s{i}", {}, bits, i, domains) for i, bits in enumerate((first, second))]
+    (curve,) = curves(both)
+    for point, bits in zip(curve.points, (first, second), strict=True):
+        assert point.value == pytest.approx((np.mean(bits[:3]) + np.mean(bits[3:])) / 2)
+        assert point.low < point.value < point.high < point.value + 0.2
+    (change,) = changes(both)
+    assert change.difference.interval.value == pytest.approx(-0.5)
+    weighted = sum(second[:3]) / 6 + sum(second[3:]) / 60 - sum(first[:3]) / 6 - sum(first[3:]) / 60
+    assert change.difference.interval.value == pytest.approx(weighted)
 
 
 def test_other_items_under_one_name_are_refused() -> None:

@@ -115,7 +115,8 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
     first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    found = [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    return found if len(found) > 2 or about > 4 else ticks(low, high, 2 * about)
 
 
 def forest(rows: Sequence[tuple[str, Interval, float | None, Sequence[tuple[str, float]]]], title: str) -> str:

@@ -112,12 +112,12 @@ def curve_plots(facts: Facts) -> str:
     ]
     early = [one for one in facts.curves if one not in primary]
     unit = curves.axis(facts.curves[0])[1]
-    short = len(facts.evaluations) < 4
+    short = len(facts.evaluations) < 8
     band = (
-        "A noise band needs four checkpoints. "
+        "A noise band needs eight checkpoints. "
         if short
         else (
-            "Shaded: two standard deviations of the last checkpoints about their straight line, which is what training wobbles, and more "
+            "Shaded: two standard deviations of the last eight about their straight line, which is what training wobbles, and more "
             "where the curve still bends. "
         )
     )
