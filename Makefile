@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test check bench endurance clean help
+.PHONY: install quickstart quickstart-data test check bench endurance endurance-scheduled clean help
 help:
-	@echo "make quickstart   install, start Prefect, build a small corpus from real text, show what came out"
+	@echo "make quickstart   install, start Prefect, from real text to an evaluated model, show what came out"
+	@echo "make quickstart-data   the same up to the corpus"
 	@echo "make test         all tests but those that need a GPU"
 	@echo "make check        ruff, mypy, layers, file lengths, names (what CI runs)"
 	@echo "make bench        speed beside the usual libraries, on this machine"
 	@echo "make endurance    the chain on S3 with faults, killed at random: the same bytes? (half an hour)"
+	@echo "make endurance-scheduled   fifty scheduled runs one after the other: what grows?"
 	@echo "make clean        end this project's services and remove .venv and .olmo"
 
 install: $(STAMP)
@@ -23,6 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 quickstart: $(STAMP)
 	$(BIN)/python -m flows.command.quickstart
+
+quickstart-data: $(STAMP)
+	$(BIN)/python -m flows.command.quickstart --data
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup
@@ -38,6 +43,9 @@ bench: $(STAMP)
 
 endurance: $(STAMP)
 	$(BIN)/python -m tests.endurance
+
+endurance-scheduled: $(STAMP)
+	$(BIN)/python -m tests.endurance.scheduled
 
 clean:
 	-test -x $(BIN)/olmo && $(BIN)/olmo down

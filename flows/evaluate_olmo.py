@@ -27,6 +27,7 @@ def evaluate_olmo(
     recipe: str = "tiny",
     limit: int | None = None,
     contaminated: str | None = AUTO,
+    held_out: str | None = None,
     resources: EvaluationResources | None = None,
 ) -> dict[str, str]:
     """Evaluate models.
@@ -36,9 +37,10 @@ def evaluate_olmo(
         recipe: Name of a recipe (`deployments/recipes/evaluation/{name}.yaml`) or path of a YAML file.
         limit: Items of each benchmark at most, for a quick look; under a name of its own.
         contaminated: `attributes/CORPUS-contaminated-items`, which tells dirty from clean items; `auto`: that of the corpus trained on; null: none.
+        held_out: A held-out corpus of ours (`corpus/NAME-validation/FINGERPRINT`) in place of those that the recipe names; null: the recipe's.
         resources: Where and how the run works; changes no number but by rounding.
     """
-    with open_evaluation(models, recipe, limit, resources) as evaluation:
+    with open_evaluation(models, recipe, limit, resources, held_out) as evaluation:
         for target in evaluation.targets:
             evaluation.evaluate(target)
         made: Any = publish_report(evaluation, evaluation.done, contaminated) if evaluation.done else {}

@@ -179,6 +179,12 @@ def read_yaml(path: Path) -> Any:
         raise RecipeError(f"recipe {path} is not YAML: {error}") from error
 
 
+def beside(file: Path, name_or_path: str) -> str:
+    """Return the path of a recipe that lies beside the file which names it; a name, or another path, as it is."""
+    near = file.parent / name_or_path
+    return str(near) if name_or_path.endswith((".yaml", ".yml")) and near.is_file() else name_or_path
+
+
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Return the dotted paths at which two canonical values differ, with both values, for `olmo plan`."""
     if isinstance(old, dict) and isinstance(new, dict):

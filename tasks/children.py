@@ -14,14 +14,15 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger
+from prefect import Flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelling, Scheduled
 
 from olmo_core.errors import JobError
+from tasks.made import told
 
 PAUSE = 2.0
 """Seconds between two looks at a child."""
@@ -29,13 +30,13 @@ UNNOTICED = 20.0
 """Seconds in which a worker may not have noticed that a run's process was killed: a retry before is called crashed too."""
 
 
-def run_child(deployment: str, stage: str, parameters: Mapping[str, Any]) -> FlowRun:
+def run_child(deployed: str, stage: str, parameters: Mapping[str, Any]) -> FlowRun:
     """Run a deployment to its end as a stage of this flow run; returns the finished run.
 
     Raises JobError with the child's own words when it did not complete. A cancellation of this run is passed on.
     """
     parent = str(flow_run.id)
-    child: Any = run_deployment(deployment, parameters=dict(parameters), timeout=0, idempotency_key=f"{parent}/{stage}")
+    child: Any = run_deployment(deployed, parameters=dict(parameters), timeout=0, idempotency_key=f"{parent}/{stage}")
     logger = get_run_logger()
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(child.id).state
@@ -43,7 +44,7 @@ def run_child(deployment: str, stage: str, parameters: Mapping[str, Any]) -> Flo
             _retry(client, child.id)
             logger.info("%s: retrying its run %s, which was %s", stage, child.name, state.name)
         else:
-            logger.info("%s: run %s of %s", stage, child.name, deployment)
+            logger.info("%s: run %s of %s", stage, child.name, deployed)
         try:
             found = _wait(client, child.id)
         except BaseException:
@@ -54,6 +55,17 @@ def run_child(deployment: str, stage: str, parameters: Mapping[str, Any]) -> Flo
         said = str(found.state.message).removeprefix("Flow run encountered an exception: ").removeprefix("JobError: ")
         raise JobError(f"{stage}: its run {found.name} ended as {found.state.name}: {said}")
     return found
+
+
+def run_stage(work: Flow[Any, Any], deployed: str, stage: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Run a flow as a stage of this one: its deployment where this run is of one, else in this process.
+
+    Returns the addresses of what it made. Raises JobError, or what stopped it.
+    """
+    if deployment.id:
+        return told(run_child(deployed, stage, parameters))
+    made: dict[str, str] = work(**parameters)
+    return made
 
 
 def _wait(client: SyncPrefectClient, child: UUID) -> FlowRun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import Task, get_run_logger, task
@@ -45,6 +45,8 @@ class EvaluationResources:
     """Prefect block of type Secret with the store's credentials, a JSON object of AWS_... variables."""
     scoring: ScoringResources = field(default_factory=ScoringResources)
     """Of the scoring itself: device, batches, cache."""
+    processes: Annotated[int, Field(ge=1)] = 1
+    """Processes on this machine that score together, one for each GPU; with `scoring.shard` each holds a part of the model."""
 
     __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
 
@@ -52,6 +54,15 @@ class EvaluationResources:
         """Raise StorageError for a store's address that cannot be, before a server has seen it."""
         if self.store is not None:
             Storage(self.store)
+        if self.processes < 1:
+            raise RecipeError(f"processes: {self.processes}; at least 1 is needed")
+        if self.scoring.shard and self.processes == 1:
+            raise RecipeError("scoring.shard: there is one process only; give more (processes)")
+
+    @property
+    def apart(self) -> bool:
+        """Whether models are scored in processes of their own: where a GPU, or more than one, is asked for."""
+        return self.processes > 1 or self.scoring.device == "cuda"
 
 
 class Evaluation:
@@ -94,8 +105,12 @@ def open_evaluation(
     recipe: str,
     limit: int | None,
     resources: EvaluationResources | None,
+    held_out: str | None = None,
 ) -> Iterator[Evaluation]:
-    """Read the recipe and find the models. Raises RecipeError, naming the parameter's value, before anything is scored."""
+    """Read the recipe and find the models; `held_out` takes the place of the held-out corpora that the recipe names.
+
+    Raises RecipeError, naming the parameter's value, before anything is scored.
+    """
     from olmo_core.evaluation.recipe import limited, load_evaluation_recipe
     from olmo_core.evaluation.targets import find_targets
 
@@ -106,6 +121,9 @@ def open_evaluation(
         raise RecipeError(f"limit: {limit}; at least 1 is needed, or none for all items")
     loaded = load_evaluation_recipe(recipe)
     loaded = limited(loaded, limit) if limit is not None else loaded
+    if held_out is not None:
+        texts = tuple(replace(one, corpus=held_out) if one.corpus else one for one in loaded.domains)
+        loaded = replace(loaded, domains=texts)
     with without_credentials(), credentials(resources.credentials_block):
         store = ArtifactStore(store_uri(resources.store))
         targets = find_targets(store, models)
@@ -118,17 +136,18 @@ def evaluate_model(evaluation: Evaluation, target: Target) -> ArtifactRef | Stat
     """Score one model, or find that it is scored (then the state is called Reused)."""
     from olmo_core.evaluation.compare import read_evaluation
     from olmo_core.evaluation.run import evaluate
+    from tasks.evaluation_job import evaluate_apart
 
     logger = get_run_logger()
     began = time.monotonic()
+    resources = evaluation.resources
+    progress = _Requests(evaluation.recipe.name, target.label)
+    what = (evaluation.store, evaluation.recipe, target, resources.scoring)
     with without_credentials():
-        built = evaluate(
-            evaluation.store,
-            evaluation.recipe,
-            target,
-            evaluation.resources.scoring,
-            progress=_Requests(evaluation.recipe.name, target.label),
-        )
+        if resources.apart:
+            built = evaluate_apart(*what, resources.processes, say=logger.info, progress=progress)
+        else:
+            built = evaluate(*what, progress=progress)
         found = read_evaluation(evaluation.store, built.manifest, target.label)
     seconds = time.monotonic() - began
     logger.info("%s: %s%s", target.label, summary(found.results), "" if built.reused else f"; {seconds:.0f} s")

@@ -16,13 +16,14 @@ from olmo_core.artifacts.store import ArtifactStore
 from tasks.dashboard import clipped, key
 from tasks.evaluation import AUTO, Evaluation
 from tasks.expected_errors import without_credentials
+from tasks.made import tell
 from tasks.stages import STORAGE_RETRIES
 from tasks.training_view import put
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
 def publish_report(evaluation: Evaluation, done: Mapping[str, ArtifactRef], contaminated: str | None) -> dict[str, str]:
-    """Write the report and show it. Returns the addresses of the evaluations by label, and of the `report`.
+    """Write the report and show it. Returns the addresses of the evaluations by label, of the last one as `evaluation`, and of the `report`.
 
     Where all evaluations have one name (checkpoints of one run, one recipe) the report is over all of that name, earlier ones included:
     the curve grows with every checkpoint. Else it is over those of this run.
@@ -42,7 +43,8 @@ def publish_report(evaluation: Evaluation, done: Mapping[str, ArtifactRef], cont
         links = _show(store, built)
     for what, link in links.items():
         logger.info("%s: %s", what, link)
-    return {**{label: str(ref) for label, ref in done.items()}, "report": str(built.ref)}
+    scored = {label: str(ref) for label, ref in done.items()}
+    return tell({**scored, "evaluation": list(scored.values())[-1], "report": str(built.ref)})
 
 
 def _show(store: ArtifactStore, built: Built) -> dict[str, str]:

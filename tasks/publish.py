@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from olmo_core.artifacts.ref import ArtifactRef
 from tasks.dashboard import show_report
+from tasks.made import tell
 from tasks.session import Session
 from tasks.stages import STORAGE_RETRIES
 
@@ -37,4 +38,4 @@ def publish_corpus(
     for what, link in zip(("waterfall", "report", "report as a page"), links, strict=False):
         logger.info("%s: %s", what, link)
     apart = {f"{ref.kind}{ref.name.removeprefix(session.recipe.name)}": str(ref) for ref in held_out}
-    return {"corpus": str(corpus), "tokens": str(tokens), "report": str(report), **apart}
+    return tell({"corpus": str(corpus), "tokens": str(tokens), "report": str(report), **apart})

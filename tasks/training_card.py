@@ -23,6 +23,7 @@ from olmo_core.train.run_record import RunRecord, run_file
 from tasks.credentials import credentials
 from tasks.dashboard import clipped, key
 from tasks.expected_errors import without_credentials
+from tasks.made import tell
 from tasks.session import store_uri
 from tasks.stages import STORAGE_RETRIES
 from tasks.training import TrainingResources
@@ -62,7 +63,7 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
     if (api := PREFECT_API_URL.value()) and shown:
         logger.info("card: %s/v2/artifacts/artifact/%s", api.removesuffix("/api"), shown[0])
     made = {"run": str(run)}
-    return {**made, "checkpoint": str(saved[-1][1])} if saved else made
+    return tell({**made, "checkpoint": str(saved[-1][1])} if saved else made)
 
 
 def saved_in(manifest: Manifest) -> list[tuple[int, ArtifactRef]]:

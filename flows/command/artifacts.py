@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 
 from flows.command import artifacts_gc, artifacts_lineage, artifacts_verify, choices, tables
+from flows.command.artifacts_unfinished import unfinished
 from flows.command.usage import UsageError
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import RecipeError
 from olmo_core.report.markdown import size
 
 DESCRIPTION = """\
@@ -106,7 +108,12 @@ def _bytes(manifest: Manifest) -> int:
 
 
 def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
-    manifest = store.manifest(store.resolve(arguments.artifact))
+    try:
+        manifest = store.manifest(store.resolve(arguments.artifact))
+    except RecipeError:
+        if said := unfinished(store, arguments.artifact):
+            raise RecipeError(said) from None
+        raise
     if arguments.json:
         tables.show_json(
             {

@@ -57,7 +57,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         default="quickstart",
         metavar="FILE",
-        help="name of a recipe in deployments/recipes, or a YAML file (default: %(default)s; of train-olmo: tiny)",
+        help="name of a recipe in deployments/recipes, or a YAML file (default: %(default)s; of train-olmo: tiny); each flow has its own",
     )
     parser.add_argument("--name", type=name, help="another name for the corpus and token artifacts")
     parser.add_argument("--seed", type=int, help="another seed for sampling and shuffling")

@@ -1,4 +1,7 @@
-"""`make quickstart`: start the services, build the quickstart corpus through its deployment, show what came out."""
+"""`make quickstart`: start the services, run data-to-model through its deployments, show what came out.
+
+`make quickstart-data` (`--data`) stops at the corpus: build-dolma alone, and its waterfall.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ import sys
 import time
 
 from flows.command import main as olmo
-from flows.command.project import find_project, ui_url
+from flows.command.following import follow, start
+from flows.command.project import Project, find_project, ui_url
+from flows.command.run_chain import text_of
 from flows.command.server_api import ServerApi
 from flows.command.watching import watch
+from olmo_core.artifacts.store import ArtifactStore
 
 CORPUS = "quickstart"
+RECIPE = "quickstart"
 
 
 def main() -> int:
@@ -21,20 +28,49 @@ def main() -> int:
     os.chdir(project.directory)
     if code := olmo.main(["up"]):
         return code
+    api = ServerApi(project.read_state().port)
+    code = _corpus(project, api) if "--data" in sys.argv[1:] else _chain(project, api)
+    if code:
+        return code
+    print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {ui_url(project.read_state().port)}/runs")
+    return 0
+
+
+def _chain(project: Project, api: ServerApi) -> int:
+    _say("prefect deployment run data-to-model")
+    run = follow(api, start(api, "data-to-model/data-to-model", {"recipe": RECIPE}))
+    if run["state_type"] != "COMPLETED":
+        print(f"\n{run['name']}: {run['state_name']}: {(run['state'] or {}).get('message')}", file=sys.stderr)
+        _failed(project)
+        print(f"`prefect flow-run retry {run['id']}` goes on from there.", file=sys.stderr)
+        return 1
+    store = ArtifactStore(os.environ.get("OLMO_STORE") or str(project.home / "store"))
+    print(f"\n{text_of(store, run['labels']['olmo.made.summary'])}")
+    print(f"This run: {ui_url(project.read_state().port)}/runs/flow-run/{run['id']}")
+    print("Again, and every stage is reused: prefect deployment run data-to-model   End the services: olmo down")
+    return 0
+
+
+def _corpus(project: Project, api: ServerApi) -> int:
     _say("prefect deployment run build-dolma --watch")
     prefect = [sys.executable, "-m", "prefect", "deployment", "run", "build-dolma", "--watch"]
-    port, log = project.read_state().port, project.log("quickstart")
-    if code := watch(prefect, log, ServerApi(port)):
-        print(f"\nThe run failed. Look at {ui_url(port)}/runs, {log} and {project.log('worker-cpu')}", file=sys.stderr)
+    log = project.log("quickstart")
+    if code := watch(prefect, log, api):
+        print(f"\nThe run failed. All that the command said: {log}", file=sys.stderr)
+        _failed(project)
         return code
     print(f"(all that the command said: {log})")
     _say("olmo waterfall quickstart --examples 1")
     if code := olmo.main(["waterfall", CORPUS, "--examples", "1"]):
         return code
-    print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {ui_url(port)}/runs")
-    print("Try: olmo explain ID   olmo plan   olmo artifacts ls   prefect deployment run build-dolma   olmo down")
+    print("\nTry: olmo explain ID   olmo plan   olmo artifacts ls   prefect deployment run build-dolma   olmo down")
     print("Train on it: prefect deployment run train-olmo/tiny --watch")
     return 0
+
+
+def _failed(project: Project) -> None:
+    port, logs = project.read_state().port, ", ".join(str(project.log(f"worker-{pool}")) for pool in ("cpu", "gpu"))
+    print(f"Look at {ui_url(port)}/runs and {logs}.", file=sys.stderr)
 
 
 def _say(command: str) -> None:

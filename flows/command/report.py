@@ -15,6 +15,8 @@ from olmo_core.errors import InputError, OlmoError
 from olmo_core.storage import Storage
 
 PAGE = "report.html"
+TEXTS = {"data-to-model": ("data-to-model-", "summary"), "ablate-data": ("ablation-", "ablation")}
+"""Reports without a page: beginning of their names, and of their objects' (.txt, .md, .json)."""
 DESCRIPTION = """\
 Fetch the report of a corpus's newest run: one HTML file with the waterfall, the distribution behind every threshold,
 samples with what was found in them marked, and the recipe. It needs no network and no server. Without --to, the file of
@@ -22,6 +24,8 @@ a local store is named as it lies there; from S3 it is copied to `reports/` in t
 
 `olmo report evaluation NAME` does the same for the evaluations evaluation/NAME of a run's checkpoints, and for others that
 are named beside it: scores with intervals, curves, what changed, clean and contaminated items. It is written when it is not there yet.
+
+`olmo report data-to-model NAME` and `olmo report ablate-data NAME` print what stood at the end of such a run.
 """
 
 
@@ -32,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["quickstart"],
         metavar="NAME",
-        help="corpus, or corpus@tag (default: quickstart); or `evaluation` and names of evaluations, each perhaps with @tag or @pattern",
+        help="corpus, or corpus@tag (default: quickstart); or `evaluation` and names of evaluations, each perhaps with @tag or @pattern; or data-to-model, or ablate-data, and a recipe's name",
     )
     parser.add_argument(
         "--contaminated",
@@ -48,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     store = choices.existing_store(arguments)
+    if arguments.what[0] in TEXTS and len(arguments.what) == 2:
+        return _text(store, arguments)
     manifest = _evaluations(store, arguments) if len(arguments.what) > 1 else _corpus(store, arguments.what[0])
     path = page_path(manifest)
     file = _file(store, manifest, path, arguments.to)
@@ -57,6 +63,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(file)
     if arguments.open and not webbrowser.open(file.as_uri()):
         raise OlmoError(f"there is no browser to open {file} with; copy it (`--to FILE`) to where there is one")
+    return 0
+
+
+def _text(store: ArtifactStore, arguments: argparse.Namespace) -> int:
+    """Print the report of a chain or an ablation, or copy its Markdown."""
+    prefix, stem = TEXTS[arguments.what[0]]
+    manifest = store.manifest(store.resolve(f"report/{prefix}{arguments.what[1]}"))
+    suffix = ".json" if arguments.json else ".md" if arguments.to else ".txt"
+    raw = store.storage.read(manifest.object(f"{stem}{suffix}").path)
+    if arguments.to:
+        Path(arguments.to).expanduser().write_bytes(raw)
+    else:
+        print(raw.decode())
     return 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flows.command import choices, run_training, tables
+from flows.command import choices, run_chain, run_training, tables
 from flows.command.project import api_url, find_project
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
@@ -27,10 +27,10 @@ from tasks.session import Resources, checked
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
 --sample or --limit it is a trial: the artifacts get the name {name}-trial, and time, bytes and tokens of the whole are
-estimated. train-olmo has options of its own, listed last. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
+estimated. train-olmo has options of its own, listed last; data-to-model takes its recipe and those of machine and store. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
 started for the time of the run.
 """
-FLOWS = ("build-dolma", "train-classifier", "train-olmo")
+FLOWS = ("build-dolma", "train-classifier", "train-olmo", "data-to-model", "ablate-data")
 STARTUP_SECONDS = 300
 """A server of one's own may take so long on a busy machine. Prefect's default is 20 s, and its settings are read before
 a variable that is set here could say otherwise."""
@@ -39,6 +39,7 @@ a variable that is set here could say otherwise."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("flow", choices=FLOWS, metavar="FLOW", help=f"one of: {', '.join(FLOWS)}")
+    parser.add_argument("file", nargs="?", metavar="RECIPE", help="the same as --recipe")
     choices.add_recipe(parser)
     choices.add_store(parser)
     parser.add_argument("--data", metavar="FILE", help="train-classifier: labelled texts, instead of the recipe's file")
@@ -59,10 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
+    if arguments.file is not None:
+        arguments.recipe = arguments.file
     if arguments.flow == "train-classifier":
         return _train(arguments)
     if arguments.flow == "train-olmo":
         return run_training.run(arguments)
+    if arguments.flow in ("data-to-model", "ablate-data"):
+        return run_chain.run(arguments)
     overrides = choices.overrides(arguments)
     resources = Resources(
         store=choices.store(arguments),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.command.automations import HEARTBEAT
 from flows.command.project import HOST, Project, api_url, ui_url
 from flows.command.server_api import NotFoundError, ServerApi
 from olmo_core import processes
@@ -65,6 +66,8 @@ def environment(project: Project, port: int) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         # A schedule that is switched on shows its runs within 10 s, not 60.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "10",
+        # Signs of life of flow runs, by which an automation knows those that have none (180 s by default).
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
         # A loopback server bears a look every 2 s; the default of 10 s is most of a short run's time.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }

@@ -17,10 +17,11 @@ from olmo_core.curation.quality import QualityRecipe
 from olmo_core.curation.rules import Rule
 from olmo_core.curation.splits import HeldOut, check_held_out
 from olmo_core.curation.takedown import COPY, NAME, TakedownRecipe
+from olmo_core.curation.variants import MARK, variants_of
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.documents.reader import Source
 from olmo_core.errors import RecipeError
-from olmo_core.recipe import LATER, from_mapping, read_yaml
+from olmo_core.recipe import LATER, beside, from_mapping, read_yaml
 
 LANGUAGE_COLUMN = "target_score"
 """The column that the floor and the language rule look at."""
@@ -211,8 +212,19 @@ class Overrides:
 def load_recipe(name_or_path: str, overrides: Overrides | None = None, *, folder: Path = RECIPES) -> CorpusRecipe:
     """Return the recipe of a name (`deployments/recipes/{name}.yaml`) or of a YAML file's path, with overrides applied.
 
+    `FILE.yaml#VARIANT` is a variant that the file names (olmo_core/curation/variants.py).
     Raises RecipeError for a name or file that is not there (listing the names), and for what is wrong inside.
     """
+    file, mark, variant = name_or_path.partition(MARK)
+    path = _path(file, folder)
+    data = _values(path)
+    if mark:
+        named = variants_of(data, path.name)
+        data = named.values(variant, _values(_path(beside(path, named.base), folder)))
+    return apply_overrides(from_mapping(CorpusRecipe, data, path.name), overrides or Overrides())
+
+
+def _path(name_or_path: str, folder: Path) -> Path:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = folder / f"{name_or_path}.yaml"
@@ -221,10 +233,12 @@ def load_recipe(name_or_path: str, overrides: Overrides | None = None, *, folder
             raise RecipeError(
                 f"no recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
             )
+    return path
+
+
+def _values(path: Path) -> Any:
     data = read_yaml(path)
-    if isinstance(data, dict):
-        data = {key: value for key, value in data.items() if not key.startswith("x-")}
-    return apply_overrides(from_mapping(CorpusRecipe, data, path.name), overrides or Overrides())
+    return {key: value for key, value in data.items() if not key.startswith("x-")} if isinstance(data, dict) else data
 
 
 def apply_overrides(recipe: CorpusRecipe, overrides: Overrides) -> CorpusRecipe:

@@ -23,7 +23,7 @@ from olmo_core.report.training import series
 from olmo_core.reproduction.comparison import Verdict
 from olmo_core.reproduction.rebuild import Reproduction, copied
 from olmo_core.train.checkpoint_format import INDEX, Index
-from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
+from olmo_core.train.run_file import DONE, PREEMPTED, RunFile, save_interval
 from olmo_core.train.run_record import RunRecord, run_file
 
 _LOOK = 2.0
@@ -55,7 +55,7 @@ def again(work: Reproduction, manifest: Manifest) -> tuple[Verdict, str]:
 
 def _elsewhere(run: RunFile, store: ArtifactStore, step: int) -> RunFile:
     """The same run in another store, with a checkpoint at the step that is asked for."""
-    every = run.resources.save_every
+    every = save_interval(run)
     kept = dataclasses.replace(
         run.resources, save_every=every if step % every == 0 else max(step, 1), keep_last=None, cache=None
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from olmo_core.evaluation.compare import Searched
 from olmo_core.report.evaluation import page as evaluations
 from olmo_core.report.evaluation.facts import facts_of
 from olmo_core.report.page.document import POLICY
@@ -92,7 +93,8 @@ def test_it_can_be_drawn_and_printed(browser: str, page: Path) -> None:
 def evaluation_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of evaluations, everything folded open."""
     path = tmp_path_factory.mktemp("browser") / "evaluation.html"
-    made = facts_of("toy-core", series(), ("attributes/x", {"arc_easy": [f"arc_easy-{i}" for i in range(40)]}))
+    searched = Searched(dirty=[f"arc_easy-{i}" for i in range(40)])
+    made = facts_of("toy-core", series(), ("attributes/x", {"arc_easy": searched}))
     path.write_text(evaluations.page(made).replace("<details>", "<details open>"), encoding="utf-8")
     return path
 

@@ -1,0 +1,153 @@
+"""A flow run and the runs it starts, on a few lines: what `prefect deployment run --watch` shows of one run, over all of them.
+
+Prefect's own command tells of the run it has started only, not of its children. This one asks the server.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from flows.command.server_api import ServerApi, ServerError
+
+OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+PAUSE = 1.0
+"""Seconds between two looks."""
+_QUIET = 10.0
+"""Seconds between two lines about a training run, at least, where the output is no terminal."""
+_STEP = re.compile(r"^step [\d,]+ of [\d,]+")
+_MOST = 200
+"""Log messages that the server gives at once."""
+
+
+class Followed:
+    """One flow run with all below it; `look` asks the server and shows what is new."""
+
+    def __init__(
+        self, api: ServerApi, run_id: str, out: TextIO = sys.stdout, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._api, self.run_id, self._out, self._clock = api, run_id, out, clock
+        self._terminal = out.isatty()
+        self._states: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._said: dict[str, str] = {}
+        self._seen: dict[str, int] = {}
+        self._quiet = 0.0
+
+    def look(self) -> dict[str, Any]:
+        """Show what is new since the last look; returns the run as the server has it now."""
+        runs = self._family()
+        for run in runs:
+            self._show_state(run)
+        names = {str(run["id"]): str(run["name"]) for run in runs}
+        for run_id in names:
+            self._read_log(run_id)
+        self._show_tasks(list(names))
+        return runs[0]
+
+    def _family(self) -> list[dict[str, Any]]:
+        found = [self._api.request("GET", f"/flow_runs/{self.run_id}")]
+        known, parents = {self.run_id}, [self.run_id]
+        while parents:
+            children = self._api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": parents}})
+            new = sorted((one for one in children if one["id"] not in known), key=lambda one: str(one["created"]))
+            found += new
+            parents = [one["id"] for one in new]
+            known.update(parents)
+        return found
+
+    def _show_state(self, run: dict[str, Any]) -> None:
+        name, state = str(run["name"]), str(run["state_name"])
+        if self._states.get(run["id"]) != state:
+            self._states[run["id"]] = state
+            if state not in ("Scheduled", "Pending"):
+                self._show(f"{name}: {state}")
+
+    def _read_log(self, run_id: str) -> None:
+        """Note what the stages say of themselves; show how far training is."""
+        while True:
+            page = self._api.find(
+                "logs", logs={"flow_run_id": {"any_": [run_id]}}, offset=self._seen.get(run_id, 0), limit=_MOST
+            )
+            self._seen[run_id] = self._seen.get(run_id, 0) + len(page)
+            for one in page:
+                message = str(one["message"])
+                label, colon, said = message.partition(": ")
+                if _STEP.match(message):
+                    self._progress(message)
+                elif one["level"] >= 30 and "Retry" not in message:
+                    self._show(f"      {message.splitlines()[0][:200]}")
+                elif colon and "/" in label and " " not in label:
+                    self._said[label] = said
+            if len(page) < _MOST:
+                return
+
+    def _progress(self, message: str) -> None:
+        now = self._clock()
+        if self._terminal:
+            print(f"\r\x1b[K      {message[:110]}", end="", file=self._out, flush=True)
+        elif now - self._quiet >= _QUIET:
+            self._quiet = now
+            self._show(f"      {message}")
+
+    def _show_tasks(self, runs: list[str]) -> None:
+        tasks = self._api.find("task_runs", flow_runs={"id": {"any_": runs}})
+        done = [one for one in tasks if one["state_type"] in OVER and one["id"] not in self._told]
+        for one in sorted(done, key=lambda task: str(task["end_time"])):
+            name, state = str(one["name"]), str(one["state_name"])
+            if "/" not in name:
+                self._told.add(one["id"])  # of a child run: its own lines tell more
+                continue
+            said = self._said.get(name, "")
+            if not said and state in ("Completed", "Reused") and not self._late(one):
+                continue  # its log is on the way
+            self._told.add(one["id"])
+            text = _short(said) if state in ("Completed", "Reused") else state
+            self._show(f"      {name:<22} {text or state}")
+
+    def _late(self, task: dict[str, Any]) -> bool:
+        """Say whether the log of a task that is done will not come any more: three looks later."""
+        key = f"late {task['id']}"
+        self._seen[key] = self._seen.get(key, 0) + 1
+        return self._seen[key] > 3
+
+    def _show(self, text: str) -> None:
+        print(f"\r\x1b[K{text}" if self._terminal else text, file=self._out, flush=True)
+
+
+def _short(said: str) -> str:
+    """Leave out the artifact's address: `olmo artifacts ls` shows it."""
+    parts = said.split("; ")
+    return "; ".join(parts[1:]) if len(parts) > 1 else said.split(" ")[0]
+
+
+def follow(api: ServerApi, run_id: str, out: TextIO = sys.stdout) -> dict[str, Any]:
+    """Show a run until it is over; returns it. Raises ServerError when the server does not answer for a minute."""
+    followed, silent = Followed(api, run_id, out), 0.0
+    while True:
+        try:
+            run = followed.look()
+            silent = 0.0
+        except ServerError:
+            silent += PAUSE
+            if silent > 60:
+                raise
+            run = {}
+        if run.get("state_type") in OVER:
+            followed.look()
+            return run
+        time.sleep(PAUSE)
+
+
+def start(api: ServerApi, deployment: str, parameters: dict[str, Any]) -> str:
+    """Start a deployment (`flow/name`) as `prefect deployment run` does; returns the flow run's id."""
+    known = api.deployments()[deployment]
+    made = api.request(
+        "POST",
+        f"/deployments/{known['id']}/create_flow_run",
+        {"parameters": parameters, "state": {"type": "SCHEDULED"}},
+    )
+    return str(made["id"])
