@@ -120,7 +120,7 @@ def test_steps_are_the_first_the_last_and_some_between() -> None:
 
 def test_evaluations_that_asked_the_same_are_beside_each_other(made: Site, whole: Whole) -> None:
     path = next(path for path in made if path.startswith("evaluation/compared-"))
-    assert "step 3" in made[path] and "step 6" in made[path] and " ± " in made[path]
+    assert all(f">step {n}</th>" in made[path] for n in (0, 3, 6)) and " ±" in made[path]
     assert path in set(targets("evaluations.html", made["evaluations.html"]))
     assert path in set(targets(f"{whole.evaluations[0].address}.html", made[f"{whole.evaluations[0].address}.html"]))
 

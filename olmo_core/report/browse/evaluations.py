@@ -26,9 +26,10 @@ def steps_of(catalog: Catalog, entry: Entry) -> int:
 
 def label_of(catalog: Catalog, entry: Entry, *, with_name: bool) -> str:
     """Return what an evaluation is called beside others."""
-    step = steps_of(catalog, entry)
     model = entry.ref.name.removesuffix(f"-{recipe_name(entry)}")
-    words = ([model] if with_name or not step else []) + ([f"step {step:,}"] if step else [])
+    known = catalog.entries.get(entry.inputs["checkpoint"]) if "checkpoint" in entry.inputs else None
+    step = [f"step {int(known.recipe.get('step', 0)):,}"] if known else []
+    words = ([model] if with_name or not step else []) + step
     return " ".join(words)
 
 
@@ -150,7 +151,7 @@ def latest(page: Page, most: int) -> str:
                 page.artifact(one.ref),
                 tags(one.tags, 2),
                 text(recipe_name(one)),
-                f"{steps_of(catalog, one):,}" if steps_of(catalog, one) else "",
+                f"{steps_of(catalog, one):,}" if "checkpoint" in one.inputs else "",
                 _main(catalog, one),
                 when(one.ended),
                 page.a(path_of(group), f"beside {len(group) - 1} more") if group else "",

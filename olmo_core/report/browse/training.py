@@ -126,7 +126,7 @@ def _rate(steps: Sequence[Line], x: Any, width: int, height: int) -> list[str]:
     points = [(x(a), bottom - (bottom - top) * v / float(rate_.max())) for a, v in zip(at_, rate_, strict=True)]
     return [
         f'<path class="axis" d="M{_LEFT} {bottom}H{width - _RIGHT}"/>',
-        f'<text x="{_LEFT - 4}" y="{top + 4}" text-anchor="end">{float(rate_.max()):.1e}</text>',
+        f'<text x="{_LEFT - 4}" y="{top + 4}" text-anchor="end">{float(rate_.max()):.0e}</text>',
         _path("rate", points),
     ]
 
