@@ -88,7 +88,10 @@ def _spec(
     folder = Path(os.environ.get("OLMO_HOME") or ".olmo").resolve() / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
     run = EvaluationRun(
-        store=store.uri, models=(str(target.checkpoint or target.folder),), recipe=recipe, resources=resources
+        store=store.uri,
+        models=(str(target.checkpoint or target.hub or target.folder),),
+        recipe=recipe,
+        resources=resources,
     )
     path = folder / f"{name}.json"
     path.write_text(run.to_json(), encoding="utf-8")

@@ -26,7 +26,7 @@ def publish_report(evaluation: Evaluation, done: Mapping[str, ArtifactRef], cont
     """Write the report and show it. Returns the addresses of the evaluations by label, of the last one as `evaluation`, and of the `report`.
 
     Where all evaluations have one name (checkpoints of one run, one recipe) the report is over all of that name, earlier ones included:
-    the curve grows with every checkpoint. Else it is over those of this run.
+    the curve grows with every checkpoint. Else, and where they are of several runs of that name, it is over those of this run.
     """
     from olmo_core.evaluation import reporting
 
@@ -35,7 +35,10 @@ def publish_report(evaluation: Evaluation, done: Mapping[str, ArtifactRef], cont
         refs, labels = list(done.values()), list(done)
         if len({one.name for one in refs}) == 1:
             manifests = reporting.series(store, refs[0].name, like=refs[-1])
-            refs, labels = [m.ref for m in manifests], reporting.labels_of(store, manifests)
+            if {one.ref for one in manifests} >= set(
+                refs
+            ):  # not so where they are of several runs, or folders, of one name
+                refs, labels = [m.ref for m in manifests], reporting.labels_of(store, manifests)
         items = store.resolve(contaminated) if contaminated not in (None, AUTO) else None
         if contaminated == AUTO:
             items = reporting.contaminated_items(store, refs)

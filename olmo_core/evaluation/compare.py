@@ -19,6 +19,7 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError
+from olmo_core.evaluation.benchmarks.definitions import DEFINITIONS
 from olmo_core.evaluation.stage import read_results
 from olmo_core.evaluation.statistics import (
     Difference,
@@ -128,9 +129,9 @@ def _between(first: Evaluated, second: Evaluated) -> list[Change]:
             metric, better = "bits_per_byte", -1
         else:
             metric, better = str(first.results[key]["primary"]), 1
-            if metric not in a.column_names:
+            if not {metric} <= {*a.column_names} & {*b.column_names}:
                 continue
-            made = paired_difference(_numbers(a, metric), _numbers(b, metric), a.column("cluster").to_pylist())
+            made = _credit_changed(a, b, metric, by_cluster=_means_of_clusters(first.results[key]))
         found.append(
             Change(
                 benchmark=key,
@@ -142,6 +143,23 @@ def _between(first: Evaluated, second: Evaluated) -> list[Change]:
             )
         )
     return found
+
+
+def _means_of_clusters(result: Mapping[str, Any]) -> bool:
+    """Whether a benchmark's score is the mean of its clusters' (Catwalk's MMLU)."""
+    found = DEFINITIONS.get((str(result.get("name")), result.get("format", "catwalk")))
+    return found is not None and found.benchmark.average == "clusters"
+
+
+def _credit_changed(a: pa.Table, b: pa.Table, metric: str, *, by_cluster: bool) -> Difference:
+    """Return the change of a benchmark's metric, averaged as its score is."""
+    first, second, clusters = _numbers(a, metric), _numbers(b, metric), a.column("cluster").to_pylist()
+    if not by_cluster or any(name is None for name in clusters):
+        return paired_difference(first, second, clusters)
+    good = np.isfinite(first) & np.isfinite(second)
+    _, which = np.unique(np.array(clusters, dtype=str)[good], return_inverse=True)
+    counts = np.bincount(which)
+    return paired_difference(np.bincount(which, first[good]) / counts, np.bincount(which, second[good]) / counts)
 
 
 def _bits_changed(a: pa.Table, b: pa.Table) -> Difference:

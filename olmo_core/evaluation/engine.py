@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one `score` took."""
+    """What one `score` took, or one round of generated answers (tokens of the prompts)."""
 
     requests: int
     """Different ones that were not in the cache."""
@@ -62,7 +62,7 @@ class Scorer:
         leader's. What the leader asks counts, and what its cache has.
         """
         self.model, self.cache, self.team = model, cache, team
-        self._batch_tokens, self._share = batch_tokens, share
+        self._batch_tokens, self._share = batch_tokens, share and model.shares
         self.work = Work(requests=0, tokens=0, tokens_unshared=0)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from olmo_core.errors import InputError
 from olmo_core.evaluation.answers import last_number
 from olmo_core.evaluation.encoder import Encoder
-from olmo_core.evaluation.engine import Progress, Scorer
+from olmo_core.evaluation.engine import Progress, Scorer, Work
 from olmo_core.evaluation.items import Items
 from olmo_core.evaluation.metrics import MetricValues, exact_match
 
@@ -33,6 +33,8 @@ def answer(
     room = scorer.model.context
     fits = [i for i, prompt in enumerate(prompts) if prompt and len(prompt) < room]
     texts: dict[int, tuple[str, bool]] = {}
+    seen = sum(len(prompts[i]) for i in fits)
+    scorer.work = Work(requests=len(fits), tokens=seen, tokens_unshared=seen)
     if scorer.team is not None:
         scorer.team.tell("generate", (prompts, fits, rule.stop, rule.max_tokens))
     for i, ids in continuations(encoder, scorer, (prompts, fits, rule.stop, rule.max_tokens), progress).items():

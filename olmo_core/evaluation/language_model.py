@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from olmo_core.evaluation.layout import Layout
+from olmo_core.evaluation.layout import Layout, padded
+from olmo_core.evaluation.prefix_tree import row_of
+from olmo_core.evaluation.requests import Fitted
 from olmo_core.model.cache import Cache
 from olmo_core.model.transformer import Transformer
 
@@ -46,6 +48,10 @@ class LanguageModel(Protocol):
     @property
     def packs(self) -> bool:
         """Whether it takes rows end to end, by the layout's own attention."""
+
+    @property
+    def shares(self) -> bool:
+        """Whether it takes rows that are trees, and beginnings that were computed before."""
 
     @property
     def sharded(self) -> bool:
@@ -86,6 +92,11 @@ class OwnModel:
     def packs(self) -> bool:
         """On a processor."""
         return self.device.type == "cpu"
+
+    @property
+    def shares(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def sharded(self) -> bool:
@@ -152,7 +163,11 @@ class OwnModel:
 
 
 class HuggingFaceModel:
-    """A causal language model of the transformers library."""
+    """A causal language model of the transformers library.
+
+    Some of them scale their logits (Granite), and some take no heed of the mask and the places that a tree needs (MPT, recurrent ones; a
+    window over the last tokens is lost, too): a few tokens tell, and those are scored by their logits, a row for each request.
+    """
 
     def __init__(self, model: Any, identity: str) -> None:
         self.model, self.identity = model.eval(), identity
@@ -162,6 +177,8 @@ class HuggingFaceModel:
         output = model.get_output_embeddings()
         own_head = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale"))
         self._plain_head = output is not None and getattr(output, "bias", None) is None and not own_head
+        self._plain_head = self._plain_head and self._multiplies()
+        self._shares = not _has_window(config, self.context) and self._follows_trees()
 
     @property
     def device(self) -> torch.device:
@@ -179,9 +196,54 @@ class HuggingFaceModel:
         return False
 
     @property
+    def shares(self) -> bool:
+        """Whether it was found to give the same with shared beginnings as without."""
+        return self._shares
+
+    @property
     def sharded(self) -> bool:
         """Never: each process has it whole."""
         return False
+
+    def _probe(self) -> list[int]:
+        """Return ten ids from all over the vocabulary."""
+        return [(i * self.vocabulary) // 11 for i in range(1, 11)]
+
+    @torch.inference_mode()
+    def _multiplies(self) -> bool:
+        """Whether logits are hidden states times the output layer's weight, and nothing else."""
+        ids = torch.tensor([self._probe()], device=self.device)
+        hidden, weight = self.model.base_model(ids).last_hidden_state, self.model.get_output_embeddings().weight
+        if hidden.shape[-1] != weight.shape[-1]:
+            return False
+        return self._alike(hidden.float() @ weight.float().T, self.model(ids).logits)
+
+    @torch.inference_mode()
+    def _follows_trees(self) -> bool:
+        """Whether two continuations of one context come out in one row, and after a beginning of their own, as each alone."""
+        ids = self._probe()
+        context, ends = tuple(ids[:6]), (tuple(ids[6:8]), tuple(ids[8:]))
+        requests = [Fitted(inputs=context + end, targets=end, dropped=0) for end in ends]
+        wanted = torch.cat([self.model(torch.tensor([[*context, *end]], device=self.device)).logits[0] for end in ends])
+        try:
+            for skip in (0, 3):
+                row = row_of(list(enumerate(requests)), skip)
+                layout = padded([row], skip, self.device)
+                prefix = self.begin(context[:skip]) if skip else None
+                made = self._logits(layout, prefix)[0]
+                # The row: context, first end, second end; each alone: context and its end.
+                if not self._alike(made, wanted[[*range(skip, 8), 14, 15]]):
+                    return False
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):
+            return False  # it knows no such mask, or keeps no keys and values
+        return True
+
+    def _logits(self, layout: Layout, prefix: Any) -> Tensor:
+        return self.run(layout, prefix, lambda x_BTW, weight_VW: x_BTW if weight_VW is None else x_BTW @ weight_VW.T)
+
+    def _alike(self, a: Tensor, b: Tensor) -> bool:
+        close = 1e-4 if self.dtype == torch.float32 else 0.05
+        return a.shape == b.shape and bool((a.float() - b.float()).abs().max() <= close * b.float().abs().max())
 
     @torch.inference_mode()
     def begin(self, tokens: Sequence[int]) -> Any:
@@ -194,10 +256,10 @@ class HuggingFaceModel:
         """Return what `head` makes of the hidden states; of the logits where the model does more than multiply."""
         given: dict[str, Any] = {
             "input_ids": layout.tokens_BT,
-            "position_ids": layout.positions_BT,
             "use_cache": prefix is not None,
         }
         if layout.mask is not None:
+            given["position_ids"] = layout.positions_BT
             given["attention_mask"] = torch.where(layout.mask, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
         if prefix is not None:
             given["past_key_values"] = _expanded(prefix, len(layout.tokens_BT))
@@ -221,6 +283,14 @@ class HuggingFaceModel:
                 given = torch.tensor([[made[-1]]], device=self.device)
             found.append(made)
         return found
+
+
+def _has_window(config: Any, context: int) -> bool:
+    """Whether some layers see the last tokens only: a mask that is given takes the place of theirs."""
+    sizes = [
+        getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "attention_window_size")
+    ]
+    return any(isinstance(size, int) and size < context for size in sizes)
 
 
 def _expanded(prefix: Any, batch: int) -> Any:

@@ -58,7 +58,7 @@ def evaluate(benchmark: Benchmark, items: Sequence[Item], scores: ItemScores) ->
     if all(item.gold is not None for item in items):
         gold = np.array([item.gold for item in items], np.int64)
         for name in RANKED:
-            if name != "acc_uncond" or np.isfinite(scores.unconditional).any():
+            if name != "acc_uncond" or any(item.unconditional is not None for item in items):
                 found[name] = _accuracy(name, ranking(name, scores, benchmark.count_leading_space), gold, scores)
         found.update(_continuous(benchmark, gold, scores))
     if any(item.golds for item in items):

@@ -82,7 +82,7 @@ def plan(requests: Sequence[Fitted], *, share: bool = True) -> list[Group]:
     """Return groups of rows that answer all requests; with `share` False each request has a row of its own."""
     order = sorted(range(len(requests)), key=lambda i: requests[i].inputs)
     if not share:
-        return [Group(prefix=(), rows=tuple(_row([(i, requests[i])], 0) for i in order))] if order else []
+        return [Group(prefix=(), rows=tuple(row_of([(i, requests[i])], 0) for i in order))] if order else []
     common = [_common(requests[a].inputs, requests[b].inputs) for a, b in zip(order, order[1:], strict=False)]
     groups: list[Group] = []
     rest: list[tuple[int, Fitted]] = []
@@ -114,10 +114,10 @@ def _rows(members: Sequence[tuple[int, Fitted]], common: Sequence[int], skip: in
         else:
             rows.append([member])
             length = own
-    return [_row(row, skip) for row in rows]
+    return [row_of(row, skip) for row in rows]
 
 
-def _row(members: Sequence[tuple[int, Fitted]], skip: int) -> Row:
+def row_of(members: Sequence[tuple[int, Fitted]], skip: int) -> Row:
     """Return the tree of sorted requests, without their first `skip` tokens."""
     row = Row()
     path: list[int] = []

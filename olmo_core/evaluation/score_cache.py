@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 _RECORD = struct.Struct("<16sdIIBBxxI")
 """Key, log-likelihood, tokens, dropped, status, greedy, checksum of what is before."""
 _SUFFIX = ".scores"
+_VERSION = 2
+"""Counts up when scoring gives other numbers, by more than rounding, for the same weights and tokens. 2: transformers' models
+that scale their logits, or do not follow trees."""
 
 
 class ScoreCache:
@@ -33,7 +36,7 @@ class ScoreCache:
 
     def __init__(self, folder: str | Path, *, weights: str, tokenizer: str, dtype: str) -> None:
         """Read what is there. `weights` and `tokenizer` are digests; `dtype` names type and device kind of the computation."""
-        identity = fingerprint({"weights": weights, "tokenizer": tokenizer, "dtype": dtype})
+        identity = fingerprint({"version": _VERSION, "weights": weights, "tokenizer": tokenizer, "dtype": dtype})
         self.folder = Path(folder) / identity[:32]
         self._known: dict[bytes, Scored] = {}
         self._out: IO[bytes] | None = None

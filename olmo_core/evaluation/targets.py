@@ -37,12 +37,14 @@ class Target:
     """One model to evaluate."""
 
     label: str
-    """For people: `step100-tokens0B`, or the folder's name. Of one evaluation no two are the same."""
+    """For people: `step100-tokens0B`, or the folder's name. Of one evaluation no two are the same (`find_targets`)."""
     name: str
     """Beginning of the evaluation artifact's name: that of the run, or of the folder."""
     checkpoint: ArtifactRef | None = None
     folder: str | None = None
     """Of a Hugging Face model."""
+    hub: str | None = None
+    """Its id, where the hub gave it: by this another process finds the same model under the same name."""
     tag: str | None = None
     """Tag of the evaluation artifact beside `latest`: the checkpoint's `step{S}-tokens{T}B`."""
 
@@ -66,16 +68,21 @@ def find_targets(store: ArtifactStore, models: Sequence[str]) -> list[Target]:
 
 
 def _told_apart(targets: list[Target]) -> list[Target]:
-    """Give models of one label another: with the run's name, and where that is one too, with the fingerprint's beginning."""
+    """Give models of one label another: with the run's name, and where that is one too, with the beginning of the fingerprint, or of
+    the digest of the folder's path.
+    """
     if len({one.name for one in targets}) > 1:
         targets = [one if one.label == one.name else replace(one, label=f"{one.name}-{one.label}") for one in targets]
     labels = [one.label for one in targets]
     return [
-        replace(one, label=f"{one.label}-{one.checkpoint.fingerprint[:6]}")
-        if labels.count(one.label) > 1 and one.checkpoint is not None
-        else one
-        for one in targets
+        replace(one, label=f"{one.label}-{_apart(one)[:6]}") if labels.count(one.label) > 1 else one for one in targets
     ]
+
+
+def _apart(target: Target) -> str:
+    if target.checkpoint is not None:
+        return target.checkpoint.fingerprint
+    return hashlib.sha256(str(target.folder).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _checkpoints(store: ArtifactStore, text: str) -> list[Target]:
@@ -133,7 +140,8 @@ def _hugging_face(text: str) -> Target:
     if not (folder / "config.json").is_file():
         raise RecipeError(f"{folder} has no config.json: it holds no Hugging Face model")
     label = re.sub(r"[^a-z0-9._-]+", "-", (text if _HUB.match(text) else folder.resolve().name).lower()).strip("-._")
-    return Target(label=label, name=label, folder=str(folder))
+    hub = None if Path(text).expanduser().is_dir() else text
+    return Target(label=label, name=label, folder=str(folder.resolve()), hub=hub)
 
 
 def _downloaded(name: str) -> Path:
@@ -157,6 +165,8 @@ def encoder_of(store: ArtifactStore, target: Target, tokenizer: str | None = Non
     if target.checkpoint is not None:
         manifest = store.manifest(target.checkpoint)
         made_by = _tokenization(store, manifest)
+        if made_by is None and tokenizer is None:
+            log.warning("%s: what made its tokens is not in the store; %s is taken", target.label, TOKENIZER)
         encoder = _encoder(tokenizer or (made_by or {}).get("tokenizer", TOKENIZER))
         if made_by is not None and encoder.identity != made_by["tokenizer_sha256"]:
             raise InputError(

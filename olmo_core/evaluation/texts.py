@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,8 +59,9 @@ def folder_documents(folder: str, source: str, files: Sequence[TextFile]) -> Ite
         if hashlib.sha256(raw).hexdigest() != file.sha256:
             raise InputError(f"{storage.url(file.path)} changed while the evaluation ran; run it again")
         try:
-            lines = (gzip.decompress(raw) if file.path.endswith(".gz") else raw).decode("utf-8").splitlines()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+            # Not `splitlines`: JSON strings may hold U+2028 and U+0085 as they are.
+            lines = (gzip.decompress(raw) if file.path.endswith(".gz") else raw).decode("utf-8").split("\n")
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise InputError(f"{storage.url(file.path)} cannot be read: {error}; get the file again") from error
         for number, line in enumerate(lines, 1):
             if line.strip():

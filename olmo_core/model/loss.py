@@ -96,6 +96,8 @@ def _sums(
     """
     of_hidden = torch.empty_like(hidden_RW) if gradients[0] else None
     of_weight = torch.empty_like(weight_VW, dtype=torch.float32) if gradients[1] else None
+    if of_weight is not None and not len(hidden_RW):
+        of_weight.zero_()  # no chunk follows that would overwrite it
     cross_entropy = torch.zeros((), dtype=torch.float32, device=hidden_RW.device)
     z = torch.zeros_like(cross_entropy)
     rows = max(1, min(rows, hidden_RW.shape[0]))

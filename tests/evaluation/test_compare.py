@@ -149,3 +149,24 @@ def test_of_five_wrong_items_nothing_is_sure() -> None:
     )
     assert seen.difference.value == pytest.approx(-0.4)
     assert seen.difference.low < -0.4 and seen.difference.high > 0
+
+
+def test_a_metric_that_only_one_could_be_given_is_no_change() -> None:
+    """A checkpoint that has diverged has no finite number; one of an older version may lack the column."""
+    a, b = evaluated("a", {"toy": [1.0, 0.0]}), evaluated("b", {"toy": [math.nan] * 2}, step=1)
+    (one,) = changes([a, b])
+    assert one.verdict == "not resolved" and math.isnan(one.difference.interval.value)
+    lacking = {"toy": b.items["toy"].drop_columns(["acc_raw"])}
+    assert changes([a, Evaluated(**{**b.__dict__, "items": lacking})]) == []
+
+
+def test_a_mean_of_subjects_changes_as_its_score_does() -> None:
+    """Catwalk's MMLU: one subject of two items gains, one of six loses; the mean of subjects rises, that of items falls."""
+    clusters, first, second = ["a"] * 2 + ["b"] * 6, [0.0] * 2 + [1.0] * 6, [1.0] * 2 + [1.0] * 3 + [0.0] * 3
+    pair = [evaluated("a", {"mmlu": first}), evaluated("b", {"mmlu": second}, step=1)]
+    for one in pair:
+        one.results["mmlu"].update(name="mmlu", format="catwalk")  # type: ignore[attr-defined]
+        place = one.items["mmlu"].column_names.index("cluster")
+        one.items["mmlu"] = one.items["mmlu"].set_column(place, "cluster", pa.array(clusters))  # type: ignore[index]
+    (change,) = changes(pair)
+    assert change.difference.interval.value == pytest.approx((1.0 - 0.5) / 2) and change.difference.interval.n == 2

@@ -130,20 +130,37 @@ def _cache(folder: Path, weights: str) -> ScoreCache:
     return ScoreCache(folder, weights=weights, tokenizer="t", dtype="float32")
 
 
+FAMILIES = {
+    "Llama": ({}, True),
+    "Granite": ({"logits_scaling": 4.0}, True),
+    "Mistral": ({"sliding_window": 8}, False),
+    "Mpt": ({"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64}, False),
+}
+"""Of transformers: fields of their own, and whether they can share beginnings. Granite divides its logits; Mistral's window is lost under
+a mask; MPT knows no places."""
+
+
 @pytest.mark.parametrize("shots", [0, 40])
-def test_hugging_face_models_score_the_same_way(shots: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model of another family, against its own plain forward pass."""
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hugging_face_models_score_the_same_way(family: str, shots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of other families, against their own plain forward pass."""
     monkeypatch.setattr("olmo_core.evaluation.prefix_tree.SAVED", 100)
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3,
-    )  # fmt: skip
-    model = transformers.LlamaForCausalLM(config).eval()
+    own, shares = FAMILIES[family]
+    shape = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 64,
+    }  # fmt: skip
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=96, initializer_range=0.3, **({} if family == "Mpt" else shape), **own
+    )
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     requests = questions(5, shots=shots)
-    seen = Scorer(HuggingFaceModel(model, "w"), batch_tokens=128).score(requests)
+    scorer = Scorer(HuggingFaceModel(model, "w"), batch_tokens=128)
+    seen = scorer.score(requests)
+    assert (scorer.work.tokens < scorer.work.tokens_unshared) is shares
     for request, one in zip(requests, seen, strict=True):
         ids = torch.tensor([[*request.context, *request.continuation]])
         with torch.no_grad():

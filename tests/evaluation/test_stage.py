@@ -20,6 +20,7 @@ from olmo_core.evaluation.engine import Scorer
 from olmo_core.evaluation.language_model import OwnModel
 from olmo_core.evaluation.recipe import BenchmarkRecipe, DomainRecipe, EvaluationRecipe, evaluation_recipe
 from olmo_core.evaluation.stage import Subject, evaluation_step, read_results
+from olmo_core.evaluation.texts import folder_documents, folder_files
 from olmo_core.model.config import ModelRecipe
 from olmo_core.workers import Here
 from tests.evaluation.models import tiny
@@ -165,6 +166,18 @@ def test_a_broken_text_names_file_and_line(
     _, load = loads(encoder)
     with pytest.raises(InputError, match=message):
         build(store, evaluation_step(store, both(domains), subject(encoder), load, stand_in=True), Here())
+
+
+def test_lines_end_where_json_lines_do_and_cut_archives_are_said(tmp_path: Path) -> None:
+    strange = "one\u2028two\u0085three"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": strange}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (one,) = folder_documents(str(tmp_path), "s", folder_files(str(tmp_path)))
+    assert one.text == strange
+    whole = bytearray(gzip.compress(b'{"text": "something long enough"}\n' * 9))
+    whole[14] ^= 0xFF
+    (tmp_path / "b.jsonl.gz").write_bytes(whole)
+    with pytest.raises(InputError, match=r"b\.jsonl\.gz cannot be read"):
+        list(folder_documents(str(tmp_path), "s", folder_files(str(tmp_path))))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core.errors import AssetError, InputError, RecipeError
+from olmo_core.evaluation import targets as module
 from olmo_core.evaluation.compare import read_evaluation
 from olmo_core.evaluation.reporting import build_report, labels_of, series
 from olmo_core.evaluation.resources import ScoringResources
@@ -118,3 +119,16 @@ def test_a_hugging_face_folder_is_evaluated_too(here: Place, tmp_path: Path) -> 
         path.unlink()
     with pytest.raises(InputError, match="no weights"):
         subject_of(here.store, target, encoder_of(here.store, target))
+
+
+def test_folders_of_one_name_are_told_apart_and_hub_ids_stay_known(
+    here: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for parent in ("a", "b", "0123abcd"):
+        (tmp_path / parent / "final").mkdir(parents=True)
+        (tmp_path / parent / "final" / "config.json").write_text("{}")
+    a, b = find_targets(here.store, [str(tmp_path / "a" / "final"), str(tmp_path / "b" / "final")])
+    assert a.label != b.label and a.label.startswith("final-") and (a.name, a.hub) == ("final", None)
+    monkeypatch.setattr(module, "_downloaded", lambda name: tmp_path / "0123abcd" / "final")
+    (one,) = find_targets(here.store, ["owner/model"])
+    assert (one.name, one.hub) == ("owner-model", "owner/model"), "not the name of the snapshot's folder"

@@ -92,3 +92,10 @@ def test_a_second_backward_pass_is_refused() -> None:
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="only one backward pass"):
         total.backward()
+
+
+def test_no_rows_give_no_gradient() -> None:
+    hidden, weight = torch.zeros(0, 4, 8).requires_grad_(), torch.randn(37, 8).requires_grad_()
+    losses = linear_cross_entropy(hidden, weight, torch.zeros(0, 4, dtype=torch.long))
+    losses.total.backward()
+    assert losses.tokens == 0 and weight.grad is not None and not weight.grad.any()
