@@ -27,6 +27,9 @@ PEERS = {
     "datatrove": Peer(
         package="datatrove", requirements=ROOT / "benchmarks/datatrove-requirements.txt", newest_python=(3, 13)
     ),
+    "lm_eval": Peer(
+        package="lm_eval", requirements=ROOT / "tests/oracles/lm-eval-requirements.txt", newest_python=(3, 13)
+    ),
 }
 DEFAULT = ROOT / ".venv-bench"
 READY = "READY"

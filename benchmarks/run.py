@@ -1,6 +1,6 @@
 """`make bench`: this project's stages and its whole chain beside the usual libraries, on the same bytes, in one run.
 
-    python -m benchmarks.run [--runs 3] [--quick] [--dolma-env DIR] [--datatrove-env DIR]
+    python -m benchmarks.run [--runs 3] [--quick] [--dolma-env DIR] [--datatrove-env DIR] [--lm-eval-env DIR]
 
 Every figure is the median of fresh processes pinned to one core; outputs are compared before times count. Results go to
 the terminal, bench-results/bench.json and bench-results/bench.png. Exit code: 0 when everything was measured and equal,
@@ -15,21 +15,24 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import scoring, training
 from benchmarks.cases import CASES, OURS, STAGES, Case
 from benchmarks.compare import UnequalOutputs, require_equal, require_same_neighbours
 from benchmarks.environments import PEERS, EnvironmentUnavailable, interpreter
 from benchmarks.inputs import Input, write_inputs
 from benchmarks.measuring import ONE_THREAD, Machine, MeasurementFailed, describe_machine, last_core
 from benchmarks.results import chain_sums, summarise
+from benchmarks.scoring import measure_scoring
 from benchmarks.show import draw, markdown, table
-from benchmarks.training import QUICK, RUNS, Training, measure_training
-from benchmarks.training import markdown as training_table
+from benchmarks.training import measure_training
 from olmo_core import provenance
 
+PARTS = {"training": training.markdown, "scoring": scoring.markdown}
+"""What is measured beside the stages: the training step, and the scoring of benchmarks, and their tables."""
 LIBRARY_CHECK = Case(stage="tokenization", system="tokenizers library", worker="libraries", compared="equal")
 
 
@@ -55,11 +58,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="environment with datatrove (default .venv-bench/datatrove, made when missing)",
     )
     parser.add_argument(
+        "--lm-eval-env", type=Path, help="environment with lm-eval (default .venv-bench/lm_eval, made when missing)"
+    )
+    parser.add_argument(
         "--stages",
         nargs="+",
-        choices=[*STAGES, "chain", "training"],
+        choices=[*STAGES, "chain", *PARTS],
         metavar="STAGE",
-        help="only these stages, e.g. quality tokenization chain training",
+        help="only these stages, e.g. quality tokenization chain training scoring",
     )
     parser.add_argument(
         "--compile", action="store_true", help="first compile all kernels into an empty cache, and say how long it took"
@@ -84,6 +90,7 @@ class Bench:
         pythons: dict[str, Path] = {}
         self.missing: list[str] = []
         wanted = {c.worker for c in CASES if not options.stages or c.stage in options.stages}
+        wanted |= {"lm_eval"} if self.asked("scoring") else set()
         for name in (one for one in PEERS if one in wanted):
             try:
                 pythons[name] = interpreter(name, getattr(options, f"{name}_env"), make=not options.quick)
@@ -148,14 +155,31 @@ class Bench:
             found = compare(case.key, read_rows(self.outputs(ours)), read_rows(self.outputs(case)))
         self.agreements[case] = str(found)
 
+    def asked(self, part: str) -> bool:
+        """Whether a part is to be measured."""
+        return not self.options.stages or part in self.options.stages
+
     def training(self) -> dict[str, Any] | None:
         """Measure the training step beside its peer; None where it was not asked for, or failed."""
-        if self.options.stages and "training" not in self.options.stages:
+        what = training.QUICK if self.options.quick else training.Training()
+        runs = 1 if self.options.quick else training.RUNS
+        return self.part("training", lambda: measure_training(what, self.machine.work, runs, self.options.core))
+
+    def scoring(self) -> dict[str, Any] | None:
+        """Measure the scoring of benchmarks beside lm-eval; None where it was not asked for, or failed."""
+        what = scoring.QUICK if self.options.quick else scoring.Scoring()
+        peer = self.machine.pythons.get("lm_eval")
+        return self.part(
+            "scoring", lambda: measure_scoring(what, self.machine.work, self.options.runs, self.options.core, peer)
+        )
+
+    def part(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Measure a part if it was asked for, and note what went wrong."""
+        if not self.asked(name):
             return None
-        what = QUICK if self.options.quick else Training()
-        print("training step", file=sys.stderr)
+        print(name, file=sys.stderr)
         try:
-            return measure_training(what, self.machine.work, 1 if self.options.quick else RUNS, self.options.core)
+            return measure()
         except MeasurementFailed as error:
             self.problems.append(str(error))
             return None
@@ -196,19 +220,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compiled = bench.compile() if options.compile else None
         for number in range(options.runs):
             bench.round(number)
-        training = bench.training()
+        parts = {"training": bench.training(), "scoring": bench.scoring()}
     rows = summarise(bench.runs, bench.agreements)
     result = describe(bench, before, rows)
-    result |= {"training": training, "compile_seconds": compiled, "seconds": round(time.monotonic() - began, 1)}
+    result |= {**parts, "compile_seconds": compiled, "seconds": round(time.monotonic() - began, 1)}
     sums = result["chain_sums"]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    of_training = training_table(training) if training else ""
-    (options.out / "bench.md").write_text("\n".join([markdown(rows, sums), of_training]), "utf-8")
+    tables = [table_of(parts[name]) for name, table_of in PARTS.items() if parts[name]]
+    (options.out / "bench.md").write_text("\n".join([*([markdown(rows, sums)] if rows else []), *tables]), "utf-8")
     if rows:
         title = f"{before.get('cpu', sys.platform)}, median of {options.runs}, {result['when'][:10]}"
         draw(rows, sums, options.out / "bench.png", title)
-    print("\n\n".join(part for part in (table(rows, sums) if rows else "", of_training) if part))
+    print("\n\n".join([*([table(rows, sums)] if rows else []), *tables]))
     if compiled:
         parts = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in compiled.items())
         print(f"\ncompilation, once for an installation: {sum(compiled.values()):.0f} s ({parts})")

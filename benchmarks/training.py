@@ -38,12 +38,12 @@ class Training:
     instances: int = 2
     """Of a step."""
     warm_up: int = 1
-    steps: int = 1
+    steps: int = 2
     precision: str = "float32"
 
 
 RUNS = 2
-"""Fresh processes of each system: a step takes a minute."""
+"""Fresh processes of each system, in turn: a step takes a minute."""
 QUICK = Training(model="20m", sequence_length=256, instances=1)
 
 
@@ -55,8 +55,10 @@ def measure_training(what: Training, work: Path, runs: int, core: int | None) ->
     commands = {OURS: ours(what, tokens), PEER: peer(what, folder, batches)}
     for _ in range(runs):
         for system, command in commands.items():
+            load = os.getloadavg()[0]
             result = _run(system, command, core)
-            found[system].append(result["models"][0] if system == OURS else result)
+            result = result["models"][0] if system == OURS else result
+            found[system].append({**result, "load_average": load})
             figures = ", ".join(f"{key} {found[system][-1][key]:,.4g}" for key in KEYS)
             print(f"training step, {system}: {figures}", file=sys.stderr)
     for mine, theirs in zip(found[OURS], found[PEER], strict=True):
@@ -131,6 +133,8 @@ def summary(what: Training, found: dict[str, list[dict[str, Any]]], loader: dict
     return {
         **what.__dict__,
         "tokens_per_step": tokens,
+        "threads": 1,
+        "load_average": [round(run["load_average"], 1) for runs in found.values() for run in runs],
         "systems": {system: {**values, "runs": found[system]} for system, values in medians.items()},
         "cpu_ratio": theirs["step_cpu_seconds"] / mine["step_cpu_seconds"],
         "wall_ratio": theirs["step_seconds"] / mine["step_seconds"],
@@ -156,7 +160,8 @@ def markdown(result: dict[str, Any]) -> str:
     loader = result["loader"]
     lines.append("")
     lines.append(
-        f"{result['instances']} x {result['sequence_length']} tokens, {result['precision']}, {result['agreement']}. Ours is "
+        f"{result['instances']} x {result['sequence_length']} tokens, {result['precision']}, {result['agreement']}; one thread, "
+        f"load average {min(result['load_average']):.1f} to {max(result['load_average']):.1f}. Ours is "
         f"{result['cpu_ratio']:.2f} x as fast by CPU time ({result['wall_ratio']:.2f} x by wall) in "
         f"{result['memory_ratio']:.2f} x the memory; the loader takes {1e3 * loader['cpu_seconds']:.2f} ms a batch, the step "
         f"{loader['cpu_ratio']:,.0f} times as long."

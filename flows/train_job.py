@@ -37,7 +37,7 @@ def train_job(run: str, resources: TrainingResources | None = None) -> str | Sta
         if not training.done:
             return Failed(
                 name="Preempted",
-                message=f"preempted {training.preempted} times (resources.restarts); a retry goes on from the last checkpoint",
+                message=f"preempted {training.preempted} times (resources.restarts); {training.prospect()}",
             )
         return training.outcome()
 

@@ -45,6 +45,8 @@ class EvaluationResources:
     """Prefect block of type Secret with the store's credentials, a JSON object of AWS_... variables."""
     scoring: ScoringResources = field(default_factory=ScoringResources)
     """Of the scoring itself: device, batches, cache."""
+    processes: Annotated[int, Field(ge=1)] = 1
+    """Processes on this machine that score together, one for each GPU; with `scoring.shard` each holds a part of the model."""
 
     __pydantic_config__ = {"use_attribute_docstrings": True, "extra": "forbid"}
 
@@ -52,6 +54,15 @@ class EvaluationResources:
         """Raise StorageError for a store's address that cannot be, before a server has seen it."""
         if self.store is not None:
             Storage(self.store)
+        if self.processes < 1:
+            raise RecipeError(f"processes: {self.processes}; at least 1 is needed")
+        if self.scoring.shard and self.processes == 1:
+            raise RecipeError("scoring.shard: there is one process only; give more (processes)")
+
+    @property
+    def apart(self) -> bool:
+        """Whether models are scored in processes of their own: where a GPU, or more than one, is asked for."""
+        return self.processes > 1 or self.scoring.device == "cuda"
 
 
 class Evaluation:
@@ -125,17 +136,18 @@ def evaluate_model(evaluation: Evaluation, target: Target) -> ArtifactRef | Stat
     """Score one model, or find that it is scored (then the state is called Reused)."""
     from olmo_core.evaluation.compare import read_evaluation
     from olmo_core.evaluation.run import evaluate
+    from tasks.evaluation_job import evaluate_apart
 
     logger = get_run_logger()
     began = time.monotonic()
+    resources = evaluation.resources
+    progress = _Requests(evaluation.recipe.name, target.label)
+    what = (evaluation.store, evaluation.recipe, target, resources.scoring)
     with without_credentials():
-        built = evaluate(
-            evaluation.store,
-            evaluation.recipe,
-            target,
-            evaluation.resources.scoring,
-            progress=_Requests(evaluation.recipe.name, target.label),
-        )
+        if resources.apart:
+            built = evaluate_apart(*what, resources.processes, say=logger.info, progress=progress)
+        else:
+            built = evaluate(*what, progress=progress)
         found = read_evaluation(evaluation.store, built.manifest, target.label)
     seconds = time.monotonic() - began
     logger.info("%s: %s%s", target.label, summary(found.results), "" if built.reused else f"; {seconds:.0f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,10 @@ from olmo_core.curation.splits import refuse_held_out
 from olmo_core.errors import OlmoError, RecipeError
 from olmo_core.report.markdown import count
 from olmo_core.storage import Storage
+from olmo_core.train.checks import check_fields, check_start
 from olmo_core.train.forecast import Forecast, forecast
+from olmo_core.train.inspection import resolve_checkpoint
+from olmo_core.train.machine import gpus
 from olmo_core.train.overrides import TrainOverrides, recipe_with
 from olmo_core.train.run_file import RunFile, TrainResources
 from olmo_core.train.run_record import put_run_file
@@ -92,13 +94,6 @@ class TrainingResources:
         return self.trainer.save_seconds + 5.0
 
 
-def gpus() -> int:
-    """Return how many GPUs this machine offers, without torch: by CUDA_VISIBLE_DEVICES, else by their device files."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
-
-
 def launcher(resources: TrainingResources, name: str | None = None) -> Launcher:
     """Return the launcher that the resources ask for, or the one of a name, for a job that was started otherwise."""
     kind = name or resources.launcher
@@ -129,9 +124,12 @@ def resolve(
         recipe=loaded,
         tokens=tokens_ref,
         held_out=_held_out(store, held_out, tokens, tokens_ref),
-        start=_named(store, "start", start, {Kind.CHECKPOINT}) if start else None,
+        start=_start(store, start) if start else None,
         resources=resources.trainer,
     )
+    check_fields(run)
+    check_start(store, run)
+    _check_evaluation(resources)
     expected = forecast(
         loaded,
         manifest,
@@ -150,6 +148,32 @@ def _named(store: ArtifactStore, parameter: str, text: str, kinds: set[Kind]) ->
     if ref.kind not in kinds:
         raise RecipeError(f"{parameter}: {text!r} is of kind {ref.kind}; an artifact of {' or '.join(kinds)} is needed")
     return ref
+
+
+def _start(store: ArtifactStore, text: str) -> ArtifactRef:
+    try:
+        return resolve_checkpoint(store, text).ref
+    except RecipeError as error:
+        raise RecipeError(f"start: {error}") from error
+
+
+def _check_evaluation(resources: TrainingResources) -> None:
+    """Raise RecipeError, naming the field, for evaluations beside the training that there are not."""
+    recipe, names = resources.evaluate, resources.trainer.evaluate_benchmarks
+    if recipe is None and not names:
+        return
+    from olmo_core.evaluation.benchmarks.definitions import suite  # here: it imports torch, which takes seconds
+    from olmo_core.evaluation.recipe import load_evaluation_recipe
+
+    field = "evaluate"
+    try:
+        if recipe is not None:
+            load_evaluation_recipe(recipe)
+        field = "trainer.evaluate_benchmarks"
+        for name in names:
+            suite(name, "in_loop")
+    except RecipeError as error:
+        raise RecipeError(f"resources.{field}: {error}") from error
 
 
 def _held_out(store: ArtifactStore, asked: str | None, tokens: str, resolved: ArtifactRef) -> ArtifactRef | None:

@@ -16,7 +16,8 @@ from prefect.states import Completed
 
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import JobError, RecipeError, StorageError
+from olmo_core.errors import JobError, OlmoError, RecipeError, StorageError
+from olmo_core.train import retention
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.run_record import RunRecord, run_file
 from tasks.checkpoint_events import CheckpointEvents
@@ -49,6 +50,24 @@ class TrainingJob:
     def again(self) -> bool:
         """Whether the job is to be started (again): it has not finished, and was not preempted too often."""
         return not self.done and self.preempted <= self.resources.restarts
+
+    def prospect(self) -> str:
+        """Say where a retry begins."""
+        with contextlib.suppress(OlmoError):
+            if (newest := next(iter(retention.committed(self.store, self.run)), None)) is not None:
+                return (
+                    f"a retry goes on from its last checkpoint, step {newest.counts['step']} of {self.run.recipe.steps}"
+                )
+            where = f"from {self.run.start}, as it did" if self.run.start is not None else "anew"
+            return f"there is no checkpoint of it yet: a retry begins {where}"
+        return "a retry goes on from its last checkpoint, if there is one"  # the store does not answer
+
+    def told(self) -> str:
+        """Return what the trainer said when it was preempted, "" for nothing."""
+        with contextlib.suppress(OlmoError):
+            self.record.refresh()
+        said = [str(e.get("message", "")) for e in self.record.events.values() if e.get("kind") == "preempted"]
+        return said[-1] if said else ""
 
     def outcome(self) -> str:
         """Return the run's address when it is finished."""
@@ -169,7 +188,7 @@ def run_job(training: TrainingJob) -> int | State[int]:
         return code
     if code == PREEMPTED:
         training.preempted += 1
-        return Completed(name="Preempted", message=f"{job} was preempted after saving", data=code)
+        return Completed(name="Preempted", message=f"{job} was preempted: {training.told()}", data=code)
     raise JobError(_failure(training, kind, job, code))
 
 
@@ -204,7 +223,7 @@ def _failure(training: TrainingJob, kind: Launcher, job: Job, code: int) -> str:
     told = [f"{e.get('kind', 'event')}: {e.get('message', '')}" for e in list(training.record.events.values())[-5:]]
     last = training.record.last
     at = f" after step {last['step']}" if last else ""
-    lines = [f"{job} {how}{at}; a retry goes on from the last checkpoint. Log: {job.log or 'with the scheduler'}"]
+    lines = [f"{job} {how}{at}; {training.prospect()}. Log: {job.log or 'with the scheduler'}"]
     lines += ["Events:", *(f"  {one}" for one in told)] if told else []
     lines += ["Last lines:", *(f"  {line}" for line in last_words(kind.tail(job, 80))[-25:])]
     return "\n".join(lines)

@@ -13,6 +13,9 @@ from benchmarks.cases import CASES, OURS, STAGES, Case
 from benchmarks.compare import UnequalOutputs, require_equal, require_same_neighbours
 from benchmarks.measuring import MeasurementFailed
 from benchmarks.results import chain_sums, summarise
+from benchmarks.scoring import Scoring, require_equal_scores
+from benchmarks.scoring import markdown as scoring_table
+from benchmarks.scoring import summary as scoring_summary
 from benchmarks.show import markdown, table
 from benchmarks.training import Training, require_equal_losses, summary
 from benchmarks.training import markdown as training_table
@@ -126,9 +129,40 @@ def test_training_steps_with_other_losses_do_not_count() -> None:
 
 def test_training_figures_are_medians_and_their_ratios() -> None:
     def run(cpu: float, memory: int) -> dict[str, Any]:
-        return {"step_cpu_seconds": cpu, "step_seconds": 2 * cpu, "peak_memory_bytes": memory, "losses": [1.0, 0.9]}
+        figures = {"step_cpu_seconds": cpu, "step_seconds": 2 * cpu, "peak_memory_bytes": memory}
+        return {**figures, "losses": [1.0, 0.9], "load_average": cpu}
 
     found = {"olmo-flows": [run(1.0, 30), run(2.0, 30), run(9.0, 31)], "transformers": [run(3.0, 60)] * 3}
     result = summary(Training(), found, {"seconds": 0.01, "cpu_seconds": 0.01})
     assert (result["cpu_ratio"], result["memory_ratio"], result["loader"]["cpu_ratio"]) == (1.5, 0.5, 200)
     assert "1.50 x as fast" in training_table(result) and "0.50 x the memory" in training_table(result)
+    assert result["threads"] == 1 and "load average 1.0 to 9.0" in training_table(result)
+
+
+def test_scores_that_differ_do_not_count() -> None:
+    ours = {"log_likelihoods": [-3.0, -40.0], "tokens_of_targets": [1, 20]}
+    require_equal_scores(ours, {"log_likelihoods": [-3.00009, -40.0019]})
+    for wrong in ([-3.0002, -40.0], [-3.0, float("nan")]):
+        with pytest.raises(MeasurementFailed, match="scoring: request"):
+            require_equal_scores(ours, {"log_likelihoods": wrong})
+
+
+def test_scoring_figures_are_of_the_peers_best_batch_and_of_the_bound() -> None:
+    def run(cpu: float, requests: int, tokens: int | None = None, unshared: int | None = None) -> dict[str, Any]:
+        seen = {"tokens": tokens, "tokens_unshared": unshared}
+        return {"cpu_seconds": cpu, "seconds": 2 * cpu, "requests": requests, "peak_memory_bytes": 10**9, **seen}
+
+    found = {
+        "olmo-flows": [run(1.0, 60), run(2.0, 60), run(9.0, 60)],
+        "shared": [run(4.0, 160, 1000, 20_000)],
+        "unshared": [run(8.0, 16, 2000, 2000)],
+        "lm-eval 4": [run(9.0, 60)],
+        "lm-eval 16": [run(7.0, 60)],
+    }
+    result = scoring_summary(Scoring(), found)
+    assert (result["peer"], result["cpu_ratio"], result["wall_ratio"]) == ("lm-eval 16", 3.5, 3.5)
+    # 20,000 tokens at 4 ms each would take 80 s; shared they take 4.
+    assert (result["bound"], result["sharing"], result["of_bound"]) == (20.0, 20.0, 1.0)
+    assert "3.5 x as fast as lm-eval" in scoring_table(result) and "100% of the 20.0 x" in scoring_table(result)
+    alone = scoring_summary(Scoring(), {name: runs for name, runs in found.items() if "lm-eval" not in name})
+    assert alone["cpu_ratio"] is None and "as fast" not in scoring_table(alone)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 
-from flows.command import artifacts_gc, artifacts_verify, choices, holders, tables
+from flows.command import artifacts_gc, artifacts_lineage, artifacts_verify, choices, tables
+from flows.command.artifacts_unfinished import unfinished
 from flows.command.usage import UsageError
-from olmo_core.artifacts import lineage
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import RecipeError
 from olmo_core.report.markdown import size
 
 DESCRIPTION = """\
@@ -33,11 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gc = actions.add_parser("gc", help="show, or delete, what nothing refers to", description=artifacts_gc.DESCRIPTION)
     artifacts_gc.add_arguments(gc)
     trace = actions.add_parser(
-        "lineage", help="what an artifact was made from, what was made from it, who has a document"
+        "lineage",
+        help="what an artifact was made from, what was made from it, who has a document",
+        description=artifacts_lineage.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    trace.add_argument("artifact", nargs="?", type=choices.address)
-    trace.add_argument("--forward", action="store_true", help="what was made from it")
-    holders.add_arguments(trace)
+    artifacts_lineage.add_arguments(trace)
     tag = actions.add_parser("tag", help="give an artifact another human name")
     tag.add_argument("artifact", type=choices.address)
     tag.add_argument("tag")
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         "show": _show,
         "verify": artifacts_verify.run,
         "gc": artifacts_gc.run,
-        "lineage": _lineage,
+        "lineage": artifacts_lineage.run,
         "tag": _tag,
     }
     return actions[arguments.action](store, arguments)
@@ -107,7 +108,12 @@ def _bytes(manifest: Manifest) -> int:
 
 
 def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
-    manifest = store.manifest(store.resolve(arguments.artifact))
+    try:
+        manifest = store.manifest(store.resolve(arguments.artifact))
+    except RecipeError:
+        if said := unfinished(store, arguments.artifact):
+            raise RecipeError(said) from None
+        raise
     if arguments.json:
         tables.show_json(
             {
@@ -150,37 +156,6 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
         [(o.key, o.rows, size(o.size), o.sha256[:16], o.path) for o in manifest.objects],
         ("key", "rows", "size", "sha256", "path"),
     )
-    return 0
-
-
-def _lineage(store: ArtifactStore, arguments: argparse.Namespace) -> int:
-    if arguments.document or arguments.takedown:
-        return holders.run(store, arguments)
-    if arguments.artifact is None:
-        raise UsageError("lineage: name an artifact, or a document with --document, or a list with --takedown")
-    ref = store.resolve(arguments.artifact)
-    found: Iterator[lineage.Ancestor] = (
-        lineage.forward(store, ref) if arguments.forward else lineage.backward(store, ref)
-    )
-    nodes = list(found)
-    if arguments.json:
-        tables.show_json(
-            [
-                {
-                    "artifact": str(n.manifest.ref),
-                    "depth": n.depth,
-                    "role": n.role,
-                    "inputs": {k: str(v) for k, v in n.manifest.inputs.items()},
-                }
-                for n in nodes
-            ]
-        )
-        return 0
-    for node in nodes:
-        role = f"{node.role}: " if node.role else ""
-        print(f"{'  ' * node.depth}{role}{node.manifest.ref}  ({node.manifest.stage}, {node.manifest.ended})")
-    if not nodes:
-        print(f"nothing was made from {ref}")
     return 0
 
 

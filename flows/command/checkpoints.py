@@ -11,7 +11,8 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import OlmoError
 
-CHECKPOINT = "name of a run (its newest checkpoint), NAME@TAG, or checkpoint/NAME/FINGERPRINT"
+CHECKPOINT = "NAME of a run (its newest checkpoint), NAME@TAG or NAME/FINGERPRINT, each also after checkpoint/"
+"""What every CHECKPOINT on the command line may be; `olmo_core.train.inspection.resolve_checkpoint` reads it."""
 DEFAULT = "olmo-tokenizer"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from flows.command import choices, tables
+from flows.command.checkpoints import CHECKPOINT
 from flows.command.usage import whole
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError
+from olmo_core.errors import InputError, OlmoError
 from olmo_core.train.inspection import Inspection, Sightings, newest_checkpoints, resolve_checkpoint
 
 DESCRIPTION = """\
@@ -24,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="WHAT")
     step = actions.add_parser("step", help="the documents of a step: source, id, url, position in the sequence")
-    step.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="name of a run, NAME@TAG, or checkpoint/NAME/FINGERPRINT"
-    )
+    step.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     step.add_argument("number", metavar="N", type=whole(1), help="step, from 1")
     step.add_argument("--all", action="store_true", help=f"show every document, not the first {_SHOWN}")
     document = actions.add_parser("document", help="the steps that saw a document")
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     document.add_argument(
         "--run",
         metavar="CHECKPOINT",
-        help="only this run, up to this checkpoint (default: the newest checkpoint of every run)",
+        help=f"only this run, up to this checkpoint (default: the newest checkpoint of every run): {CHECKPOINT}",
     )
     document.add_argument("--all", action="store_true", help=f"show every appearance, not the first {_SHOWN}")
     for one in (step, document):
@@ -90,18 +90,23 @@ def _step(inspection: Inspection, step: int, as_json: bool, most: int | None) ->
 
 
 def _sightings(store: ArtifactStore, document: str, checkpoint: str | None) -> list[tuple[Inspection, Sightings]]:
-    """Return what each run saw, leaving out runs whose tokens do not have the document. Raises InputError when none has."""
+    """Return what each run saw, leaving out runs whose tokens do not have the document, and, with a word on it, those that
+    cannot be asked: their tokens are gone, or not what they were. Raises InputError when none is left.
+    """
     if checkpoint is not None:
         inspection = Inspection(store, resolve_checkpoint(store, checkpoint))
         return [(inspection, inspection.document(document))]
     found: list[tuple[Inspection, Sightings]] = []
     reasons: list[str] = []
     for manifest in newest_checkpoints(store):
-        inspection = Inspection(store, manifest)
         try:
+            inspection = Inspection(store, manifest)
             found.append((inspection, inspection.document(document)))
         except InputError as error:
             reasons.append(f"{manifest.ref.name}: {error}")
+        except OlmoError as error:
+            reasons.append(f"{manifest.ref} cannot be asked: {error}")
+            print(reasons[-1], file=sys.stderr)
     if not found:
         raise InputError(
             "; ".join(reasons) or f"there are no checkpoints in {store.uri}, so nothing was trained on anything"

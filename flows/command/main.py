@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "list, show, verify, repair, tag, trace and clean up what is in the store",
     ),
     "report": ("flows.command.report", "fetch or open the report of a corpus or of evaluations: a page with plots"),
+    "reproduce": ("flows.command.reproduce", "make an artifact again elsewhere, and compare stage by stage"),
+    "browse": ("flows.command.browse", "the store as web pages: artifacts, samples, curves, scores, lineage"),
     "assets": ("flows.command.assets", "outside files: tokenizer, models, word lists"),
     "evaluate": ("flows.command.evaluate", "score checkpoints or Hugging Face models on benchmarks and texts"),
     "export": ("flows.command.export", "a corpus or a checkpoint in another tool's format; benchmarks as files"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from typing import Any
 
 from flows.command import choices, tables
+from flows.command.checkpoints import CHECKPOINT
 from flows.command.usage import UsageError, between, whole
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.markdown import count, size
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="held-out tokens, or none (default: the split validation, if there is one)",
     )
     group.add_argument(
-        "--start", metavar="CHECKPOINT", type=choices.address, help="go on from it with a larger budget, as another run"
+        "--start", metavar="CHECKPOINT", help=f"go on from it with a larger budget, as another run: {CHECKPOINT}"
     )
     group.add_argument("--budget", type=whole(1), metavar="N", help="tokens to train on in all")
     group.add_argument("--batch", type=whole(1), metavar="N", help="instances of a step over all devices")
@@ -47,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=whole(1), metavar="N", help="OMP threads of each rank (default: cores over ranks)"
     )
     group.add_argument("--micro-batch", type=whole(1), metavar="N", help="instances a device works on at a time")
-    group.add_argument("--save-every", type=whole(1), metavar="N", help="steps from one checkpoint to the next")
+    group.add_argument(
+        "--save-every",
+        type=whole(1),
+        metavar="N",
+        help="steps from one checkpoint to the next (default: 10 to 25 in all)",
+    )
     group.add_argument("--compile", action="store_true", help="torch.compile each block")
 
 
@@ -57,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     prefect_environment()
     from tasks.training import AUTO, TOKENS, TrainingResources, resolve
+    from tasks.training_fit import fit
 
     for name in _CORPUS:
         if getattr(arguments, name, None) is not None:
@@ -82,8 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
         # Also before Prefect is started and a run is on record: what is wrong with recipe, tokens and options.
         store = ArtifactStore(choices.store(arguments))
         wanted, expected = resolve(store, recipe, tokens, held_out, arguments.start, overrides, resources)
+        found = fit(resources, expected)
         if arguments.plan:
-            return _plan(store, wanted, expected, arguments.json)
+            return _plan(store, wanted, expected, found, arguments.json)
+        if store.find(wanted.ref) is None:
+            for warning in found.warnings:
+                print(f"WARNING: {warning}", file=sys.stderr)
     with server():
         from flows.train_olmo import train_olmo
 
@@ -103,7 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(store: ArtifactStore, wanted: Any, expected: Any, as_json: bool) -> int:
+def _plan(store: ArtifactStore, wanted: Any, expected: Any, found: Any, as_json: bool) -> int:
+    from olmo_core.train.run_file import save_interval
     from olmo_core.train.run_record import checkpoints
 
     finished = store.find(wanted.ref) is not None
@@ -117,10 +130,12 @@ def _plan(store: ArtifactStore, wanted: Any, expected: Any, as_json: bool) -> in
                 "tokens": str(wanted.tokens),
                 "held_out": str(wanted.held_out) if wanted.held_out else None,
                 **{f"expected_{name}" if name == "tokens" else name: v for name, v in expected.to_json().items()},
+                "memory": found.to_json(),
+                "warnings": list(found.warnings),
             }
         )
         return 0
-    recipe, every = wanted.recipe, wanted.resources.save_every
+    recipe, every = wanted.recipe, save_interval(wanted)
     rows = [
         ("run", f"{wanted.ref}: {action}"),
         (
@@ -133,8 +148,9 @@ def _plan(store: ArtifactStore, wanted: Any, expected: Any, as_json: bool) -> in
         ("steps", f"{expected.steps:,} of {recipe.batch:,} instances, {expected.tokens_per_step:,} tokens"),
         ("trained on", f"{count(expected.tokens)} tokens, {expected.epochs:.2f} epochs"),
         ("work", f"{expected.flops:.3g} floating-point operations"),
-        ("memory", f"about {size(expected.device_bytes)} on each device"),
+        ("memory", str(found)),
         ("checkpoints", f"one every {every:,} steps, {size(expected.checkpoint_bytes)} each"),
     ]
+    rows += [("WARNING", warning) for warning in found.warnings]
     print("\n".join(f"{name:<12} {value}" for name, value in rows))
     return 0

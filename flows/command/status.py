@@ -56,7 +56,9 @@ def status(project: Project, *, runs: int) -> dict[str, Any]:
         "deployments": [],
         "runs": [],
     }
-    for pool in sorted({"cpu", *state.workers}):
+    # Where anything was started, what is missing of it; `olmo up --pools cpu` starts none for gpu on purpose.
+    down = not running and not any(map(processes.is_running, state.workers.values()))
+    for pool in sorted(services.POOLS if down else {"cpu", *state.workers}):
         worker = state.workers.get(pool)
         alive = processes.is_running(worker)
         online = answers and alive and _is_online(api, pool)
@@ -135,7 +137,9 @@ def _for_people(found: dict[str, Any]) -> str:
         f"run         {each['state']:<14}{each['seconds']:>8.1f} s  {each['name']}  {each['url']}"
         for each in found["runs"]
     ]
-    if not found["healthy"]:
+    if server["state"] == "not running" and not any(each["pid"] for each in found["workers"]):
+        lines.append(f"services are down: `olmo up` starts them; logs are in {found['home']}")
+    elif not found["healthy"]:
         lines.append(f"not well: run `olmo up`; logs are in {found['home']}")
     return "\n".join(lines)
 

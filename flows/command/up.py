@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--port", type=_port, help="port of the server (default: OLMO_PORT, the last one used, 4200)")
     parser.add_argument(
-        "--limit", type=_limit, default=4, metavar="N", help="flow runs of pool cpu at once (default: %(default)s)"
+        "--limit", type=_limit, default=6, metavar="N", help="flow runs of pool cpu at once (default: %(default)s)"
     )
     parser.add_argument(
         "--gpu-limit",

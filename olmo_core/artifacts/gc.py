@@ -26,7 +26,7 @@ from typing import Any
 from olmo_core.artifacts import marks
 from olmo_core.artifacts.build import SIDECAR
 from olmo_core.artifacts.reach import Grace, Hashes, Node, View, contains, look, newest
-from olmo_core.artifacts.ref import ArtifactRef
+from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import RecipeError, StorageError
 from olmo_core.storage import Listed
@@ -207,6 +207,23 @@ class _Run:
             if newest(objects) < self.young or attempt == self._over.get(address):
                 listed = contains(self._references, [one.path for one in objects])
                 yield from (one for one, there in zip(objects, listed, strict=True) if not there)
+        yield from self._record(address)
+
+    def _record(self, address: str) -> Iterator[Listed]:
+        """Yield what a run has told on its way (metrics, events, epochs, run.json), once nothing needs it any more.
+
+        That is when the run itself goes, or never ended, and no checkpoint of its name stays: those are inspected and made
+        again by it. A trainer writes there for as long as it lives.
+        """
+        kind, name, _ = address.split("/")
+        if kind != Kind.RUN or (address in self.view.nodes and address not in self._over):
+            return
+        if any(one.startswith(f"{Kind.CHECKPOINT}/{name}/") for one in self._kept):
+            return
+        own = (f"{address}/attempt-", f"{address}/manifest.json", f"{address}/{marks.USED}")
+        objects = [one for one in self._storage.walk(address) if not one.path.startswith(own)]
+        if newest(objects) < (self.young if address in self._over else self._after):
+            yield from objects
 
     def waste(self, address: str) -> list[Waste]:
         """Say what of an address can go."""

@@ -221,7 +221,7 @@ def _point(one: Evaluated, key: str, metric: str) -> Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Contamination:
-    """A benchmark's score on items that training text holds, and on the others."""
+    """A benchmark's score on items that training text holds, and on those that it was searched for and does not hold."""
 
     benchmark: str
     metric: str
@@ -231,21 +231,35 @@ class Contamination:
     """Dirty minus clean, of two independent groups."""
     items: Sequence[str] = field(default_factory=tuple)
     """Ids of the dirty ones."""
+    unknown: int = 0
+    """Items that are in neither group."""
 
 
-def contamination(one: Evaluated, key: str, dirty: Sequence[str]) -> Contamination:
-    """Return a benchmark's score apart for the items whose ids are in `dirty`, and the rest."""
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What a search of training text says of a benchmark's items; of those that it names nowhere, that they are clean."""
+
+    dirty: Sequence[str]
+    """Ids of the items that were found."""
+    unknown: Sequence[str] = ()
+    """Ids of those that have too few words to be looked for."""
+
+
+def contamination(one: Evaluated, key: str, searched: Searched) -> Contamination:
+    """Return a benchmark's score apart for the items that were found, and for those that were looked for and not found."""
     table, metric = one.items[key], str(one.results[key]["primary"])
-    values = _numbers(table, metric)
-    wanted = set(dirty)
-    of = np.array([name in wanted for name in table.column("item").to_pylist()], bool)
+    values, names = _numbers(table, metric), table.column("item").to_pylist()
+    dirty, unknown = set(searched.dirty), set(searched.unknown) - set(searched.dirty)
+    of = np.array([name in dirty for name in names], bool)
+    clean = np.array([name not in dirty and name not in unknown for name in names], bool)
     return Contamination(
         benchmark=key,
         metric=metric,
         dirty=mean_interval(values[of]),
-        clean=mean_interval(values[~of]),
-        difference=_groups(values[of], values[~of]),
-        items=tuple(name for name, bad in zip(table.column("item").to_pylist(), of, strict=True) if bad),
+        clean=mean_interval(values[clean]),
+        difference=_groups(values[of], values[clean]),
+        items=tuple(name for name, bad in zip(names, of, strict=True) if bad),
+        unknown=int((~of & ~clean).sum()),
     )
 
 

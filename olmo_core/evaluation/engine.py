@@ -191,7 +191,7 @@ def _log_probabilities(
     """Return the log-probability (M,) of each target after its position, and whether it is the most likely token.
 
     `weight_VW` None: `x_NW` are logits. The vocabulary is gone through in parts, in memory that is used again: for OLMo's
-    on a processor this takes 0.6 of the time that all logits at once take (docs/evaluation-speed-and-parity.md).
+    on a processor this takes 0.6 of the time that all logits at once take (docs/benchmarks.md, Scoring).
     """
     x_NW = x_NW.float()
     rows, vocabulary = len(x_NW), x_NW.shape[1] if weight_VW is None else len(weight_VW)

@@ -22,12 +22,12 @@ from olmo_core.evaluation.results import plain
 from olmo_core.evaluation.statistics import Noise
 from olmo_core.evaluation.targets import runs_of
 from olmo_core.report.evaluation.card import card
-from olmo_core.report.evaluation.facts import ITEMS_STAGE, Facts, dirty_items, facts_of
+from olmo_core.report.evaluation.facts import ITEMS_STAGE, Facts, facts_of, searched_items
 from olmo_core.report.evaluation.page import page
 from olmo_core.report.evaluation.rows import number, stored_interval
 from olmo_core.workers import Here
 
-VERSION = 1
+VERSION = 2
 HTML, JSON, MARKDOWN = "report.html", "report.json", "report.md"
 _CONTAMINATED = "contaminated"
 
@@ -107,8 +107,8 @@ def facts_from(
 ) -> Facts:
     """Return what a report of these artifacts shows."""
     found = [read_evaluation(store, store.manifest(ref), label) for ref, label in zip(evaluations, labels, strict=True)]
-    dirty = (str(contaminated), dirty_items(store, store.manifest(contaminated))) if contaminated else None
-    return facts_of(title, found, dirty)
+    searched = (str(contaminated), searched_items(store, store.manifest(contaminated))) if contaminated else None
+    return facts_of(title, found, searched)
 
 
 def numbers(facts: Facts) -> dict[str, Any]:
@@ -137,6 +137,7 @@ def numbers(facts: Facts) -> dict[str, Any]:
             "benchmark": one.benchmark,
             "metric": one.metric,
             **{name: getattr(one, name).to_json() for name in ("dirty", "clean", "difference")},
+            "unknown": one.unknown,
         }
         for label, one in scores
     ]

@@ -98,6 +98,19 @@ def evaluate(
     return built
 
 
+def evaluation_ref(
+    store: ArtifactStore, recipe: EvaluationRecipe, target: Target, resources: ScoringResources
+) -> ArtifactRef:
+    """Return the artifact that `evaluate` makes or finds; raises what is wrong with recipe, texts or tokenizer, as it does."""
+    encoder = encoder_of(store, target, resources.tokenizer)
+    subject = subject_of(store, target, encoder)
+
+    def load() -> tuple[Encoder, Scorer]:
+        raise AssertionError("nothing is scored here")
+
+    return evaluation_step(store, recipe, subject, load).ref
+
+
 def follow(
     store: ArtifactStore,
     team: Team,

@@ -4,7 +4,7 @@ Autograd keeps every intermediate result. Over a block of OLMo's shape that is a
 each token; with these three it is 13. Under torch.compile the plain expressions are used instead: its partitioner makes
 the same choices, and fuses them.
 
-Shapes: B batch, T time, D width, M width of the MLP, F all heads of queries, keys and values side by side.
+Shapes: B batch, T time, R = B T rows, D width, M width of the MLP, F all heads of queries, keys and values side by side.
 """
 
 from __future__ import annotations
@@ -71,16 +71,19 @@ class _SwiGLUDown(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
         up_gate, weight_DM = ctx.saved_tensors
-        up, gate = up_gate.chunk(2, dim=-1)
-        active = F.silu(gate)
+        up, gate = up_gate.flatten(0, -2).chunk(2, dim=-1)
+        grad_RD = grad.reshape(-1, grad.shape[-1])
+        # Nothing but the result is taken from memory: its halves hold, in turn, what the next line needs. With tensors of
+        # their own these would be two and a half times as much, at the very moment when most is in use.
+        d_up_gate = torch.empty_like(up_gate, memory_format=torch.contiguous_format)
+        d_up, d_gate = d_up_gate.view(-1, d_up_gate.shape[-1]).chunk(2, dim=-1)
+        active = torch.ops.aten.silu.out(gate, out=d_up)
         d_weight = None
         if ctx.needs_input_grad[1]:
-            d_weight = grad.flatten(0, -2).T @ (active * up).flatten(0, -2)
-        d_product = grad @ weight_DM
-        d_up_gate = torch.empty_like(up_gate)
-        d_up, d_gate = d_up_gate.chunk(2, dim=-1)
-        torch.mul(d_product, active, out=d_up)
-        d_gate.copy_(torch.ops.aten.silu_backward(d_product.mul_(up), gate))
+            d_weight = grad_RD.T @ torch.mul(active, up, out=d_gate)
+        d_product = torch.mm(grad_RD, weight_DM, out=d_gate)
+        d_up.mul_(d_product)
+        torch.ops.aten.silu_backward.grad_input(d_product.mul_(up), gate, grad_input=d_gate)
         return d_up_gate, d_weight
 
 

@@ -5,18 +5,19 @@ Nothing is written into the store here: a recipe that is wrong, or data that are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import RecipeError
 from olmo_core.model.transformer import Transformer
-from olmo_core.train import schedule
+from olmo_core.train.checks import check_fields
 from olmo_core.train.dataset import TokenDataset, held_out_batches, open_tokens
 from olmo_core.train.energy import EnergyMeter
 from olmo_core.train.loader import Loader
+from olmo_core.train.metrics import BENCHMARKS
 from olmo_core.train.optimizer import build_optimizer
 from olmo_core.train.ranks import Ranks
 from olmo_core.train.reporting import Reporter
@@ -44,13 +45,19 @@ class Parts:
     stepper: Stepper
     report: Reporter
 
+    def is_to_measure(self, counts: Mapping[str, Any]) -> bool:
+        """Say whether something that is asked for with each evaluation is not among the figures of a checkpoint."""
+        return (self.held_out is not None and "held_out_loss" not in counts) or (
+            self.benchmarks is not None and not any(key.startswith(BENCHMARKS) for key in counts)
+        )
+
 
 def assemble(
     store: ArtifactStore, run: RunFile, world: World, ranks: Ranks, watch: Watch, hook: LossHook | None
 ) -> Parts:
     """Return the parts; collective. An error on one rank is raised on all. Raises RecipeError and InputError."""
     recipe, resources = run.recipe, run.resources
-    ranks.together(lambda: _check(run))
+    ranks.together(lambda: check_fields(run))
     watch.at("opening the tokens")
     dataset = ranks.together(lambda: open_tokens(store, run, at=watch.at))
     held_out = ranks.together(lambda: held_out_batches(store, run, at=watch.at) if run.held_out is not None else None)
@@ -79,16 +86,3 @@ def _benchmarks(run: RunFile) -> InLoop | None:
     from olmo_core.train.in_loop import open_in_loop  # here: a machine that only trains has no tokenizers, perhaps
 
     return open_in_loop(run)
-
-
-def _check(run: RunFile) -> None:
-    """Raise RecipeError, naming the field, for what no run can be made of."""
-    schedule.check(run.recipe)
-    resources = run.resources
-    for name in ("micro_batch", "save_every", "evaluate_every", "evaluate_batches", "evaluate_limit", "log_every"):
-        value = getattr(resources, name)
-        if value is not None and value < 1:
-            raise RecipeError(f"resources.{name}: {value}; it must be at least 1")
-    for name in ("save_seconds", "hang_seconds"):
-        if getattr(resources, name) <= 0:
-            raise RecipeError(f"resources.{name}: {getattr(resources, name)}; it must be more than 0")

@@ -16,7 +16,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from olmo_core.artifacts.manifest import FinishedShard, Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import IntegrityError, RecipeError, StorageError
+from olmo_core.errors import IntegrityError, JobError, StorageError
 from olmo_core.recipe import canonical, differences, fingerprint
 from olmo_core.storage_removal import remove_folder
 from olmo_core.train import fence, retention
@@ -38,6 +38,7 @@ from olmo_core.train.checkpoint_format import INDEX, VERSION, Index
 from olmo_core.train.checkpoint_read import read_index, read_into
 from olmo_core.train.checkpoint_tensors import HostSlice, host_copy, targets
 from olmo_core.train.checkpoint_write import Written, merged, write_slices
+from olmo_core.train.checks import same_dataset, same_recipe
 from olmo_core.train.ranks import Failure, Ranks
 from olmo_core.train.run_file import RunFile, step_tag
 from olmo_core.train.state import TrainState
@@ -45,8 +46,8 @@ from olmo_core.train.state import TrainState
 log = logging.getLogger(__name__)
 
 STAGE = "checkpoint"
-_SAME = ("model", "data", "batch")
-"""Parts of the recipe that must not change from a checkpoint to the run that goes on from it."""
+_PULSE = 0.5
+"""Seconds between two signs of life while a save is waited for."""
 
 
 @dataclass(kw_only=True)
@@ -76,14 +77,17 @@ class Checkpointer:
         epoch: int,
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
+        *,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `epoch` is what `fence.claim` gave. Call it on all ranks, once model and optimizer are sharded.
 
-        The inputs of the run are marked as in use, and again with each save: a collection spares them.
+        The inputs of the run are marked as in use, and again with each save: a collection spares them. `alive` is called
+        every half second while something waits for a save (Watch.alive).
         """
         self._store, self._run, self._epoch = store, run, epoch
-        self._model, self._optimizer = model, optimizer
-        self._ranks = Ranks()
+        self._model, self._optimizer, self._alive = model, optimizer, alive
+        self._ranks = Ranks(seconds=max(3600.0, 2 * run.resources.commit_seconds))  # a rank may store its part at once
         self._threads: list[threading.Thread] = []
         self._save: _Save | None = None
         self._attempt = _attempt(epoch)
@@ -129,15 +133,23 @@ class Checkpointer:
     def wait(self, timeout: float | None = None) -> Manifest | None:
         """Wait until the save under way is committed, and return its manifest; None when none is under way.
 
-        Raises what went wrong, on all ranks, once; StorageError when it takes longer than `timeout` seconds.
+        Raises what went wrong, on all ranks, once; StorageError when it takes longer than `timeout` seconds, and
+        JobError when it takes longer than `resources.commit_seconds`, which no later save would mend.
         """
         save = self._save
         if save is None:
             return None
-        if not save.done.wait(timeout):
-            raise StorageError(
-                f"the checkpoint of step {save.state.step} was not committed within {timeout:.0f} s; the one before counts. "
-                f"Give more time (resources.save_seconds, and the sender's grace time), or a faster store"
+        limit = self._run.resources.commit_seconds
+        if not self._await(save.done.wait, limit if timeout is None else min(timeout, limit)):
+            begun = f"the checkpoint of step {save.state.step} was not committed within"
+            if timeout is not None and timeout < limit:
+                raise StorageError(
+                    f"{begun} {timeout:.0f} s; the one before counts. Give more time (resources.save_seconds, and the sender's "
+                    f"grace time), or a faster store"
+                )
+            raise JobError(
+                f"{begun} {limit:g} s (resources.commit_seconds); the one before counts. Does the store {self._store.uri} answer? "
+                f"Give more time, or a faster store, and start again"
             )
         self._save = None
         if save.failure is not None:
@@ -147,7 +159,16 @@ class Checkpointer:
     def close(self) -> None:
         """Wait for everything that the threads still do, retention included; raises nothing. Not collective."""
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_PULSE)
+                self._alive()
+
+    def _await(self, done: Callable[[float], bool], seconds: float) -> bool:
+        """Wait at most so long for what `done` waits for, giving signs of life; says whether it came."""
+        until = time.monotonic() + seconds
+        while not (came := done(max(0.0, min(_PULSE, until - time.monotonic())))) and time.monotonic() < until:
+            self._alive()
+        return came
 
     def _begin(self) -> None:
         if self._ranks.rank == 0:
@@ -307,13 +328,10 @@ class Checkpointer:
         self.wait()
 
         def work() -> TrainState:
-            _same_recipe(manifest, self._run)
+            same_recipe(manifest, self._run)
             index = read_index(self._store, manifest)
-            if dataset is not None and index.state.dataset != dataset:
-                raise RecipeError(
-                    f"tokens: the checkpoint {manifest.ref} was trained on the dataset {index.state.dataset}, the run now has "
-                    f"{dataset}; give it the same tokens and data.sequence_length, or begin a run of another name"
-                )
+            if dataset is not None:
+                same_dataset(manifest.ref, index.state.dataset, dataset)
             found = targets(self._model, self._optimizer, index.tensors)
             read_into(self._store, manifest, found)
             return index.state
@@ -324,16 +342,6 @@ class Checkpointer:
 def _not_saved(state: TrainState, failure: Failure) -> Failure:
     text = f"the checkpoint of step {state.step} was not saved, and the ones before are whole: {failure.message}"
     return replace(failure, message=text)
-
-
-def _same_recipe(manifest: Manifest, run: RunFile) -> None:
-    mine = canonical(run.recipe)
-    known = {key: manifest.recipe[key] for key in _SAME if key in manifest.recipe}
-    if found := differences(known, {key: mine[key] for key in known}):
-        raise RecipeError(
-            f"the checkpoint {manifest.ref} is of another recipe: {'; '.join(found[:5])} (checkpoint -> run). Take these from the "
-            f"checkpoint's recipe (`olmo artifacts show {manifest.ref}`), or begin a run without it"
-        )
 
 
 def _same_state(standing: Manifest, state: TrainState) -> None:

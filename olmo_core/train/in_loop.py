@@ -23,12 +23,10 @@ from olmo_core.evaluation.items import Items, Selection
 from olmo_core.evaluation.language_model import OwnModel
 from olmo_core.evaluation.results import benchmark_results
 from olmo_core.model.transformer import Transformer
+from olmo_core.train.metrics import BENCHMARKS
 from olmo_core.train.run_file import RunFile
 
 _BATCH_TOKENS = 8192
-PREFIX = "benchmarks/"
-"""Of the fields in a line of metrics: `benchmarks/arc_easy/acc_raw`, and the ends of its 95% interval, `.../low`, `.../high`;
-`benchmarks/arc_easy/bits_per_byte`, of the right choice, which moves earlier."""
 
 
 class InLoop:
@@ -49,8 +47,8 @@ class InLoop:
                 at(f"asking {name}")
                 results, _ = benchmark_results(items, ask(self._encoder, items.items, scorer))
                 score, bits = results["metrics"][primary], results["metrics"]["bits_per_byte"]["value"]
-                found |= {f"{PREFIX}{name}/{primary}": score["value"], f"{PREFIX}{name}/bits_per_byte": bits}
-                found |= {f"{PREFIX}{name}/{end}": score[end] for end in ("low", "high")}
+                found |= {f"{BENCHMARKS}{name}/{primary}": score["value"], f"{BENCHMARKS}{name}/bits_per_byte": bits}
+                found |= {f"{BENCHMARKS}{name}/{end}": score[end] for end in ("low", "high")}
         finally:
             model.train()
             # As after the held-out loss: no backward pass follows that would do it.

@@ -7,14 +7,14 @@ tokens' index and the corpus. Nothing needs torch, the tokens themselves, or a l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import IntegrityError, RecipeError
+from olmo_core.errors import InputError, IntegrityError, RecipeError
 from olmo_core.train.chunks import Chunks
 from olmo_core.train.dataset import outside_files, packed_shards
 from olmo_core.train.order import Batches, Order, batch_of_step, step_of_batch
@@ -130,14 +130,26 @@ class Inspection:
 
         Raises RecipeError for a step that the run has not.
         """
+        some = self._spans_of(step)
+        names = self._index.names({span for _, _, span in some})
+        return [self._piece(row, chunk, span, names[span]) for row, chunk, span in some]
+
+    def texts(self, step: int, most: int) -> list[tuple[Piece, str]]:
+        """Return the first `most` pieces of a step with the whole text of their documents; empty where it is not in the store."""
+        some = self._spans_of(step)[:most]
+        spans = {span for _, _, span in some}
+        names, texts = self._index.names(spans), self._index.texts(spans)
+        return [(self._piece(row, chunk, span, names[span]), texts.get(span, "")) for row, chunk, span in some]
+
+    def _spans_of(self, step: int) -> list[tuple[int, int, Span]]:
+        """Return row, chunk and span of each piece of a step, in order."""
         if not 1 <= step <= self.recipe.steps:
             raise RecipeError(f"step {step}: the run has the steps 1 to {self.recipe.steps}")
-        spans: list[tuple[int, int, list[Span]]] = []
+        found: list[tuple[int, int, Span]] = []
         for row, chunk in enumerate(self.batches.instances(self.batch(step)).tolist()):
             file, first = self.chunks.locate(chunk)
-            spans.append((row, chunk, self._index.spans(file, first, first + self.chunks.sequence_length)))
-        names = self._index.names({span for _, _, some in spans for span in some})
-        return [self._piece(row, chunk, span, names[span]) for row, chunk, some in spans for span in some]
+            found += [(row, chunk, s) for s in self._index.spans(file, first, first + self.chunks.sequence_length)]
+        return found
 
     def batch(self, step: int) -> int:
         """Return the index of a step's batch."""
@@ -187,6 +199,31 @@ class Inspection:
             begins=low - span.start,
             length=span.length,
         )
+
+
+def seen_by(
+    store: ArtifactStore, checkpoints: Iterable[Manifest], documents: Iterable[str]
+) -> dict[ArtifactRef, dict[str, list[int]]]:
+    """Return the steps up to each checkpoint that saw each document (`source/id`); none where it was not seen yet.
+
+    Documents that a run's tokens do not have are left out. One look for each run: its newest checkpoint tells for those before.
+    """
+    wanted = sorted(documents)
+    runs: dict[str, list[Manifest]] = {}
+    for one in checkpoints:
+        runs.setdefault(str(one.recipe["run"]), []).append(one)
+    found: dict[ArtifactRef, dict[str, list[int]]] = {}
+    for some in runs.values():
+        inspection = Inspection(store, max(some, key=lambda m: int(m.recipe["step"])))
+        for document in wanted:
+            try:
+                steps = inspection.document(document).steps
+            except InputError:
+                continue  # it is not in this run's tokens
+            for one in some:
+                last = int(one.recipe["step"])
+                found.setdefault(one.ref, {})[document] = [step for step in steps if step <= last]
+    return found
 
 
 def _run_file(store: ArtifactStore, checkpoint: Manifest) -> Mapping[str, Any]:

@@ -1,10 +1,11 @@
-"""`python -m olmo_core.train.launch [options] RUN.json`: the ranks of one machine, by torchrun, with the trainer's exit code.
+"""`python -m olmo_core.train.launch [options] RUN.json`: the ranks of one machine, by torchrun, with their exit code.
 
 torchrun ends with 1 whatever its ranks ended with, and kills them 30 s after SIGTERM. This process starts torchrun and
 
 - ends as the ranks did: 0 done; 75 when all ranks that ended otherwise were preempted; 1 when one failed or was killed;
 - passes SIGTERM on to the ranks themselves, so that they have as long to save as the sender allows;
 - leaves nothing behind: ranks that outlive torchrun (it was killed) become its children, and are ended;
+- runs the trainer, or with `--module olmo_core.evaluation` an EVAL.json;
 - writes the code to a file, for whoever comes back to ask after its own process was killed.
 
 Each rank says how it ended in the folder that OLMO_EXIT_CODES names (`olmo_core.train.rank`). Needs only the standard
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +31,12 @@ DONE, FAILED, PREEMPTED = 0, 1, 75
 """As in `run_file`, which needs more than the standard library."""
 EXIT_CODES = "OLMO_EXIT_CODES"
 """Environment variable: folder in which each rank leaves its exit code, in a file named after the rank."""
+SAID = "said"
+"""File there with what rank 0 said of a preemption."""
+TRAINER, EVALUATION = "olmo_core.train", "olmo_core.evaluation"
+"""What ranks may run."""
+MODULE = "OLMO_RANK_MODULE"
+"""Environment variable of the ranks that names it."""
 GO = "go\n"
 """What `--await-go` waits for on its standard input."""
 
@@ -45,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.await_go and sys.stdin.readline() != GO:
         return FAILED  # who started this is gone before it has written down that it did
     with tempfile.TemporaryDirectory(prefix="olmo-exit-codes-") as folder:
-        code = _run(torchrun(arguments), folder, arguments.processes)
+        environment = {EXIT_CODES: folder, MODULE: arguments.module}
+        code = _run(torchrun(arguments), environment, arguments.processes)
+        if code == PREEMPTED and arguments.module == TRAINER:
+            print(last_word(Path(folder)), file=sys.stderr, flush=True)  # noqa: T201 - after torchrun's own traceback
     if arguments.exit_file:
         write_code(Path(arguments.exit_file), code)
     return code
@@ -59,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet; needed for more than one")
     parser.add_argument("--id", default="olmo", help="name of the rendezvous")
     parser.add_argument("--exit-file", metavar="FILE", help="file for the exit code")
+    parser.add_argument("--module", default=TRAINER, choices=(TRAINER, EVALUATION), help="what the ranks run")
     parser.add_argument("--await-go", action="store_true", help="start when `go` is read from the standard input")
     return parser
 
@@ -82,17 +93,16 @@ def torchrun(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def _run(command: Sequence[str], folder: str, ranks: int) -> int:
+def _run(command: Sequence[str], of_ranks: Mapping[str, str], ranks: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
-    environment = {**os.environ, EXIT_CODES: folder}
 
     def of_torchrun() -> None:
         # Should this process be killed, torchrun is told by SIGINT, and tells its ranks.
         libc.prctl(_DEATH_SIGNAL, signal.SIGINT, 0, 0, 0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    process = subprocess.Popen(command, env=environment, preexec_fn=of_torchrun)
+    process = subprocess.Popen(command, env={**os.environ, **of_ranks}, preexec_fn=of_torchrun)
 
     told = False
 
@@ -108,7 +118,7 @@ def _run(command: Sequence[str], folder: str, ranks: int) -> int:
     signal.signal(signal.SIGINT, forward)
     code = process.wait()
     _end_orphans()
-    return job_code(code, rank_codes(Path(folder)), ranks, told=told)
+    return job_code(code, rank_codes(Path(of_ranks[EXIT_CODES])), ranks, told=told)
 
 
 def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool = False) -> int:
@@ -124,9 +134,30 @@ def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool
     return PREEMPTED if len(codes) == ranks and set(codes) <= {DONE, PREEMPTED} and PREEMPTED in codes else FAILED
 
 
+def leave_word(text: str) -> None:
+    """Leave word of how this run ends, for `last_word`; nothing where no launcher asks for it."""
+    if folder := os.environ.get(EXIT_CODES):
+        (Path(folder) / SAID).write_text(text, encoding="utf-8")
+
+
+def last_word(folder: Path) -> str:
+    """Return the last lines of a preempted job's log: what was saved, and how it goes on."""
+    said = folder / SAID
+    if said.is_file():
+        what = f"preempted: {said.read_text(encoding='utf-8')}."
+    elif rank_codes(folder):
+        what = "preempted; the log of the machine with rank 0 says what was saved."
+    else:
+        what = "preempted before it had begun: nothing was lost."
+    return (
+        f"{what}\nNo error: what torchrun reports above is its way to tell of exit code {PREEMPTED}. Started again, the run goes on "
+        f"from there; train-olmo does so by itself unless it was cancelled."
+    )
+
+
 def rank_codes(folder: Path) -> list[int]:
     """Return the exit codes that ranks have left in a folder."""
-    found = (path.read_text(encoding="ascii").strip() for path in folder.iterdir() if path.suffix != ".tmp")
+    found = (path.read_text(encoding="ascii").strip() for path in folder.iterdir() if path.name.isdigit())
     return [int(text) for text in found]
 
 

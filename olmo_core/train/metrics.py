@@ -20,6 +20,10 @@ from olmo_core.train.energy import JOULES_PER_KWH
 from olmo_core.train.recipe import TrainRecipe
 from olmo_core.train.world import World
 
+BENCHMARKS = "benchmarks/"
+"""Beginning of fields in a line of metrics: `benchmarks/arc_easy/acc_raw`, and the ends of its 95% interval, `.../low`, `.../high`;
+`benchmarks/arc_easy/bits_per_byte`, of the right choice, which moves earlier."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Read:

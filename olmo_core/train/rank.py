@@ -1,4 +1,4 @@
-"""What torchrun starts as each rank: the trainer, whose exit code is left in a file, as torchrun passes none on."""
+"""What torchrun starts as each rank: trainer or evaluation, whose exit code is left in a file, as torchrun passes none on."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, PREEMPTED, write_code
+from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, MODULE, PREEMPTED, TRAINER, write_code
 
 
 def main() -> int:
-    """Run `olmo_core.train` with this process's arguments; returns its exit code."""
+    """Run the module that OLMO_RANK_MODULE names (the trainer) with this process's arguments; returns its exit code."""
     code = FAILED
     signal.signal(signal.SIGTERM, _too_early)
     try:
-        runpy.run_module("olmo_core.train", run_name="__main__", alter_sys=True)
+        runpy.run_module(os.environ.get(MODULE, TRAINER), run_name="__main__", alter_sys=True)
         code = DONE
     except SystemExit as ended:
         code = DONE if ended.code is None else ended.code if isinstance(ended.code, int) else FAILED
@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def _too_early(number: int, frame: FrameType | None) -> None:
-    """End as preempted before the trainer has put its own handler in place: there is nothing to save yet."""
+    """End as preempted before the module has put its own handler in place: there is nothing to save yet."""
     sys.exit(PREEMPTED)
 
 

@@ -108,5 +108,5 @@ def _lost(action: str) -> Iterator[None]:
     except RuntimeError as error:
         raise WorkerError(
             f"{action}: a rank does not answer ({str(error)[:300]}); it died or hangs: look at the logs of the other "
-            f"ranks, and start the run again: it goes on from the last checkpoint"
+            f"ranks, and start the run again: it goes on from its last checkpoint, if there is one"
         ) from error

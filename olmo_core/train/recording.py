@@ -120,7 +120,8 @@ def read_metrics(store: ArtifactStore, run: ArtifactRef) -> tuple[list[Line], li
     for listed in store.storage.walk(f"{run.address}/metrics"):  # by epoch, then by step
         lines = [json.loads(text) for text in store.storage.read(listed.path).splitlines()]
         every += lines
-        counting.update({int(line["step"]): line for line in lines})
+        for line in lines:
+            counting[int(line["step"])] = run_artifact.newer(counting.get(int(line["step"])), line)
     return every, [counting[step] for step in sorted(counting)]
 
 

@@ -1,7 +1,7 @@
 """The run artifact: what a finished run leaves beside its checkpoints, put together from what its trainers wrote on the way.
 
 `metrics.jsonl` has one line for each step: of several trainers that did a step (one was killed, the next went on from a
-checkpoint before it), that of the highest epoch; within an epoch the one written last, as after a rollback.
+checkpoint before it), that of the highest epoch; within an epoch the one written last, as after a rollback. One that only has an evaluation adds to it.
 """
 
 from __future__ import annotations
@@ -98,8 +98,14 @@ def merged_metrics(store: ArtifactStore, run: RunFile) -> dict[int, dict[str, An
     for part in _parts(store, run, "metrics"):
         for line in store.storage.read(part.path).splitlines():
             value = _json(part.path, line)
-            found[_step(part.path, value)] = value
+            step = _step(part.path, value)
+            found[step] = newer(found.get(step), value)
     return dict(sorted(found.items()))
+
+
+def newer(known: Mapping[str, Any] | None, line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what counts of two lines of a step: the later one; one without a loss only adds an evaluation to what is known."""
+    return {**(known or {}), **line} if "loss" not in line else dict(line)
 
 
 def merged_events(store: ArtifactStore, run: RunFile) -> list[dict[str, Any]]:

@@ -33,8 +33,9 @@ class TrainResources:
     """torch.compile of each block."""
     recompute: Literal["none", "block"] = "none"
     """Activation checkpointing: `block` keeps only each block's input and computes the rest again."""
-    save_every: int = 1000
-    """Steps from one checkpoint to the next; also at step 0 and at the end."""
+    save_every: int | None = None
+    """Steps from one checkpoint to the next; also at step 0 and at the end. None: by the run's length, 10 to 25 in all, and 1,000
+    at most (`save_interval`)."""
     keep_last: int | None = None
     """The newest checkpoints that are kept, the last one always; beside those of `keep_every` and the first. None keeps all."""
     keep_every: int = 10_000
@@ -54,7 +55,10 @@ class TrainResources:
     save_seconds: float = 25.0
     """Time in which a checkpoint must be committed after SIGTERM; the sender's grace time less a margin."""
     hang_seconds: float = 600.0
-    """A rank that has not answered for so long is named, and the run ends."""
+    """A rank that has not answered for so long is named, and the run ends. The store's time for a checkpoint does not count."""
+    commit_seconds: float = 3600.0
+    """Longest time for a checkpoint to reach the store where training waits for it: the last one, and one that is still under way
+    when the next is due. The run ends then, and the checkpoint before counts."""
     cache: str | None = None
     """Folder for token files that are fetched from object storage; None: one in the system's temporary folder."""
     tensorboard: str | None = None
@@ -131,6 +135,16 @@ class RunFile:
             **{role: ref.to_json() if ref else None for role, ref in refs.items()},
         }
         return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
+
+
+def save_interval(run: RunFile) -> int:
+    """Return the steps from one checkpoint of a run to the next: as asked, else the largest of 1, 2, 5, 10, 20, 50, ... 1,000 that
+    gives ten checkpoints or more.
+    """
+    if run.resources.save_every is not None:
+        return run.resources.save_every
+    rounds = (digit * 10**power for power in range(3) for digit in (1, 2, 5))
+    return max((one for one in (*rounds, 1000) if 10 * one <= run.recipe.steps), default=1)
 
 
 def step_tag(step: int, tokens: int) -> str:

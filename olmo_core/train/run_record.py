@@ -15,6 +15,7 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError
+from olmo_core.train.run_artifact import newer
 from olmo_core.train.run_file import RunFile, run_from_mapping
 
 Line = Mapping[str, Any]
@@ -56,9 +57,7 @@ class RunRecord:
             known = self._steps.get(step)
             # A rollback raises the epoch as a start does; within one epoch the part written later counts.
             if known is None or (epoch, modified) >= known[:2]:
-                # A held-out loss, or a checkpoint, may be told on a line of its own.
-                older = known[2] if known is not None and known[0] == epoch else {}
-                self._steps[step] = (epoch, modified, {**older, **line})
+                self._steps[step] = (epoch, modified, newer(known[2] if known is not None else None, line))
 
     @property
     def steps(self) -> list[Line]:
@@ -73,7 +72,12 @@ class RunRecord:
 
 def run_file(store: ArtifactStore, run: ArtifactRef) -> RunFile:
     """Return RUN.json as the run was last started. Raises StorageError where it never was."""
-    path = f"{run.address}/run.json"
+    return run_from_folder(store, run.address)
+
+
+def run_from_folder(store: ArtifactStore, folder: str) -> RunFile:
+    """Return RUN.json of the run whose folder this is. Raises StorageError where it is none."""
+    path = f"{folder}/run.json"
     return run_from_mapping(_json(store.storage.read(path), path), store.storage.url(path))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +61,9 @@ class TokenIndex(Protocol):
     def names(self, spans: Iterable[Span]) -> dict[Span, Name]:
         """Return what each of the documents is called."""
 
+    def texts(self, spans: Iterable[Span]) -> dict[Span, str]:
+        """Return the text of each document, as it went into the corpus; of files made elsewhere none."""
+
     def find(self, document: str) -> dict[Span, Name]:
         """Return where the tokens of a document (`id`, or `source/id`) and of its copies are. Raises InputError when it has none."""
 
@@ -102,17 +105,25 @@ class ArtifactIndex:
         return [_span(file, record) for record in table.slice(low, high - low).to_pylist()]
 
     def names(self, spans: Iterable[Span]) -> dict[Span, Name]:
+        found: dict[Span, Name] = {}
+        for shard, span, record in self._rows(spans, ["id", "copy", "metadata"]):
+            url = next(urls_in(json.loads(record["metadata"])), None)
+            found[span] = Name(source=shard.split("/")[0], id=record["id"], url=url, copy=record["copy"])
+        return found
+
+    def texts(self, spans: Iterable[Span]) -> dict[Span, str]:
+        return {span: str(record["text"]) for _, span, record in self._rows(spans, ["text"])}
+
+    def _rows(self, spans: Iterable[Span], columns: list[str]) -> Iterator[tuple[str, Span, dict[str, Any]]]:
+        """Yield shard, span and row of the corpus of each document; only the row groups that have them are read."""
         by_shard: dict[str, list[Span]] = defaultdict(list)
         for span in spans:
             if span.row is not None:
                 by_shard[span.row[0]].append(span)
-        found: dict[Span, Name] = {}
         for shard, mine in sorted(by_shard.items()):
             rows = np.array([span.row[1] for span in mine if span.row is not None])
             groups = np.unique(rows // ROW_GROUP)
-            table = read_shard(
-                self._store.storage, self._path(shard), ["id", "copy", "metadata"], groups=groups.tolist()
-            )
+            table = read_shard(self._store.storage, self._path(shard), columns, groups=groups.tolist())
             # All row groups but a shard's last have ROW_GROUP rows.
             at = np.searchsorted(groups, rows // ROW_GROUP) * ROW_GROUP + rows % ROW_GROUP
             if len(at) and int(at.max()) >= table.num_rows:
@@ -120,9 +131,7 @@ class ArtifactIndex:
                     f"{self._path(shard)}: the tokens' index names rows that it has not; `olmo artifacts verify` looks into it"
                 )
             for span, record in zip(mine, table.take(pa.array(at)).to_pylist(), strict=True):
-                url = next(urls_in(json.loads(record["metadata"])), None)
-                found[span] = Name(source=shard.split("/")[0], id=record["id"], url=url, copy=record["copy"])
-        return found
+                yield shard, span, record
 
     def _path(self, shard: str) -> str:
         if shard not in self._paths:
@@ -181,6 +190,9 @@ class OutsideIndex:
 
     def names(self, spans: Iterable[Span]) -> dict[Span, Name]:
         return {span: Name(source=self._files[span.file].name, id=None, url=None, copy=0) for span in spans}
+
+    def texts(self, spans: Iterable[Span]) -> dict[Span, str]:
+        return {}
 
     def find(self, document: str) -> dict[Span, Name]:
         raise InputError(

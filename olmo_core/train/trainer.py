@@ -14,18 +14,20 @@ from typing import Any
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError, SupersededError
+from olmo_core.errors import InputError, OlmoError, StorageError, SupersededError
 from olmo_core.train import fence, schedule
 from olmo_core.train.assembly import assemble
 from olmo_core.train.checkpoint import Checkpointer
+from olmo_core.train.checks import not_beyond
 from olmo_core.train.held_out import held_out_loss
+from olmo_core.train.launch import leave_word
 from olmo_core.train.loader import Batch
 from olmo_core.train.metrics import Clock, Sums, perplexity
 from olmo_core.train.non_finite import NonFinite, Streak
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.progress import Progress
 from olmo_core.train.ranks import Ranks
-from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
+from olmo_core.train.run_file import DONE, PREEMPTED, RunFile, save_interval
 from olmo_core.train.sharding import initialize_sharded
 from olmo_core.train.state import TrainState
 from olmo_core.train.step import LossHook
@@ -48,7 +50,9 @@ class Trainer:
         self._store = ArtifactStore(run.store)
         self._ranks = Ranks(seconds=max(3600.0, 2 * run.resources.hang_seconds))  # the watch knows better who hangs
         self._rollbacks: dict[int, int] = {}
-        self._failed_saves = 0
+        self._unmeasured = False
+        """Whether the last step is saved, but an evaluation that belongs to it was left for a signal."""
+        self._failed_saves, self._save_every = 0, save_interval(run)
 
     def train(self) -> int:
         """Train to the end; returns DONE or PREEMPTED. Raises OlmoError for what a person must mend."""
@@ -67,6 +71,8 @@ class Trainer:
                 )
                 if not self._steps(batches):
                     return PREEMPTED
+            if self._unmeasured and not self._measure():
+                return PREEMPTED
             self._finish()
         finally:
             self._report.close()
@@ -85,7 +91,8 @@ class Trainer:
     def _take_epoch(self) -> None:
         claimed = self._ranks.together(lambda: fence.claim(self._store, self.run.ref) if self.world.rank == 0 else 0)
         epoch = self._ranks.share(claimed)
-        self._checkpointer = Checkpointer(self._store, self.run, epoch, self._parts.model, self._parts.optimizer)
+        parts, alive = self._parts, self._watch.alive
+        self._checkpointer = Checkpointer(self._store, self.run, epoch, parts.model, parts.optimizer, alive=alive)
         self._report.epoch(epoch)
 
     def _resume(self) -> None:
@@ -94,14 +101,9 @@ class Trainer:
         if manifest is not None:
             self._watch.at(f"loading {manifest.ref}")
             state = self._checkpointer.load(manifest, dataset=self._fingerprint)
-            if state.step > self.run.recipe.steps or (
-                manifest.ref == self.run.start and state.step >= self.run.recipe.steps
-            ):
-                raise RecipeError(
-                    f"tokens: {self.run.recipe.tokens:,} are reached at step {self.run.recipe.steps}, but the checkpoint "
-                    f"{manifest.ref} is of step {state.step}; raise tokens"
-                )
+            not_beyond(manifest.ref, state.step, self.run)
             self._begin_at(state)
+            self._unmeasured = state.step == self.run.recipe.steps and self._parts.is_to_measure(manifest.counts)
             how = "extended" if manifest.ref == self.run.start else "resumed"
             self._report.event(how, f"{how} from step {state.step}, {manifest.ref}", step=state.step)
             return
@@ -162,6 +164,9 @@ class Trainer:
                 if streak is not None:
                     self._roll_back(streak)
                     return True
+                if self._unmeasured:
+                    self._end_early()
+                    return False
         return True
 
     def _after(self, step: int, batch: Batch) -> TrainState:
@@ -179,7 +184,7 @@ class Trainer:
         return last or step % resources.log_every == 0 or self._is_save_due(step) or self._is_evaluation_due(step)
 
     def _is_save_due(self, step: int) -> bool:
-        return step == self.run.recipe.steps or step % self.run.resources.save_every == 0
+        return step == self.run.recipe.steps or step % self._save_every == 0
 
     def _is_evaluation_due(self, step: int) -> bool:
         every = self.run.resources.evaluate_every
@@ -215,16 +220,28 @@ class Trainer:
             figures |= _figures(measured)
         self._report.line(line)
         self._progress.tell(step, steps, seconds, line)
-        if streak is None and self._is_save_due(step):
+        if streak is None and self._is_save_due(step) and not self._unmeasured:
             self._save(figures)
         return streak
 
     def _is_to_end(self) -> bool:
-        """Whether any rank was asked to end before the last step: then evaluation is left, and the time is for saving."""
-        if self.step == self.run.recipe.steps:
-            return False
+        """Whether any rank was asked to end: then evaluation is left, and the time is for saving. That of the last step is made
+        up for by the next start, before it publishes the run.
+        """
         (asked,) = self.world.agree([int(self._preemption.signal is not None)])
+        self._unmeasured = asked > 0 and self.step == self.run.recipe.steps
         return asked > 0
+
+    def _measure(self) -> bool:
+        """Make up for the evaluation of the last step; False when there is no time again."""
+        self._unmeasured = False
+        measured = self._evaluate()
+        if self._unmeasured:
+            self._end_early()
+            return False
+        # Without a loss: it adds to the line of that step that an earlier start has written.
+        self._report.line({"step": self.step, "tokens": self._state.tokens, **measured})
+        return True
 
     def _evaluate(self) -> dict[str, Any]:
         """Return the held-out loss and scores on benchmarks, as far as they are asked for and there is time; theirs is not that of the steps."""
@@ -304,6 +321,7 @@ class Trainer:
         self._watch.at(f"after step {self.step}, saving before the end")
         if self.step > self._lines and self._line(self.step) is not None:
             log.warning("the run was to roll back; it does when it is started again")
+            leave_word("amid steps that are not finite; the checkpoint before them counts")
             return
         try:
             self._report.flush()
@@ -316,9 +334,10 @@ class Trainer:
             raise
         except OlmoError as error:
             said = f"step {self.step} was not saved ({error}); the checkpoint before it counts"
-        self._report.event(
-            "preempted", f"{self._preemption.signal or 'another rank was told to end'}: {said}", step=self.step
-        )
+        said = f"{self._preemption.signal or 'another rank was told to end'}: {said}"
+        self._report.event("preempted", said, step=self.step)
+        if self.world.rank == 0:
+            leave_word(said)
 
     def _roll_back(self, streak: Streak) -> None:
         """Go back to the newest checkpoint, which is from before the streak, and leave its batches out from now on."""

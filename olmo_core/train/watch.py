@@ -4,7 +4,8 @@ When one rank stands still, the others wait for it in a collective, and all look
 each has come: every rank counts the marks (`at`) that it passes, the same ones everywhere, and the one that is behind is
 the one; of those that are equally far, the one whose main thread is in no collective. Rank 0 looks at all, rank 1 at rank 0. A verdict is put into the store, so that every process ends with it.
 
-The limit, `resources.hang_seconds`, is for one stretch between two marks: a step, a checkpoint's copy, a compilation.
+The limit, `resources.hang_seconds`, is for one stretch between two marks: a step, a checkpoint's copy, a compilation. Waiting
+for the store, which has a limit of its own (`resources.commit_seconds`), is no stretch: it says `alive` all the while.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class _Heard:
 
     beat: int = -1
     beat_at: float = 0.0
-    mark: int = -1
+    mark: tuple[int, int] = (-1, 0)
+    """Marks passed, which are compared between ranks, and signs given amid the last."""
     mark_at: float = 0.0
     doing: str = "starting"
     where: str = "unknown"
@@ -51,8 +53,8 @@ class _Heard:
     def hear(self, told: dict[str, Any], now: float) -> None:
         if told["beat"] != self.beat:
             self.beat, self.beat_at = told["beat"], now
-        if told["mark"] != self.mark:
-            self.mark, self.mark_at = told["mark"], now
+        if (mark := (told["mark"], told["alive"])) != self.mark:
+            self.mark, self.mark_at = mark, now
         self.doing, self.where, self.waits = f"{told['doing']} ({told['frame']})", told["where"], told["waits"]
 
 
@@ -72,7 +74,7 @@ class Watch:
         """`limit` in seconds; `end` is called, in the watch's thread, with the verdict: it should end the process."""
         self._store, self._rank, self._size, self._limit, self._end = store, rank, size, limit, end
         self._interval = interval or min(2.0, limit / 8)
-        self._mark, self._doing, self._beat = 0, "starting", 0
+        self._mark, self._alive, self._doing, self._beat = 0, 0, "starting", 0
         self._where = f"host {socket.gethostname()}, process {os.getpid()}"
         self._heard = {one: _Heard() for one in self._watched()}
         self._over = threading.Event()
@@ -84,6 +86,10 @@ class Watch:
     def at(self, doing: str) -> None:
         """Note that this rank has come as far as this; every rank calls it at the same places."""
         self._mark, self._doing = self._mark + 1, doing
+
+    def alive(self) -> None:
+        """Note that this rank waits for something that has a limit of its own: it does not hang. Any rank may, at any time."""
+        self._alive += 1
 
     def stop(self) -> None:
         """Stop watching: the run has ended."""
@@ -128,7 +134,7 @@ class Watch:
         return (
             f"rank {', '.join(map(str, silent))} died ({told['where']}), last heard {told['doing']}: no sign of life for "
             f"{_SETTLE * self._interval:.0f} s. Its own log, or the system's (out of memory?), says why; start the run again "
-            f"and it goes on from the last checkpoint"
+            f"and it goes on from its last checkpoint, if there is one"
         )
 
     def _watched(self) -> list[int]:
@@ -154,7 +160,13 @@ class Watch:
     def _tell(self) -> None:
         self._beat += 1
         frame, waits = _main_thread()
-        told = {"beat": self._beat, "mark": self._mark, "doing": self._doing, "where": self._where}
+        told = {
+            "beat": self._beat,
+            "mark": self._mark,
+            "alive": self._alive,
+            "doing": self._doing,
+            "where": self._where,
+        }
         told |= {"frame": frame, "waits": waits}
         with self._lock:
             self._store.set(f"rank/{self._rank}", json.dumps(told))
@@ -188,8 +200,8 @@ class Watch:
             return self._pass(silent, what)
         still = {one for one, heard in self._heard.items() if now - heard.mark_at > self._limit}
         if still and self._rank == 0:  # rank 1 sees rank 0 only, and cannot say who is behind
-            least = min(heard.mark for heard in self._heard.values())
-            behind = [one for one, heard in self._heard.items() if heard.mark == least]
+            least = min(heard.mark[0] for heard in self._heard.values())
+            behind = [one for one, heard in self._heard.items() if heard.mark[0] == least]
             if not still.issuperset(behind):
                 return ""  # whoever the others wait for goes on, if slowly
             if 0 < len(idle := [one for one in behind if not self._heard[one].waits]) < len(behind):
@@ -207,7 +219,8 @@ class Watch:
         heard = self._heard[ranks[0]]
         message = (
             f"rank {', '.join(map(str, ranks))} ({heard.where}) {what}; last seen {heard.doing}, more than "
-            f"{self._limit:g} s ago (resources.hang_seconds). The run ends; start it again and it goes on from the last checkpoint"
+            f"{self._limit:g} s ago (resources.hang_seconds). The run ends; start it again and it goes on "
+            f"from its last checkpoint, if there is one"
         )
         with self._lock:
             self._store.set(_VERDICT, json.dumps({"message": message}))

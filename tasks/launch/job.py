@@ -1,4 +1,4 @@
-"""A training job outside this process, and the record that lets a later process find it again.
+"""A training or evaluating job outside this process, and the record that lets a later process find it again.
 
 Every launcher has one shape: `start` makes the job but holds it, its record is put into the store if absent, `release`
 lets it run. So there is never a running job that nobody can find, whatever is killed in between; `poll` gives the exit
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError
+from olmo_core.train.launch import TRAINER
 
 LOST = -1
 """Exit code of a job that is gone without having left one: its processes were killed, or their machine."""
@@ -43,6 +44,8 @@ class JobSpec:
     """Seconds between SIGTERM and SIGKILL that a scheduler should leave."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables beside those of this process."""
+    module: str = TRAINER
+    """What the ranks run; the launcher torchrun knows another one than the trainer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Training on this machine: a process group of its own that outlives the flow process which started it."""
+"""Training, or evaluation, on this machine: a process group of its own that outlives the flow process which started it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Torchrun:
         spec.folder.mkdir(parents=True, exist_ok=True)
         log = spec.folder / f"{spec.name}.log"
         command = [sys.executable, "-m", "olmo_core.train.launch", "--await-go", f"--processes={spec.processes}"]
-        command += [f"--exit-file={_exit_file(log)}", str(spec.run_file)]
+        command += [f"--exit-file={_exit_file(log)}", f"--module={spec.module}", str(spec.run_file)]
         threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // spec.processes)
         environment = {**surroundings(spec), "OMP_NUM_THREADS": str(threads), MARK: spec.name}
         with open(log, "ab") as output:

@@ -169,3 +169,53 @@ def test_a_checkpoint_that_a_run_goes_on_from_stays(store: ArtifactStore) -> Non
     age(store, 8)
     collect(store, delete=True)
     assert [s for s in range(3) if store.find(run.checkpoint(s))] == [1] and whole(store)
+
+
+def evaluated(store: ArtifactStore, checkpoint: ArtifactRef) -> ArtifactRef:
+    """An evaluation of a checkpoint."""
+    ref = ArtifactRef(kind=Kind.EVALUATION, name="small-few", fingerprint="e0" * 32)
+    publish(store, ref, checkpoint=checkpoint)
+    return ref
+
+
+def test_a_tagged_evaluation_keeps_its_checkpoint_and_an_untagged_one_goes(store: ArtifactStore) -> None:
+    run = a_run(store)
+    trained(store, run)
+    evaluation = evaluated(store, run.checkpoint(1))
+    for tag in store.all_tags():
+        store.storage.delete(tag)
+    store.tag(evaluation, "latest")
+    age(store, 8)
+    dry = collect(store)
+    assert {one.address for one in dry.waste if one.what == "artifact"} == {
+        run.ref.address, run.checkpoint(0).address, run.checkpoint(2).address, run.held_out.address if run.held_out else "",
+    }  # fmt: skip
+    assert store.find(run.ref) and store.find(run.checkpoint(0)), "a dry run deletes nothing"
+    collect(store, delete=True)
+    assert store.find(evaluation) and store.find(run.checkpoint(1)) and store.find(run.tokens) and whole(store)
+    assert store.storage.exists(f"{run.ref.address}/epochs/000001.json"), "its checkpoint may be made again by it"
+    store.storage.delete("refs/evaluation/small-few/latest.json")
+    store.tag(run.tokens, "latest")
+    collect(store, delete=True)
+    assert [str(m.ref) for m in store.finished() if m.ref.kind in (Kind.EVALUATION, Kind.CHECKPOINT, Kind.RUN)] == []
+
+
+def test_what_a_run_told_goes_with_the_last_of_its_checkpoints(store: ArtifactStore) -> None:
+    run, unfinished = a_run(store), a_run(store, name="unfinished")
+    trained(store, run)
+    trained(store, unfinished, finish=False)
+    for one in (run, unfinished):
+        store.storage.put(f"{one.ref.address}/run.json", b"{}")
+    for tag in store.all_tags():
+        store.storage.delete(tag)
+    store.tag(run.tokens, "latest")
+    age(store, 8)
+    store.storage.put(f"{unfinished.ref.address}/metrics/000001-00000003.jsonl", b"{}")
+    collect(store, delete=True)  # the checkpoints, and what the finished run told
+    collect(store, delete=True)
+    assert not [one.path for one in store.storage.walk(run.ref.address)]
+    assert store.storage.exists(f"{unfinished.ref.address}/run.json"), "its trainer wrote a moment ago"
+    age(store, 8)
+    collect(store, delete=True)
+    assert not list(store.storage.walk("run")) and not list(store.storage.walk("checkpoint"))
+    assert store.find(run.tokens) and whole(store)

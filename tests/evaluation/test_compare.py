@@ -12,7 +12,7 @@ from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.errors import InputError
-from olmo_core.evaluation.compare import Evaluated, changes, contamination, curves
+from olmo_core.evaluation.compare import Evaluated, Searched, changes, contamination, curves
 from olmo_core.evaluation.statistics import mean_interval
 
 
@@ -105,16 +105,23 @@ def test_curves_have_intervals_and_noise() -> None:
 
 def test_dirty_items_are_scored_apart() -> None:
     one = evaluated("one", {"b": [1.0] * 10 + [0.0, 1.0] * 20})
-    seen = contamination(one, "b", [str(i) for i in range(10)] + ["no such item"])
+    found = [*map(str, range(10)), "no such item"]
+    seen = contamination(one, "b", Searched(dirty=found))
     assert (seen.dirty.value, seen.clean.value, len(seen.items)) == (1.0, 0.5, 10)
     assert seen.difference.value == 0.5 and seen.difference.low > 0.15
-    assert math.isnan(contamination(one, "b", []).difference.value)
+    assert math.isnan(contamination(one, "b", Searched(dirty=[])).difference.value)
+    # Items that were not looked for are neither: every second of the others is wrong, and those are taken out here.
+    apart = contamination(one, "b", Searched(dirty=found, unknown=["0", *map(str, range(10, 50, 2))]))
+    assert (apart.dirty.n, apart.clean.n, apart.unknown) == (10, 20, 20)
+    assert (apart.dirty.value, apart.clean.value) == (1.0, 1.0)
 
 
 def test_of_five_wrong_items_nothing_is_sure() -> None:
     """A bootstrap of five zeros has no width, and would call any difference resolved."""
     seen = contamination(
-        evaluated("one", {"b": [0.0] * 5 + [1.0, 0.0, 0.0, 1.0, 0.0] * 3}), "b", [str(i) for i in range(5)]
+        evaluated("one", {"b": [0.0] * 5 + [1.0, 0.0, 0.0, 1.0, 0.0] * 3}),
+        "b",
+        Searched(dirty=[str(i) for i in range(5)]),
     )
     assert seen.difference.value == pytest.approx(-0.4)
     assert seen.difference.low < -0.4 and seen.difference.high > 0

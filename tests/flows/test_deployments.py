@@ -46,7 +46,7 @@ def test_up_has_deployed_all_of_them(declared: dict[str, Any], running_services:
         assert set(wanted["tags"]) <= set(found["tags"])
         assert found["parameters"] == wanted.get("parameters", {})
         assert found["work_pool_name"] == wanted["work_pool"]["name"]
-        assert found["global_concurrency_limit"]["limit"] == 1
+        assert found["global_concurrency_limit"]["limit"] == wanted["concurrency_limit"]["limit"]
         assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
         assert [each["slug"] for each in found["schedules"]] == [each["slug"] for each in wanted.get("schedules", [])]
         assert not any(each["active"] for each in found["schedules"])

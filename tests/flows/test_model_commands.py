@@ -20,6 +20,8 @@ from olmo_core.model.initialization import initialize
 from olmo_core.model.transformer import Transformer
 from olmo_core.train import fence
 from olmo_core.train.checkpoint import Checkpointer
+from olmo_core.train.recording import put_event
+from olmo_core.train.run_record import put_run_file
 from olmo_core.train.state import TrainState
 from tests.train.tiny_run import tiny_run
 
@@ -45,6 +47,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Tr
     checkpoints = Checkpointer(store, run, fence.claim(store, run.ref), model, optimizer)
     checkpoints.save(TrainState(step=0, tokens=0, next_batch=0, dataset="d"), wait=True)
     checkpoints.wait()
+    put_run_file(store, run)
+    put_event(
+        store,
+        run.ref,
+        1,
+        {"kind": "preempted", "message": "SIGTERM: saved step 0", "time": "2026-11-27T12:00:00+00:00"},
+    )
     yield folder / "store", model
 
 
@@ -93,6 +102,23 @@ def test_several_prompts_and_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO("One"))
     assert main(asked) == 0
     assert both.startswith(capsys.readouterr().out.rstrip("\n"))
+
+
+def test_an_unfinished_run_is_told_with_its_last_checkpoint(
+    trained: tuple[Path, Transformer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By name and by the beginning of its fingerprint; a name without any run is nothing."""
+    store = str(trained[0])
+    (folder,) = (trained[0] / "run" / "toy").iterdir()
+    for address in ("run/toy", "run/toy@latest", f"run/toy/{folder.name[:6]}"):
+        assert main(["artifacts", "show", address, "--store", store]) == 1
+        said = capsys.readouterr().err
+        for word in ("is unfinished", "step 0: `olmo artifacts show checkpoint/toy/", "`olmo generate toy@step0-tokens0B`",
+                     "preempted: SIGTERM: saved step 0", "goes on with the command that started it"):  # fmt: skip
+            assert word in said, said
+    for address in ("run/none", "run/toy@mine", "run/toy/000000"):
+        assert main(["artifacts", "show", address, "--store", store]) == 1
+        assert "unfinished" not in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_said(

@@ -13,23 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from flows.command.main import main
 from olmo_core import processes
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.train.checkpoint_read import load_model
+from olmo_core.train.overrides import TrainOverrides
+from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_artifact import merged_events, merged_metrics
-from olmo_core.train.run_file import RunFile, read_run_file
+from olmo_core.train.run_file import PREEMPTED, RunFile, TrainResources, read_run_file
 from olmo_core.train.run_record import checkpoints
+from olmo_core.train.session import train
 from tasks.launch.torchrun import MARK
+from tasks.training import AUTO, TrainingResources, resolve
 from tests.flows.conftest import Services, done, wait_until
 from tests.train.tiny_run import text
 from tests.train.token_artifacts import tokens_artifact
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 LENGTH, BATCH, EVERY = 64, 4, 100
-NOTICED = 20.0
-"""Seconds until a worker has surely noticed that a flow run's process is gone: see docs/operating.md."""
+STEPS = 3000
+"""More than are done by the time a run is told to end, which a command does that starts as slowly as Prefect's."""
+CPU = TrainResources(device="cpu", evaluate_batches=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,75 +148,27 @@ def artifacts(services: Services, run_id: str) -> dict[str, str]:
     return {one["key"]: str(one["data"]) for one in shown}
 
 
-def test_job_and_flow_are_killed_and_retried_and_the_second_run_is_reused(running_services: Services, toy: Toy) -> None:
-    """SIGKILL of the trainer, a retry; SIGKILL of train-job's flow process, a retry: every step once, two jobs in all."""
-    parent = start(running_services, toy, 3000)
-    poll(lambda: toy.saved() >= EVERY, seconds=400, what="a checkpoint")
-    kill(job_processes(toy))
-    state = ended(running_services, parent)
-    assert state["type"] == "FAILED"
-    for word in ("was killed (no exit code)", "a retry goes on from the last checkpoint", "Last lines:"):
-        assert word in state["message"], state["message"]
-    child = child_of(running_services, parent)["id"]
-    assert running_services.run(child)["state_type"] == "FAILED"
-
+def next_checkpoint(toy: Toy) -> None:
+    """Wait until there is one more than now."""
     before = toy.saved()
-    done(running_services.prefect("flow-run", "retry", parent))
     poll(lambda: toy.saved() > before, seconds=400, what="a later checkpoint")
-    (flow,) = [one for one in processes.carrying(PREFECT__FLOW_RUN_ID=child) if os.getsid(one.pid) == one.pid]
-    kill([flow])
-    assert ended(running_services, parent)["type"] == "FAILED"
-    assert running_services.run(child)["state_type"] == "CRASHED"
-    done(running_services.prefect("flow-run", "retry", parent))
-    assert ended(running_services, parent)["type"] == "COMPLETED", running_services.run(parent)["state"]
-    assert child_of(running_services, parent)["id"] == child, "the same child, retried"
-
-    run = toy.run()
-    assert toy.store.manifest(run.ref).counts["steps"] == 3000
-    lines = merged_metrics(toy.store, run).values()
-    assert [line["step"] for line in lines if line.get("loss") is not None] == list(range(1, 3001))
-    assert [event["kind"] for event in merged_events(toy.store, run)].count("resumed") == 1
-    assert len(list((Path(toy.store.uri) / run.ref.address / "jobs").iterdir())) == 2, "the flow found its job again"
-    assert toy.store.resolve("run/toy@latest") == run.ref
-
-    shown = artifacts(running_services, parent)
-    assert set(shown) == {"progress-toy-training", "curve-toy", "run-toy"}
-    assert "data:image/png;base64," in shown["curve-toy"] and float(shown["progress-toy-training"]) == 100.0
-    card = shown["run-toy"]
-    # No better: the text is a chain of pairs, and a bigram model of it is as good as any.
-    for word in (
-        " than the bigram model",
-        "3,000 steps",
-        "resumed: 1",
-        "olmo generate toy --prompt",
-        "step3000-tokens0B",
-    ):
-        assert word in card
-    assert set(artifacts(running_services, child)) == {"progress-toy-training", "curve-toy"}
-
-    again = start(running_services, toy, 3000)
-    assert ended(running_services, again)["type"] == "COMPLETED"
-    tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
-    assert {one["name"]: one["state_name"] for one in tasks} == {
-        "prepare/toy": "Reused",
-        "publish/toy": "Completed",
-    }
-    assert not running_services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [again]}})
 
 
-def test_preemption_is_resumed_and_cancelling_saves_first_and_olmo_run_goes_on(
+def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reused(
     running_services: Services, toy: Toy
 ) -> None:
-    """SIGTERM by somebody else: started again at once. Cancelled: parent and child are, and the checkpoint loads. Later a
-    run without a deployment goes on from it.
+    """One run through all of it. SIGTERM of its job by somebody else: started again at once. Cancelled: parent and child are, and
+    the checkpoint loads. SIGKILL of the trainer, SIGKILL of train-job's flow process, each with a retry: every step once.
     """
-    parent = start(running_services, toy, 3000)  # more than are done by the time it is told
+    parent = start(running_services, toy, STEPS)
     poll(lambda: toy.saved() >= EVERY, seconds=400, what="a checkpoint")
     (first,) = Path(toy.store.uri).glob("run/toy/*/jobs/000001.json")
-    os.kill(json.loads(first.read_text())["id"]["pid"], signal.SIGTERM)
+    job = json.loads(first.read_text())
+    os.kill(job["id"]["pid"], signal.SIGTERM)
     poll(first.with_name("000002.json").exists, seconds=300, what="the second job")
-    before = toy.saved()
-    poll(lambda: toy.saved() > before, seconds=300, what="a later checkpoint")
+    last_lines = Path(job["log"]).read_text().splitlines()[-2:]
+    assert last_lines[0].startswith("preempted: SIGTERM: saved step ") and "the run goes on from there" in last_lines[1]
+    next_checkpoint(toy)
     done(running_services.prefect("flow-run", "cancel", parent))
     assert ended(running_services, parent)["type"] == "CANCELLED"
     child = child_of(running_services, parent)["id"]
@@ -219,29 +178,80 @@ def test_preemption_is_resumed_and_cancelling_saves_first_and_olmo_run_goes_on(
     assert {one["name"]: one["state_name"] for one in tasks}["job/1"] == "Preempted"
     told = [event for event in merged_events(toy.store, run) if event["kind"] == "preempted"][1]
     last = checkpoints(toy.store, run.ref)[-1]
-    assert int(last.recipe["step"]) == told["step"] == toy.saved() < 3000
+    assert int(last.recipe["step"]) == told["step"] == toy.saved() < STEPS
     assert job_processes(toy) == []
-
-    from olmo_core.train.checkpoint_read import load_model
-
     assert sum(one.numel() for one in load_model(toy.store, last.ref, "cpu").parameters()) > 0
 
-    words = (
-        "--budget",
-        str(3000 * BATCH * LENGTH),
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "--save-every",
-        str(EVERY),
-        "--json",
-    )
-    made = json.loads(done(running_services.olmo("run", "train-olmo", *toy.words, *words, timeout=600)))
-    assert made["run"] == str(run.ref)
-    assert toy.store.manifest(run.ref).counts["steps"] == 3000
+    done(running_services.prefect("flow-run", "retry", parent))
+    next_checkpoint(toy)
+    kill(job_processes(toy))
+    state = ended(running_services, parent)
+    assert state["type"] == "FAILED"
+    for word in ("was killed (no exit code)", "a retry goes on from its last checkpoint, step ", "Last lines:"):
+        assert word in state["message"], state["message"]
+    assert running_services.run(child)["state_type"] == "FAILED"
+
+    done(running_services.prefect("flow-run", "retry", parent))
+    next_checkpoint(toy)
+    (flow,) = [one for one in processes.carrying(PREFECT__FLOW_RUN_ID=child) if os.getsid(one.pid) == one.pid]
+    kill([flow])
+    assert ended(running_services, parent)["type"] == "FAILED"
+    assert running_services.run(child)["state_type"] == "CRASHED"
+    done(running_services.prefect("flow-run", "retry", parent))
+    assert ended(running_services, parent)["type"] == "COMPLETED", running_services.run(parent)["state"]
+    assert child_of(running_services, parent)["id"] == child, "the same child, retried"
+
+    assert toy.store.manifest(run.ref).counts["steps"] == STEPS
+    lines = merged_metrics(toy.store, run).values()
+    assert [line["step"] for line in lines if line.get("loss") is not None] == list(range(1, STEPS + 1))
     kinds = [event["kind"] for event in merged_events(toy.store, run)]
-    assert kinds == ["started", "preempted", "resumed", "preempted", "resumed"]
+    assert kinds == ["started", "preempted", "resumed", "preempted", "resumed", "resumed"]
+    assert len(list((Path(toy.store.uri) / run.ref.address / "jobs").iterdir())) == 4, "the flow found its job again"
+    assert toy.store.resolve("run/toy@latest") == run.ref
+
+    shown = artifacts(running_services, parent)
+    assert set(shown) == {"progress-toy-training", "curve-toy", "run-toy"}
+    assert "data:image/png;base64," in shown["curve-toy"] and float(shown["progress-toy-training"]) == 100.0
+    card = shown["run-toy"]
+    # No better: the text is a chain of pairs, and a bigram model of it is as good as any.
+    for word in (
+        " than the bigram model",
+        f"{STEPS:,} steps",
+        "resumed: 3",
+        "olmo generate toy --prompt",
+        f"step{STEPS}-tokens0B",
+    ):
+        assert word in card
+    assert set(artifacts(running_services, child)) == {"progress-toy-training", "curve-toy"}
+
+    again = start(running_services, toy, STEPS)
+    assert ended(running_services, again)["type"] == "COMPLETED"
+    tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
+    assert {one["name"]: one["state_name"] for one in tasks} == {
+        "prepare/toy": "Reused",
+        "publish/toy": "Completed",
+    }
+    assert not running_services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [again]}})
+
+
+def test_a_run_without_a_deployment_goes_on_from_what_another_has_saved(running_services: Services, toy: Toy) -> None:
+    """`olmo run`, after a trainer that was told to end."""
+    steps = 2 * EVERY
+    overrides, resources = TrainOverrides(budget=steps * BATCH * LENGTH), TrainingResources(trainer=CPU)
+    run, _ = resolve(toy.store, str(toy.recipe), "tokens/toy", AUTO, None, overrides, resources)
+    told = Preemption()
+
+    def hook(step: int, index: int, loss: torch.Tensor) -> torch.Tensor:
+        if step == EVERY:
+            told._note(signal.SIGTERM, None)
+        return loss
+
+    assert train(run, told, hook=hook) == PREEMPTED
+    words = ("--budget", str(steps * BATCH * LENGTH), "--device", "cpu", "--threads", "1", "--json")
+    made = json.loads(done(running_services.olmo("run", "train-olmo", *toy.words, *words, timeout=600)))
+    assert made["run"] == str(run.ref) and toy.store.manifest(run.ref).counts["steps"] == steps
+    assert [event["kind"] for event in merged_events(toy.store, run)] == ["started", "preempted", "resumed"]
+    assert len(list((Path(toy.store.uri) / run.ref.address / "jobs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,13 @@ def test_taken_port_is_refused(running_services: Services, place: Place, owner: 
 def test_down_where_nothing_was_started(place: Place) -> None:
     """Not an error."""
     assert done(place.olmo("down")) == "nothing was running\n"
-    assert status(place)[0] == 1
+    code, found = status(place)
+    assert code == 1
+    assert [(each["pool"], each["state"]) for each in found["workers"]] == [
+        ("cpu", "not running"),
+        ("gpu", "not running"),
+    ]
+    assert "services are down: `olmo up` starts them" in place.olmo("status").stdout
 
 
 def test_reused_process_number_is_left_alone(place: Place, strangers: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -15,6 +15,7 @@ from olmo_core import processes
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError, JobError
+from olmo_core.train.launch import EXIT_CODES, last_word, leave_word, rank_codes, write_code
 from tasks.launch.job import LOST, Job, JobSpec, last_recorded, last_words, record
 from tasks.launch.torchrun import MARK, Torchrun
 
@@ -123,6 +124,18 @@ def test_records_are_put_once_and_the_last_is_found(tmp_path: Path) -> None:
     store.storage.put(f"{RUN.address}/jobs/000003.json", b"{")
     with pytest.raises(IntegrityError, match=r"000003.json is no record of a job"):
         last_recorded(store, RUN)
+
+
+def test_a_preempted_job_ends_with_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After torchrun's traceback, which is not about an error; the word is no exit code of a rank."""
+    assert "before it had begun: nothing was lost" in last_word(tmp_path)
+    write_code(tmp_path / "0", 75)
+    assert "machine with rank 0" in last_word(tmp_path)
+    monkeypatch.setenv(EXIT_CODES, str(tmp_path))
+    leave_word("SIGTERM: saved step 130")
+    said = last_word(tmp_path)
+    assert said.startswith("preempted: SIGTERM: saved step 130.\n") and "goes on from there" in said
+    assert rank_codes(tmp_path) == [75]
 
 
 def test_last_words_leave_out_torchruns_traceback() -> None:

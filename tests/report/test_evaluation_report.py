@@ -8,21 +8,22 @@ import pytest
 
 from olmo_core.errors import InputError
 from olmo_core.evaluation.benchmarks.definitions import CORE
-from olmo_core.evaluation.compare import Curve
+from olmo_core.evaluation.compare import Curve, Searched
 from olmo_core.evaluation.statistics import Interval, Noise
 from olmo_core.report.evaluation import curves, rows
 from olmo_core.report.evaluation.card import card, curves_png
 from olmo_core.report.evaluation.facts import Facts, facts_of
 from olmo_core.report.evaluation.page import page
-from olmo_core.report.evaluation.published import MODELS
+from olmo_core.report.evaluation.published import MODELS, Published
 from tests.report.html_checks import Page
 from tests.report.made_evaluations import ODD, evaluated, series
 
 
 @pytest.fixture(scope="module")
 def facts() -> Facts:
-    dirty = {"arc_easy": [f"arc_easy-{i}" for i in range(40)], "mmlu": ["x"]}
-    return facts_of("toy-core", series(), ("attributes/leaky-contaminated-items/abc", dirty))
+    arc = Searched(dirty=[f"arc_easy-{i}" for i in range(40)], unknown=["arc_easy-41", "arc_easy-42"])
+    searched = {"arc_easy": arc, "mmlu": Searched(dirty=["x"])}
+    return facts_of("toy-core", series(), ("attributes/leaky-contaminated-items/abc", searched))
 
 
 def test_the_page_is_well_formed_and_nothing_in_it_is_markup(facts: Facts) -> None:
@@ -94,7 +95,14 @@ def test_dirty_items_are_told_from_clean_ones(facts: Facts) -> None:
     table = rows.contamination_rows(facts)
     assert [row[1] for row in table.rows] == [one.label for one in facts.evaluations]
     assert {row[0] for row in table.rows} == {"arc_easy"}, "of mmlu nothing was asked"
-    assert all(row[2:4] == ("40", "60") for row in table.rows)
+    assert all(row[2:5] == ("40", "58", "2") for row in table.rows)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.model)
+def test_published_averages_are_those_of_the_nine(model: Published) -> None:
+    """A digit that was copied wrong would show: both averages are published too."""
+    mean = sum(model.scores[name] for name in CORE) / len(CORE)
+    assert mean == pytest.approx(model.average, abs=0.05)
 
 
 def test_published_numbers_are_beside_ours_and_marked(facts: Facts) -> None:

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from olmo_core.evaluation.compare import Searched
 from olmo_core.report.evaluation import page as evaluations
 from olmo_core.report.evaluation.facts import facts_of
 from olmo_core.report.page.document import POLICY
+from tests.report.chromium import console, load
 from tests.report.made_evaluations import series
 from tests.report.odd_corpus import OddCorpus
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    """A Chromium; the tests without one (test_page.py) look at the same page as text."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no browser: this test needs one of {', '.join(NAMES)}")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +22,6 @@ def page(tmp_path_factory: pytest.TempPathFactory, odd: OddCorpus) -> Path:
     path = tmp_path_factory.mktemp("browser") / "report.html"
     path.write_text(odd.page.replace("<details>", "<details open>"), encoding="utf-8")
     return path
-
-
-def load(browser: str, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Load a page and let it come to rest; stderr has the console's lines."""
-    profile = page.parent / "profile"
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    words += [f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=3000", *options]
-    done = subprocess.run([browser, *words, page.as_uri()], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done
-
-
-def console(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def test_the_page_loads_without_errors_and_runs_nothing(browser: str, page: Path) -> None:
@@ -118,7 +93,8 @@ def test_it_can_be_drawn_and_printed(browser: str, page: Path) -> None:
 def evaluation_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of evaluations, everything folded open."""
     path = tmp_path_factory.mktemp("browser") / "evaluation.html"
-    made = facts_of("toy-core", series(), ("attributes/x", {"arc_easy": [f"arc_easy-{i}" for i in range(40)]}))
+    searched = Searched(dirty=[f"arc_easy-{i}" for i in range(40)])
+    made = facts_of("toy-core", series(), ("attributes/x", {"arc_easy": searched}))
     path.write_text(evaluations.page(made).replace("<details>", "<details open>"), encoding="utf-8")
     return path
 

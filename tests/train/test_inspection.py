@@ -225,6 +225,21 @@ def test_the_command_shows_both_ways(trained: Trained, capsys: pytest.CaptureFix
     assert f"steps saw {document}" in capsys.readouterr().out
     assert main.main(["inspect", "document", "nobody", *address]) == 1
     assert "has no document 'nobody'" in capsys.readouterr().err
+    # Another run's tokens are gone: it is named, and the others answer.
+    gone = replace(
+        trained.run,
+        recipe=replace(trained.run.recipe, name="lost"),
+        tokens=replace(trained.run.tokens, fingerprint="0" * 64),
+    )
+    lost = checkpoint_of(trained.store, gone, 9, "d")
+    try:
+        assert main.main(["inspect", "document", document, "--json", *address]) == 0
+        printed = capsys.readouterr()
+        assert [one["checkpoint"] for one in json.loads(printed.out)] == [name]
+        assert f"{lost.ref} cannot be asked:" in printed.err and "tokens/" in printed.err
+        assert main.main(["inspect", "document", document, "--run", "lost", *address]) == 1
+    finally:
+        trained.store.storage.delete(lost.ref.manifest_path)
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.train.recipe import RECIPES, load_train_recipe
-from olmo_core.train.run_file import step_tag
+from olmo_core.train.run_file import RunFile, TrainResources, save_interval, step_tag
 from olmo_core.train.schedule import check, clip_norm, learning_rate
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -20,6 +23,19 @@ def test_every_recipe_can_be_read(name: str) -> None:
     assert max(learning_rate(recipe, s) for s in range(1, 6000)) == pytest.approx(
         recipe.optimizer.learning_rate, rel=0.01
     )
+
+
+@pytest.mark.parametrize("steps", [1, 9, 10, 19, 20, 99, 1953, 6409, 10_000, 739_328])
+def test_checkpoints_come_at_round_steps_and_not_too_often(steps: int) -> None:
+    """Ten to 25 of a run, fewer of a very short one, more of a long one: 1,000 steps apart at most."""
+    recipe = load_train_recipe("tiny")
+    tokens = ArtifactRef(kind=Kind.TOKENS, name="toy", fingerprint="0" * 64)
+    run = RunFile(store="memory://x", tokens=tokens, recipe=replace(recipe, tokens=steps * recipe.tokens_per_step))
+    every = save_interval(run)
+    assert str(every).strip("0") in ("1", "2", "5") and every <= 1000
+    assert steps // every <= 25 or every == 1000
+    assert steps < 10 or steps // every >= 10
+    assert save_interval(replace(run, resources=TrainResources(save_every=7))) == 7
 
 
 def test_published_settings() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, OlmoError, RecipeError, StorageError
+from olmo_core.errors import InputError, JobError, OlmoError, RecipeError, StorageError
 from olmo_core.storage import Storage
 from olmo_core.train import checkpoint as checkpoint_module
 from olmo_core.train import held_out, retention
@@ -28,6 +29,7 @@ from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.schedule import learning_rate
 from olmo_core.train.session import train
 from olmo_core.train.state import TrainState
+from olmo_core.train.watch import Watch
 from tests.train.faulty import spoil
 from tests.train.tiny_run import ROOT, events, metrics, tiny_run, with_resources
 from tests.train.token_artifacts import tokens_artifact
@@ -223,6 +225,58 @@ def test_a_signal_amid_held_out_tokens_leaves_them_and_saves(tmp_path: Path, mon
     assert events(run)[-1]["message"] == "SIGTERM: saved step 10"
     assert train(run) == DONE
     assert "held_out_loss" in metrics(run)[20]
+
+
+def test_a_signal_amid_the_last_evaluation_saves_and_the_next_start_makes_up_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, run = tiny_run(tmp_path, held_out=True, name="whole"), tiny_run(tmp_path, held_out=True)
+    assert train(whole) == DONE
+    batches, told = held_out.evaluation_batches, Preemption()
+
+    def at_the_end(*arguments: Any, **options: Any) -> Iterator[Batch]:
+        for number, batch in enumerate(batches(*arguments, **options)):
+            if number == 1 and store.find(run.checkpoint(10)) is not None:
+                told._note(signal.SIGTERM, None)
+            yield batch
+
+    store = ArtifactStore(run.store)
+    monkeypatch.setattr(held_out, "evaluation_batches", at_the_end)
+    assert train(run, told) == PREEMPTED
+    assert store.find(run.checkpoint(20)) is not None and store.find(run.ref) is None
+    assert "held_out_loss" not in metrics(run)[20] and events(run)[-1]["message"] == "SIGTERM: saved step 20"
+    told = Preemption()
+    assert train(run, told) == PREEMPTED  # again no time for it
+    monkeypatch.undo()
+    assert train(run) == DONE
+    found = {key: metrics(run)[20][key] for key in ("loss", "held_out_loss", "targets")}
+    assert found == {key: metrics(whole)[20][key] for key in found}
+    assert store.manifest(run.ref).counts["held_out_loss"] == found["held_out_loss"]
+    assert [kind for one in events(run) if (kind := one["kind"]) != "resumed"] == ["started", "preempted", "preempted"]
+
+
+def test_waiting_for_a_checkpoint_is_not_hanging_and_has_a_limit_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, signs, endless = checkpoint_module.write_slices, threading.Semaphore(0), threading.Event()
+
+    def alive(watch: Watch) -> None:
+        signs.release()
+
+    def slow(storage: Storage, folder: str, rank: int, slices: Any) -> Any:
+        if f"/{run.checkpoint(20).fingerprint[:12]}/" in folder:
+            assert signs.acquire(timeout=60)
+        if f"/{never.checkpoint(20).fingerprint[:12]}/" in folder:
+            endless.wait(60)
+        return write(storage, folder, rank, slices)
+
+    monkeypatch.setattr(Watch, "alive", alive)
+    monkeypatch.setattr(checkpoint_module, "write_slices", slow)
+    run, never = tiny_run(tmp_path, save_every=20), tiny_run(tmp_path, name="never", save_every=20, commit_seconds=0.1)
+    assert train(run) == DONE
+    with pytest.raises(JobError, match=r"step 20 was not committed within 0.1 s \(resources.commit_seconds\)"):
+        train(never)
+    endless.set()
 
 
 def test_a_run_is_extended_to_more_tokens(tmp_path: Path) -> None:

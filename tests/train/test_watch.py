@@ -64,6 +64,19 @@ def test_a_slow_rank_that_others_wait_for_is_left_alone() -> None:
     ranks.stop()
 
 
+def test_who_waits_for_the_store_does_not_hang_until_it_says_nothing_more() -> None:
+    ranks = Ranks(2, limit=1.5)
+    for watch in ranks.watches:
+        watch.at("after step 9, saving")
+    for _ in range(60):
+        ranks.watches[1].alive()  # rank 0 has stored its part, and waits for this one
+        with pytest.raises(queue.Empty):
+            ranks.verdicts.get(timeout=0.05)
+    said = ranks.verdict()
+    assert "hang together" in said and "last seen after step 9, saving" in said
+    ranks.stop()
+
+
 @pytest.mark.parametrize("gone", [0, 2])
 def test_a_rank_without_a_sign_of_life_is_named(gone: int) -> None:
     ranks = Ranks(3, limit=1.5)

@@ -121,6 +121,9 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 def forest(rows: Sequence[tuple[str, Interval, float | None, Sequence[tuple[str, float]]]], title: str) -> str:
     """Return scores beside each other: (name, interval, guessing, published numbers), percent from 0 to 100, one line for each."""
     left, step, width = 118, 22, 400
+    # A name that is too long for its room goes on below: `truthfulqa_mc2, 6-shot (stand-in: no score)`.
+    names = [(name, "") if len(name) <= 18 else tuple(name.partition(", ")[::2]) for name, *_ in rows]
+    left = max(left, *(round(5.4 * len(part)) + 12 for pair in names for part in pair), 0)
     height = step * len(rows) + 26
 
     def x(value: float) -> float:
@@ -134,7 +137,9 @@ def forest(rows: Sequence[tuple[str, Interval, float | None, Sequence[tuple[str,
         )
     for i, (name, interval, chance, published) in enumerate(rows):
         y = 15 + step * i
-        parts.append(f'<text class="name" x="{left - 8}" y="{y + 3.5}" text-anchor="end">{text(name)}</text>')
+        for part, down in zip(names[i], (-1.5, 8.5) if names[i][1] else (3.5, 0.0), strict=True):
+            if part:
+                parts.append(f'<text class="name" x="{left - 8}" y="{y + down}" text-anchor="end">{text(part)}</text>')
         if chance is not None:
             parts.append(
                 f'<path class="cut" d="M{x(100 * chance):.1f} {y - 8}V{y + 8}"><title>guessing: {100 * chance:.1f}</title></path>'

@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.compute as pc
-
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError
-from olmo_core.evaluation.compare import Change, Contamination, Curve, Evaluated, changes, contamination, curves
+from olmo_core.evaluation.compare import (
+    Change,
+    Contamination,
+    Curve,
+    Evaluated,
+    Searched,
+    changes,
+    contamination,
+    curves,
+)
 
 ITEMS_STAGE = "contaminated-items"
 COMPARED = 11
@@ -25,8 +32,8 @@ class Contaminated:
 
     artifact: str
     """The list of all items of its decontamination sets."""
-    dirty: Mapping[str, Sequence[str]]
-    """Ids of the items that documents hold which stayed in the corpus, by benchmark."""
+    searched: Mapping[str, Searched]
+    """By benchmark: the items that documents hold which stayed in the corpus, and those too short to be looked for."""
     scores: Sequence[tuple[str, Contamination]]
     """(label of the evaluation, the benchmark's score on dirty and clean items)."""
 
@@ -67,11 +74,11 @@ def _order(key: str) -> tuple[int, str]:
 
 
 def facts_of(
-    name: str, evaluations: Sequence[Evaluated], contaminated: tuple[str, Mapping[str, Sequence[str]]] | None = None
+    name: str, evaluations: Sequence[Evaluated], contaminated: tuple[str, Mapping[str, Searched]] | None = None
 ) -> Facts:
     """Return the facts of evaluations in their order (of training, where they are checkpoints).
 
-    `contaminated`: the artifact's name and ids of dirty items by benchmark. Raises InputError where evaluations asked different items.
+    `contaminated`: the artifact's name and what it says of each benchmark's items. Raises InputError where evaluations asked different items.
     """
     if not evaluations:
         raise InputError("a report of no evaluations; evaluate something first (`olmo evaluate`)")
@@ -85,32 +92,37 @@ def facts_of(
     )
 
 
-def _contaminated(evaluations: Sequence[Evaluated], artifact: str, dirty: Mapping[str, Sequence[str]]) -> Contaminated:
+def _contaminated(evaluations: Sequence[Evaluated], artifact: str, searched: Mapping[str, Searched]) -> Contaminated:
     scores = []
     for one in evaluations:
         for key, results in one.results.items():
-            if results["kind"] == "benchmark" and results["name"] in dirty:
-                found = contamination(one, key, dirty[results["name"]])
+            if results["kind"] == "benchmark" and results["name"] in searched:
+                found = contamination(one, key, searched[results["name"]])
                 scores.append((one.label, found))
     return Contaminated(
-        artifact=artifact, dirty=dirty, scores=sorted(scores, key=lambda pair: _order(pair[1].benchmark))
+        artifact=artifact, searched=searched, scores=sorted(scores, key=lambda pair: _order(pair[1].benchmark))
     )
 
 
-def dirty_items(store: ArtifactStore, manifest: Manifest) -> dict[str, list[str]]:
-    """Return the items of each set that documents hold which stayed in the corpus, by the ids the evaluation knows them by.
+def searched_items(store: ArtifactStore, manifest: Manifest) -> dict[str, Searched]:
+    """Return what a corpus was found to hold of each set's items, by the ids the evaluation knows them by.
 
-    `manifest` is of a `contaminated-items` artifact, whose sets are named as benchmarks (`olmo export benchmarks`).
-    Documents that decontamination removed were not trained on: items of theirs alone are clean.
+    `manifest` is of a `contaminated-items` artifact, whose sets are named as benchmarks (`olmo export benchmarks`). Dirty: documents
+    hold them which stayed in the corpus; those that decontamination removed were not trained on, and items of theirs alone are clean.
     """
     if manifest.stage != ITEMS_STAGE:
         raise InputError(
             f"{manifest.ref} is of stage {manifest.stage}; what names contaminated items is attributes/CORPUS-contaminated-items"
         )
-    table = read_shard(store.storage, manifest.object("items").path, ["set", "own_id", "documents_kept"])
-    found: dict[str, list[str]] = {name: [] for name in manifest.counts.get("sets", {})}
-    hit = table.filter(pc.greater(table.column("documents_kept"), 0))
-    for name, own in zip(hit.column("set").to_pylist(), hit.column("own_id").to_pylist(), strict=True):
-        if own is not None:
-            found.setdefault(name, []).append(own)
-    return found
+    columns = ["set", "own_id", "documents_kept", "searchable"]
+    table = read_shard(store.storage, manifest.object("items").path, columns)
+    dirty: dict[str, list[str]] = {name: [] for name in manifest.counts.get("sets", {})}
+    unknown: dict[str, list[str]] = {}
+    for name, own, kept, searchable in zip(*(table.column(one).to_pylist() for one in columns), strict=True):
+        of = dirty if kept else unknown if not searchable else None
+        if own is not None and of is not None:
+            of.setdefault(name, []).append(own)
+    return {
+        name: Searched(dirty=dirty.get(name, []), unknown=unknown.get(name, []))
+        for name in dict.fromkeys([*dirty, *unknown])
+    }

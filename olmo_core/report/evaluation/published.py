@@ -3,6 +3,10 @@
 Groeneveld et al. 2024, "OLMo: Accelerating the Science of Language Models" (arXiv 2402.00838), section 4, as the model card of
 allenai/OLMo-7B gives them (section "Evaluation", both tables; read there, digit by digit). Made with Catwalk, 0-shot unless stated, and
 most likely at most 1,000 items of a benchmark (`rc20_tasks`: seed 1234), which neither says. Percent.
+
+Checked again on 2026-11-27 against others' copies: the 7B's by a `model-index` made from that card, GSM8K by the table in the card of
+allenai/OLMo-2-1124-7B (commit cb5ef38), the 1B's by whatmodel.sh, which has eight of the nine to one decimal; its COPA follows from
+the average. The card's "full average" of the 7B, 59.8, is not the mean of its twelve numbers, 59.73; it is not shown.
 """
 
 from __future__ import annotations

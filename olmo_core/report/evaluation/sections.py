@@ -205,7 +205,8 @@ def contaminated(facts: Facts) -> str:
     if not found.rows:
         return f"<p>No item that was asked is among the contaminated ones of {artifact}.</p>\n"
     return (
-        f"<p>Dirty items are those that documents of the corpus hold which stayed in it, by {artifact}. Dirty minus clean, with the interval of two "
+        f"<p>Dirty items are those that documents of the corpus hold which stayed in it, by {artifact}; those with too few words to be looked for are "
+        "in neither group. Dirty minus clean, with the interval of two "
         "independent groups; these tests are not corrected for their number. Dirty items may also be easier for another reason: compare with a model "
         "that has not seen the corpus.</p>\n"
         + html(found, verdict=True)
