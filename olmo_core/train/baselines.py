@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from olmo_core.train.chunks import evenly_spread
 from olmo_core.train.dataset import TokenDataset
 
 Counts = npt.NDArray[np.int64]
@@ -49,7 +50,7 @@ class BigramLoss:
 def bigram_loss(train: TokenDataset, held_out: TokenDataset, *, held_out_chunks: int | None = None) -> BigramLoss:
     """Return the held-out loss of the best bigram model of the training tokens.
 
-    `held_out_chunks`: only so many chunks from the first on, as a trainer's held-out loss may take. Memory: some 60 bytes
+    `held_out_chunks`: only so many chunks, evenly spread, as a trainer's held-out loss may take. Memory: some 60 bytes
     for each pair of tokens that occurs, 8 times the vocabulary beside.
     """
     pairs = _Pairs(train.vocabulary, _pairs(train, None))
@@ -145,7 +146,7 @@ def _counted(vocabulary: int, pairs: Iterator[Counts]) -> tuple[Counts, Counts]:
 
 def _pairs(dataset: TokenDataset, apart: int | None, chunks: int | None = None) -> Iterator[Counts]:
     """Yield the pairs of chunks: of all for `apart` None, of every tenth for 1, of the others for 0."""
-    numbers = np.arange(dataset.chunks if chunks is None else min(chunks, dataset.chunks))
+    numbers = evenly_spread(dataset.chunks, chunks)
     if apart is not None:
         numbers = numbers[(numbers % 10 == 9) == bool(apart)]
     for start in range(0, len(numbers), _BLOCK):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from olmo_core.recipe import fingerprint
 
@@ -26,6 +27,12 @@ class OpenFile:
     label_mask: str | None = None
     """Path of one boolean for each token."""
     label_mask_sha256: str | None = None
+
+
+def evenly_spread(chunks: int, most: int | None = None) -> npt.NDArray[np.int64]:
+    """Return the numbers of all chunks, or of `most` that stand evenly apart, in order: floor(i chunks / most)."""
+    taken = chunks if most is None else min(chunks, most)
+    return np.arange(taken, dtype=np.int64) * chunks // max(taken, 1)
 
 
 class Chunks:

@@ -1,4 +1,4 @@
-"""The loss on held-out tokens: the same first batches every time, whatever the number of ranks."""
+"""The loss on held-out tokens: the same batches every time, whatever the number of ranks."""
 
 from __future__ import annotations
 

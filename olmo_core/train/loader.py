@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from olmo_core.errors import RecipeError
+from olmo_core.train.chunks import evenly_spread
 from olmo_core.train.dataset import TokenDataset
 from olmo_core.train.order import Batches, Order, Ranges, batch_of_step, step_of_batch
 from olmo_core.train.recipe import DataRecipe
@@ -172,13 +173,14 @@ def _ahead(load: Callable[[int], Batch], first: int, depth: int) -> Iterator[Bat
 def evaluation_batches(
     dataset: TokenDataset, recipe: DataRecipe, *, batch: int, rank: int = 0, world: int = 1, most: int | None = None
 ) -> Iterator[Batch]:
-    """Yield this rank's rows of held-out batches in the order of the chunks, `most` batches at most.
+    """Yield this rank's rows of held-out batches in the order of the chunks, `most` batches at most: of more chunks than that
+    every so many-th, so that a few batches stand for all documents and not for the first.
 
     Every rank gets as many batches of the same shape, though the last may be ragged: it is filled up with rows that have no target.
     """
-    count = -(-dataset.chunks // batch)
-    for index in range(count if most is None else min(count, most)):
-        numbers = index * batch + np.arange(batch)[rank::world]
-        made = assemble(dataset, recipe, numbers % dataset.chunks, index)
-        made.labels_BT[torch.from_numpy(numbers >= dataset.chunks)] = NO_TARGET
+    chosen = evenly_spread(dataset.chunks, None if most is None else most * batch)
+    for index in range(-(-len(chosen) // batch)):
+        places = index * batch + np.arange(batch)[rank::world]
+        made = assemble(dataset, recipe, chosen[places % len(chosen)], index)
+        made.labels_BT[torch.from_numpy(places >= len(chosen))] = NO_TARGET
         yield made

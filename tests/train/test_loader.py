@@ -152,19 +152,5 @@ def test_held_out_batches_are_in_order_and_ragged_rows_have_no_target(dataset: T
             if (labels != NO_TARGET).any():
                 seen.append(int(number))
     assert sorted(seen) == list(range(13))
-    assert len(list(evaluation_batches(dataset, RECIPE, batch=4, most=2))) == 2
-
-
-def test_a_batch_takes_well_under_a_millisecond_an_instance(tmp_path: Path) -> None:
-    """8 x 2,048 with every option; measured: 0.25 ms a batch on one idle core. The limit allows for a busy machine."""
-    random = np.random.default_rng(0)
-    array = random.integers(0, 998, 64 * 2048).astype("uint16")
-    dataset = dataset_of(tmp_path, [array], sequence_length=2048)
-    recipe = DataRecipe(mask_documents=True, repetition=RepetitionRecipe())
-    loader = Loader(dataset, recipe, batch=8)
-    times = []
-    for index in range(40):
-        began = time.perf_counter()
-        loader.batch(index)
-        times.append(time.perf_counter() - began)
-    assert sorted(times)[10] < 8e-3
+    few = [n for b in evaluation_batches(dataset, RECIPE, batch=4, most=2) for n in b.instances.tolist()]
+    assert few == [0, 1, 3, 4, 6, 8, 9, 11], "spread over all 13, not the first eight"
