@@ -23,7 +23,7 @@ FAILURES, FAILURE_SECONDS = 3, 7 * 86400
 """Scheduled runs of a deployment that fail or crash within a week until it is paused: three nights."""
 HEARTBEAT = 60
 """Seconds between two signs of life of a flow run (Prefect takes 30 at least); `olmo up` gives it to the workers."""
-SILENCE = 5 * HEARTBEAT
+SILENCE = 10 * HEARTBEAT
 """Seconds without one after which a run is called Crashed. Of a busy machine single ones are late or lost."""
 NOTIFY = "OLMO_NOTIFY_BLOCK"
 """Variable with the block that is told of failures: its type and name, `webhook/ops`, `slack-webhook/team`."""

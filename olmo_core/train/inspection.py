@@ -14,7 +14,7 @@ from typing import Any
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, IntegrityError, RecipeError
+from olmo_core.errors import InputError, IntegrityError, RecipeError, StorageError
 from olmo_core.train.chunks import Chunks
 from olmo_core.train.dataset import outside_files, packed_shards
 from olmo_core.train.order import Batches, Order, batch_of_step, step_of_batch
@@ -206,15 +206,20 @@ def seen_by(
 ) -> dict[ArtifactRef, dict[str, list[int]]]:
     """Return the steps up to each checkpoint that saw each document (`source/id`); none where it was not seen yet.
 
-    Documents that a run's tokens do not have are left out. One look for each run: its newest checkpoint tells for those before.
+    Documents that a run's tokens do not have are left out, as are checkpoints of which nobody can tell (their tokens are gone, or
+    they were made elsewhere): they may have seen it. One look for each run: its newest checkpoint tells for those before.
     """
     wanted = sorted(documents)
     runs: dict[str, list[Manifest]] = {}
     for one in checkpoints:
-        runs.setdefault(str(one.recipe["run"]), []).append(one)
+        if "run" in one.recipe and "step" in one.recipe:
+            runs.setdefault(str(one.recipe["run"]), []).append(one)
     found: dict[ArtifactRef, dict[str, list[int]]] = {}
     for some in runs.values():
-        inspection = Inspection(store, max(some, key=lambda m: int(m.recipe["step"])))
+        try:
+            inspection = Inspection(store, max(some, key=lambda m: int(m.recipe["step"])))
+        except (InputError, IntegrityError, RecipeError, StorageError):
+            continue
         for document in wanted:
             try:
                 steps = inspection.document(document).steps

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from olmo_core.evaluation.compare import Curve
 from olmo_core.evaluation.statistics import Interval
 from olmo_core.report.page.elements import attribute, text
 from olmo_core.report.page.plots import short
+
+if TYPE_CHECKING:  # it imports torch, which pages without curves of evaluations need not wait for
+    from olmo_core.evaluation.compare import Curve
 
 WIDTH, HEIGHT = 340, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 12, 10, 22
