@@ -55,7 +55,9 @@ def evaluate_apart(
     name = f"evaluate-{target.label}-{ref.fingerprint[:12]}"
     _end_left_over(name, say)
     launcher = Torchrun()
-    job = launcher.start(_spec(store, recipe, target, resources, number, f"{name}-{secrets.token_hex(4)}"))
+    job = launcher.start(
+        _spec(store, recipe, target, resources, number, f"{name}-{os.getpid()}-{secrets.token_hex(4)}")
+    )
     try:
         launcher.release(job)
         say(f"started {job} with {number} process{'es' if number > 1 else ''}; its log: {job.log}")
@@ -99,11 +101,18 @@ def _spec(
 
 
 def _end_left_over(name: str, say: Callable[[str], None]) -> None:
-    """End a job of the same evaluation whose flow run was killed: two would compete for one device."""
+    """End a job of the same evaluation whose flow run was killed: two would compete for one device. The job of a flow run that
+    lives, which its name tells by its process, is left alone: both do all, and what one has scored the other takes.
+    """
     for value in processes.values_of(MARK):
-        if value.startswith(f"{name}-"):
-            say(f"{value} still runs, and its flow run does not: ending it")
-            processes.end(processes.carrying(**{MARK: value}), grace=_GRACE)
+        owner = value.removeprefix(f"{name}-").split("-")[0]
+        if value == owner or not owner.isdecimal():
+            continue
+        if int(owner) != os.getpid() and Path(f"/proc/{owner}").exists():
+            say(f"{value} still runs, and so does its flow run (process {owner}): both score, and share what is scored")
+            continue
+        say(f"{value} still runs, and its flow run does not: ending it")
+        processes.end(processes.carrying(**{MARK: value}), grace=_GRACE)
 
 
 def _wait(launcher: Torchrun, job: Job, progress: Callable[[str, int, int], None]) -> int:

@@ -96,11 +96,14 @@ def test_what_stopped_a_job_is_said(here: Place, tmp_path: Path, home: Path) -> 
 
 @pytest.mark.slow
 def test_a_flow_that_is_told_to_end_ends_its_job(here: Place, tmp_path: Path, home: Path) -> None:
-    """And a job that outlived its flow is ended by the next one of that evaluation."""
+    """And a job that outlived its flow is ended by the next one of that evaluation; one whose flow lives is left alone."""
     recipe = dataclasses.replace(here.recipe, name="ended")
     ref = evaluation_ref(here.store, recipe, target(here), resources(here, tmp_path))
-    left = f"evaluate-step20-tokens0B-{ref.fingerprint[:12]}-0123abcd"
-    old = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: left})
+    job = f"evaluate-step20-tokens0B-{ref.fingerprint[:12]}"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, other = f"{job}-{gone.pid}-0123abcd", f"{job}-{os.getppid()}-4567cdef"
+    old, lives = (subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: mark}) for mark in (left, other))
     said: list[str] = []
 
     def interrupt(*_: object) -> None:
@@ -117,9 +120,11 @@ def test_a_flow_that_is_told_to_end_ends_its_job(here: Place, tmp_path: Path, ho
             evaluate_apart(here.store, recipe, target(here), resources(here, tmp_path), 1, say=say, progress=nothing)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert old.wait(60) != 0 and said[0].startswith(f"{left} still runs")
-    assert said[2].startswith("told to end (KeyboardInterrupt)")
-    assert not [value for value in processes.values_of(MARK) if value.startswith(left[:-8])]
+    assert old.wait(60) != 0 and f"{left} still runs, and its flow run does not: ending it" in said
+    assert said[-1].startswith("told to end (KeyboardInterrupt)")
+    assert [value for value in processes.values_of(MARK) if value.startswith(job)] == [other]
+    lives.kill()
+    lives.wait()
 
 
 def test_what_cannot_be_shared_is_refused_before_anything_starts() -> None:
