@@ -217,17 +217,19 @@ def _step(store: ArtifactStore, manifest: Manifest) -> int:
 
 
 def contaminated_items(store: ArtifactStore, evaluations: Sequence[ArtifactRef]) -> ArtifactRef | None:
-    """Return the list of contaminated items of the corpus that the evaluated checkpoints were trained on; None where there is none.
+    """Return the list of contaminated items of the corpus that the evaluated checkpoints were trained on; None where there is none,
+    or where they were trained on corpora that went through different decontaminations: what is dirty for one is clean for another.
 
     From a checkpoint's tokens back to the decontamination they went through, and from its index forward to the list. The newest where there are several.
     """
-    wanted: set[ArtifactRef] = set()
+    verdicts: list[set[ArtifactRef]] = []
     for ref in evaluations:
         checkpoint = store.manifest(ref).inputs.get("checkpoint")
         found = store.find(checkpoint) if checkpoint is not None else None
         if found is not None and (tokens := found.inputs.get("tokens")) is not None:
-            wanted |= _verdicts(store, tokens)
-    if not wanted:
+            verdicts.append(_verdicts(store, tokens))
+    wanted = verdicts[0] if verdicts else set()
+    if not wanted or any(one != wanted for one in verdicts):
         return None
     lists = [
         m for m in store.finished(str(Kind.ATTRIBUTES)) if m.stage == ITEMS_STAGE and wanted & set(m.inputs.values())

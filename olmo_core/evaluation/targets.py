@@ -232,6 +232,8 @@ def _folder_weights(folder: Path) -> str:
     if not files:
         raise InputError(f"{folder} has no weights ({', '.join(_WEIGHTS)})")
     found = hashlib.sha256((folder / "config.json").read_bytes())
+    # It may say which token ends a text, and so which one stands before each document.
+    found.update(f"end of text {end_of_text_of(folder)}\n".encode())
     for path in files:
         found.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
     return found.hexdigest()

@@ -115,6 +115,10 @@ def test_a_hugging_face_folder_is_evaluated_too(here: Place, tmp_path: Path) -> 
     assert built.ref.name == "a-model-texts"
     found = read_evaluation(here.store, built.manifest).results["texts-domains"]
     assert found["failed"] == 0 and 2 < found["bits_per_byte"] < 20
+    encoder = encoder_of(here.store, target)
+    before = subject_of(here.store, target, encoder)
+    (folder / "generation_config.json").write_text('{"eos_token_id": 7}')
+    assert subject_of(here.store, target, encoder) != before, "another token stands before each document now"
     for path in folder.glob("*.safetensors"):
         path.unlink()
     with pytest.raises(InputError, match="no weights"):
