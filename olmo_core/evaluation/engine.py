@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -121,15 +122,23 @@ class Scorer:
     ) -> dict[bytes, Scored]:
         mine: dict[bytes, Scored] = {}
         problem = None
+
+        def keep(answered: list[tuple[int, Scored]]) -> None:
+            fresh = [(keys[i], one) for i, one in answered]
+            mine.update(fresh)
+            if self.cache is not None:
+                self.cache.put(fresh)
+            progress(len(mine))
+
         try:
             for answered in self._answers(requests):
-                fresh = [(keys[i], one) for i, one in answered]
-                mine.update(fresh)
-                if self.cache is not None:
-                    self.cache.put(fresh)
-                progress(len(mine))
+                if self.team is not None and self.model.sharded:
+                    # All stop after the same batch, or one would wait here and the others in the model, for each other.
+                    self.team.together(partial(keep, answered))
+                else:
+                    keep(answered)
         except Exception as error:
-            if self.team is None:
+            if self.team is None or self.model.sharded:
                 raise
             problem = error
         if self.team is None:
@@ -137,7 +146,9 @@ class Scorer:
         return {key: one for part in self.team.gather(mine, problem) for key, one in part.items()}
 
     def _answers(self, requests: Sequence[Fitted]) -> Iterator[list[tuple[int, Scored]]]:
-        """Yield (number of the request, its score), as soon as a request's last target is known."""
+        """Yield (number of the request, its score), as soon as a request's last target is known; of a sharded model after each
+        batch, on all ranks alike.
+        """
         groups = plan(requests, share=self._share)
         self.work = Work(
             requests=len(requests),
@@ -149,8 +160,8 @@ class Scorer:
             prefix = self.model.begin(part.group.prefix) if part.group.prefix else None
             for batch, wanted in zip(part.batches, part.wanted, strict=True):
                 answered = self._run(batch, part.group, prefix, requests)
-                if wanted:
-                    yield answered
+                if wanted or self.model.sharded:
+                    yield answered if wanted else []
 
     def _run(
         self, batch: Sequence[Row], group: Group, prefix: object, requests: Sequence[Fitted]

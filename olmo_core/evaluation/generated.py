@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -85,15 +86,22 @@ def continuations(
             some = ordered[start : start + _ROWS]
             made = model.continue_greedily([prompts[i] for i in some], most, lambda ids: _ended(encoder, ids, stops))
             found.update(zip(some, made, strict=True))
-            if progress is not None:
-                progress(len(found), len(ordered))
+            told_of = partial(progress or _nobody, len(found), len(ordered))
+            if team is not None and model.sharded:
+                team.together(told_of)  # all stop here, or none
+            else:
+                told_of()
     except Exception as error:
-        if team is None:
+        if team is None or model.sharded:
             raise
         problem = error
     if team is None:
         return found
     return {i: ids for part in team.gather(found, problem) for i, ids in part.items()}
+
+
+def _nobody(done: int, total: int) -> None:
+    pass
 
 
 def _ended(encoder: Encoder, ids: Sequence[int], stops: Sequence[str]) -> bool:

@@ -20,7 +20,7 @@ from olmo_core.evaluation.engine import Scorer
 from olmo_core.evaluation.language_model import OwnModel
 from olmo_core.evaluation.requests import Request
 from olmo_core.evaluation.score_cache import ScoreCache
-from olmo_core.evaluation.team import Team
+from olmo_core.evaluation.team import Preempted, Team
 from tests.evaluation.bytes_model import evaluation, model_folder, numbers, start, texts
 from tests.evaluation.models import one_by_one, tiny
 from tests.evaluation.test_engine import questions
@@ -84,6 +84,39 @@ def test_a_rank_that_fails_is_named(tmp_path: Path) -> None:
     leader, other = run_ranks(2, spoiled, tmp_path)
     assert leader.startswith(f"{WorkerError.__name__}: rank 1 of 2 could not score: TypeError")
     assert other.startswith("TypeError")
+
+
+def told_to_end(rank: int, world: int) -> tuple[str, int]:
+    """Score with a model of which each rank holds a part; rank 1 is told to end at its second batch."""
+    model = tiny()
+    for block in model.blocks:
+        fully_shard(block)
+    fully_shard(model, reshard_after_forward=False)
+    scorer = Scorer(OwnModel(model, "w"), batch_tokens=64, team=Team())
+    calls = 0
+
+    def progress(*_: int) -> None:
+        nonlocal calls
+        calls += 1
+        if rank and calls == 2:
+            raise Preempted
+
+    try:
+        if rank:
+            assert scorer.team is not None
+            scorer.serve_scores(scorer.team.hear().what, progress)
+        else:
+            scorer.score(asked(), progress)
+    except Preempted as told:
+        return type(told).__name__, calls
+    return "nothing", calls
+
+
+@pytest.mark.timeout(300)
+def test_ranks_that_share_a_model_end_after_the_same_batch(tmp_path: Path) -> None:
+    """One that stopped alone would wait for the others' results, and they for its part of the model."""
+    first, second = run_ranks(2, told_to_end, tmp_path)
+    assert first == second == ("Preempted", 2)
 
 
 @pytest.fixture(scope="module")
