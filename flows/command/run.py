@@ -62,12 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     if arguments.file is not None:
         arguments.recipe = arguments.file
-    if arguments.flow == "train-classifier":
-        return _train(arguments)
     if arguments.flow == "train-olmo":
         return run_training.run(arguments)
     if arguments.flow in ("data-to-model", "ablate-data"):
         return run_chain.run(arguments)
+    run_training.refuse_own(arguments)
+    if arguments.flow == "train-classifier":
+        return _train(arguments)
     overrides = choices.overrides(arguments)
     resources = Resources(
         store=choices.store(arguments),

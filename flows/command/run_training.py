@@ -17,6 +17,23 @@ from olmo_core.train.run_file import TrainResources
 
 _CORPUS = ("language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit", "data", "workers")
 """Options that mean something to other flows only."""
+_OWN = (
+    "plan", "tokens", "held_out", "start", "budget", "batch", "sequence_length", "learning_rate", "warmup", "device",
+    "processes", "threads", "micro_batch", "save_every", "compile",
+)  # fmt: skip
+"""Options that mean nothing to flows without training."""
+
+
+def refuse_own(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for an option of training that was given to another flow: it would be dropped without a word."""
+    for name in _OWN:
+        if getattr(arguments, name, None) not in (None, False):
+            instead = (
+                "; `olmo plan` tells what a build would do"
+                if name == "plan" and arguments.flow == "build-dolma"
+                else ""
+            )
+            raise UsageError(f"--{name.replace('_', '-')} is no option of {arguments.flow}{instead}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

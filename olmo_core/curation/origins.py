@@ -22,6 +22,7 @@ from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.evaluation_sets import list_set
 from olmo_core.curation.steps.evaluation_index import set_identity
 from olmo_core.curation.steps.inputs import Inventory, known_rows, recorded_inventory
+from olmo_core.curation.steps.report import CORPUS_REPORT
 from olmo_core.curation.steps.selection import TAKEDOWN
 from olmo_core.curation.steps.takedown import LIST_IDENTITY
 from olmo_core.documents.environment import EnvironmentSource
@@ -54,7 +55,8 @@ class CorpusOrigins:
 
     def __init__(self, store: ArtifactStore, recipe: CorpusRecipe | None = None) -> None:
         self._store, self._recipe = store, recipe
-        self._reports = sorted(readable(store, Kind.REPORT), key=lambda m: m.ended, reverse=True)
+        reports = (one for one in readable(store, Kind.REPORT) if one.stage == CORPUS_REPORT)
+        self._reports = sorted(reports, key=lambda m: m.ended, reverse=True)
         self._chains: dict[ArtifactRef, Chain] = {}
 
     def step(self, ref: ArtifactRef, shards: Collection[str]) -> Step:

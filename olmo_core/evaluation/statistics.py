@@ -48,7 +48,7 @@ class Difference:
     p: float
     """Of no difference, two-sided, by flipping signs of the (clusters') differences."""
     detectable: float
-    """Smallest true difference that would be found with power 0.8 at level 0.05."""
+    """Smallest true difference that would be found with power 0.8 at level 0.05; NaN where nothing differs, which tells no spread."""
 
     @property
     def resolved(self) -> bool:
@@ -167,6 +167,8 @@ def paired_difference(
     interval = ratio_interval(sums, counts, level=level, seed=seed)
     if interval.n == 0:
         return Difference(interval=interval, p=float("nan"), detectable=float("nan"))
+    if not sums.any():
+        return Difference(interval=interval, p=1.0, detectable=float("nan"))
     residuals = sums - interval.value * counts
     deviation = float(np.sqrt((residuals**2).sum() / max(len(sums) - 1, 1)) / counts.mean())
     return Difference(interval=interval, p=_sign_flip(sums, seed), detectable=minimum_detectable(deviation, len(sums)))
@@ -192,6 +194,16 @@ def _sign_flip(sums: Floats, seed: int) -> float:
         signs = 1.0 - 2.0 * rng.integers(0, 2, size=(min(block, flips - start), len(moved)), dtype=np.int8)
         hits += int((np.abs(signs @ moved) >= seen).sum())
     return (hits + 1) / (flips + 1)
+
+
+def detectable_beside(interval: Interval, *, level: float = 0.05, power: float = 0.8) -> float:
+    """Return the smallest true difference that an experiment with this interval (of 1 - level) would show: its half width is z(1 - level/2)
+    standard errors, and z(1 - level/2) + z(power) of them are needed (normal approximation).
+    """
+    z = NormalDist()
+    both = z.inv_cdf(1 - level / 2)
+    error = (interval.high - interval.low) / (2 * both)
+    return (both + z.inv_cdf(power)) * error if error else float("nan")
 
 
 def minimum_detectable(deviation: float, n: int, *, level: float = 0.05, power: float = 0.8) -> float:

@@ -19,6 +19,7 @@ from olmo_core.artifacts.manifest import Manifest, StoredObject
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.layout import IDS, INDEX, NPY, document_objects
+from olmo_core.curation.steps.report import CORPUS_REPORT
 from olmo_core.curation.takedown import Requests
 from olmo_core.documents.shards import column, read_shard
 from olmo_core.errors import IntegrityError
@@ -91,7 +92,7 @@ def holders(store: ArtifactStore, wanted: Requests) -> list[Holder]:
             keys = {o.path: o.key for o in corpus.objects} if found[corpus.ref] else {}
             rows = {(keys[p.shard], p.row): p.document for p in found[corpus.ref]}
             found[manifest.ref] = tuple(look.tokens_of(manifest, rows)) if rows else ()
-        elif manifest.ref.kind == Kind.REPORT:
+        elif manifest.ref.kind == Kind.REPORT and manifest.stage == CORPUS_REPORT:
             found[manifest.ref] = tuple(look.examples_of(manifest, names))
     named = {(ref.kind, ref.name) for ref, places in found.items() if places}
     result = [

@@ -118,8 +118,10 @@ class TrainRecipe:
             raise RecipeError(
                 f"data.sequence_length: {self.data.sequence_length} is longer than model.context, {self.model.context}"
             )
-        if self.data.sequence_length < 2 or self.batch < 1:
-            raise RecipeError("data.sequence_length must be at least 2 and batch at least 1")
+        if self.data.sequence_length < 2:
+            raise RecipeError(f"data.sequence_length: {self.data.sequence_length}; it must be at least 2")
+        if self.batch < 1:
+            raise RecipeError(f"batch: {self.batch}; it must be at least 1")
         if self.tokens < self.tokens_per_step:
             raise RecipeError(
                 f"tokens: {self.tokens:,} is less than one step of {self.batch} x {self.data.sequence_length} = "

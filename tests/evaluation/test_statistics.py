@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from olmo_core.errors import InputError
 from olmo_core.evaluation.statistics import (
     benjamini_hochberg,
+    detectable_beside,
     holm,
     mean_interval,
     mean_of_ratios,
@@ -102,6 +103,7 @@ def test_no_difference_is_none() -> None:
     same = np.array([0.0, 1.0, 1.0])
     seen = paired_difference(same, same)
     assert (seen.interval.value, seen.p, seen.resolved) == (0.0, 1.0, False)
+    assert np.isnan(seen.detectable), "three items alike are no proof of precision"
     with pytest.raises(InputError, match="in pairs"):
         paired_difference(np.zeros(3), np.zeros(4))
 
@@ -111,6 +113,12 @@ def test_the_detectable_effect_is_found_four_times_in_five() -> None:
     effect = minimum_detectable(0.5, 60)
     found = [scipy.stats.ttest_1samp(rng.normal(effect, 0.5, 60), 0.0).pvalue < 0.05 for _ in range(1500)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.04)
+
+
+def test_what_is_detectable_follows_from_the_interval() -> None:
+    rng = np.random.default_rng(12)
+    interval = paired_difference(np.zeros(400), rng.normal(0.1, 0.5, 400)).interval
+    assert detectable_beside(interval) == pytest.approx(minimum_detectable(0.5, 400), rel=0.12)
 
 
 def test_noise_is_what_is_left_when_the_trend_is_out() -> None:

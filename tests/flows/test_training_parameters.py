@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from flows.command.main import main
 from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
@@ -146,3 +147,9 @@ def test_runs_are_named_by_what_they_train() -> None:
     assert run_title({"recipe": "tiny", "overrides": {"name": "mine"}}) == "mine"
     assert run_title({"recipe": "tiny", "overrides": TrainOverrides(name="mine")}) == "mine"
     assert run_title({"recipe": "/no/such/file.yaml", "overrides": {"nonsense": 1}}) == "file"
+
+
+@pytest.mark.parametrize("words", ["build-dolma --plan", "build-dolma --budget 5", "train-classifier --plan"])
+def test_options_of_training_are_refused_by_flows_without(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *words.split()]) == 2
+    assert f"{words.split()[1]} is no option of {words.split()[0]}" in capsys.readouterr().err

@@ -33,6 +33,8 @@ from olmo_core.report.waterfall import waterfall
 from olmo_core.storage import Storage
 
 VERSION = 7
+CORPUS_REPORT = "report"
+"""Name of the stage; reports on evaluations, variants and whole chains have other ones."""
 HTML, JSON, MARKDOWN, RECIPE = "report.html", "report.json", "report.md", "recipe.json"
 SHOWN_RULES = 60
 """With more rules than this in all sources, one document of each is shown instead of two, and shorter."""
@@ -48,7 +50,7 @@ class ReportRecipe:
 def report_step(recipe: CorpusRecipe, refs: Mapping[str, ArtifactRef]) -> Step:
     """Return the step that writes the report; `refs` by `stage/source`."""
     return Step(
-        stage="report",
+        stage=CORPUS_REPORT,
         source="all",
         version=VERSION,
         kind=Kind.REPORT,
