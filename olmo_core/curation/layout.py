@@ -10,6 +10,9 @@ TAG_STAGES = ("language", "quality", "content", "pii", "signatures")
 QUARANTINE = "quarantine"
 """Role (in an object's `meta`) of the shards of a documents artifact that hold records which are no documents."""
 
+CORPUS_REPORT = "report"
+"""Stage of a corpus's report; reports on evaluations, variants and whole chains have other ones."""
+
 KEEP, REASON = "keep", "reason"
 FAILS = "fails_"
 """Columns of a selection; `fails_{rule}` holds each rule's verdict alone."""

@@ -20,9 +20,9 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe
 from olmo_core.curation.evaluation_sets import list_set
+from olmo_core.curation.layout import CORPUS_REPORT
 from olmo_core.curation.steps.evaluation_index import set_identity
 from olmo_core.curation.steps.inputs import Inventory, known_rows, recorded_inventory
-from olmo_core.curation.steps.report import CORPUS_REPORT
 from olmo_core.curation.steps.selection import TAKEDOWN
 from olmo_core.curation.steps.takedown import LIST_IDENTITY
 from olmo_core.documents.environment import EnvironmentSource

@@ -18,8 +18,7 @@ from olmo_core.artifacts.lineage import TRAINED, downstream
 from olmo_core.artifacts.manifest import Manifest, StoredObject
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.curation.layout import IDS, INDEX, NPY, document_objects
-from olmo_core.curation.steps.report import CORPUS_REPORT
+from olmo_core.curation.layout import CORPUS_REPORT, IDS, INDEX, NPY, document_objects
 from olmo_core.curation.takedown import Requests
 from olmo_core.documents.shards import column, read_shard
 from olmo_core.errors import IntegrityError

@@ -118,7 +118,7 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     assert capsys.readouterr().out.strip() == text.strip()
     # Who has a document is told beside reports on evaluations and on the chain, too.
     assert main(["artifacts", "lineage", "--document", "d7", "--store", store.uri]) == 0
-    assert made["checkpoint"] in capsys.readouterr().out
+    assert made["tokens"].split("/")[1] in capsys.readouterr().out
     (card,) = services.api.find(
         "artifacts", flow_runs={"id": {"any_": [parent]}}, artifacts={"key": {"any_": ["data-to-model-chained"]}}
     )

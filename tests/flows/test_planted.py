@@ -109,7 +109,8 @@ def test_a_leak_is_found_and_its_effect_is_reported(running_services: Services, 
     bits = [one["results"]["held-out-domains"]["bits_per_byte"] for one in numbers["evaluations"]]
     assert bits[0] > bits[1] > bits[2], "it learns"
     first, _, last = numbers["contamination"]
-    assert (last["dirty"]["n"], last["clean"]["n"]) == (len(dirty), len(items) - len(dirty))
+    assert last["dirty"]["n"] == len(dirty)
+    assert 0 < last["clean"]["n"] <= len(items) - len(dirty), "questions of too few words are in neither group"
     # Six items of each kind, and clean ones near the top already: the interval of their difference may touch zero.
     assert last["dirty"]["low"] > first["dirty"]["value"], "it has learned the planted answers"
     assert last["difference"]["value"] > max(0.0, first["difference"]["value"])

@@ -20,6 +20,7 @@ from olmo_core.artifacts.step import Job, Shard, Step
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation import content, quality
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
+from olmo_core.curation.layout import CORPUS_REPORT
 from olmo_core.curation.spans import merge
 from olmo_core.curation.steps.evaluation_index import without_set_places
 from olmo_core.curation.steps.mixing import MixRecipe, edits_of
@@ -33,8 +34,6 @@ from olmo_core.report.waterfall import waterfall
 from olmo_core.storage import Storage
 
 VERSION = 7
-CORPUS_REPORT = "report"
-"""Name of the stage; reports on evaluations, variants and whole chains have other ones."""
 HTML, JSON, MARKDOWN, RECIPE = "report.html", "report.json", "report.md", "recipe.json"
 SHOWN_RULES = 60
 """With more rules than this in all sources, one document of each is shown instead of two, and shorter."""
