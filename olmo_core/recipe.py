@@ -179,6 +179,23 @@ def read_yaml(path: Path) -> Any:
         raise RecipeError(f"recipe {path} is not YAML: {error}") from error
 
 
+def recipe_file(name_or_path: str, folder: Path, what: str = "recipe") -> Path:
+    """Return the file of a recipe: `folder/{name}.yaml` for a name, a YAML file's path as it is.
+
+    Raises RecipeError, listing the names there are, for a name that is none; `what` it calls the recipe.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    path = folder / f"{name_or_path}.yaml"
+    if not path.is_file():
+        names = sorted(one.stem for one in folder.glob("*.yaml"))
+        raise RecipeError(
+            f"no {what} {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
+        )
+    return path
+
+
 def beside(file: Path, name_or_path: str) -> str:
     """Return the path of a recipe that lies beside the file which names it; a name, or another path, as it is."""
     near = file.parent / name_or_path

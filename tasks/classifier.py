@@ -19,8 +19,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import RECIPES
 from olmo_core.curation.steps.inputs import remember
 from olmo_core.curation.steps.training import METRICS, TrainClassifierRecipe, labelled_inventory, training_step
-from olmo_core.errors import RecipeError
-from olmo_core.recipe import from_mapping, read_yaml
+from olmo_core.recipe import from_mapping, read_yaml, recipe_file
 from olmo_core.report.classifier import page
 from olmo_core.workers import Workers
 from tasks.credentials import credentials
@@ -34,14 +33,7 @@ def load_classifier_recipe(
     name_or_path: str, data: str | None = None, folder: Path = RECIPES / "classifiers"
 ) -> TrainClassifierRecipe:
     """Return the recipe of a name or of a YAML file's path, with another file of labelled texts if one is given."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name_or_path}.yaml"
-        if not path.is_file():
-            names = sorted(p.stem for p in folder.glob("*.yaml"))
-            raise RecipeError(
-                f"no classifier recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
-            )
+    path = recipe_file(name_or_path, folder, "classifier recipe")
     recipe = from_mapping(TrainClassifierRecipe, read_yaml(path), path.name)
     return replace(recipe, data=data) if data else recipe
 

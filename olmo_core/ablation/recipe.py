@@ -7,7 +7,7 @@ from pathlib import Path
 
 from olmo_core.curation.variants import MARK, Variant, Variants
 from olmo_core.errors import RecipeError
-from olmo_core.recipe import beside, from_mapping, read_yaml
+from olmo_core.recipe import beside, from_mapping, read_yaml, recipe_file
 from olmo_core.summary.recipe import Prices, TrainingPart
 from olmo_core.train.overrides import TrainOverrides
 
@@ -65,14 +65,7 @@ class AblationRecipe:
 
 def load_ablation(name_or_path: str, folder: Path = RECIPES) -> AblationRecipe:
     """Return the recipe of a name (`deployments/recipes/ablate-data/{name}.yaml`) or of a YAML file's path."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name_or_path}.yaml"
-        if not path.is_file():
-            names = sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
-            raise RecipeError(
-                f"no ablate-data recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
-            )
+    path = recipe_file(name_or_path, folder, "ablate-data recipe")
     recipe = from_mapping(AblationRecipe, read_yaml(path), path.name)
     return replace(
         recipe,

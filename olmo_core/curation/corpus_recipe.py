@@ -21,7 +21,7 @@ from olmo_core.curation.variants import MARK, variants_of
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.documents.reader import Source
 from olmo_core.errors import RecipeError
-from olmo_core.recipe import LATER, beside, from_mapping, read_yaml
+from olmo_core.recipe import LATER, beside, from_mapping, read_yaml, recipe_file
 
 LANGUAGE_COLUMN = "target_score"
 """The column that the floor and the language rule look at."""
@@ -216,24 +216,12 @@ def load_recipe(name_or_path: str, overrides: Overrides | None = None, *, folder
     Raises RecipeError for a name or file that is not there (listing the names), and for what is wrong inside.
     """
     file, mark, variant = name_or_path.partition(MARK)
-    path = _path(file, folder)
+    path = recipe_file(file, folder)
     data = _values(path)
     if mark:
         named = variants_of(data, path.name)
-        data = named.values(variant, _values(_path(beside(path, named.base), folder)))
+        data = named.values(variant, _values(recipe_file(beside(path, named.base), folder)))
     return apply_overrides(from_mapping(CorpusRecipe, data, path.name), overrides or Overrides())
-
-
-def _path(name_or_path: str, folder: Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name_or_path}.yaml"
-        if not path.is_file():
-            names = sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
-            raise RecipeError(
-                f"no recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
-            )
-    return path
 
 
 def _values(path: Path) -> Any:

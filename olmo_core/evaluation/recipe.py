@@ -12,7 +12,7 @@ from olmo_core.errors import RecipeError
 from olmo_core.evaluation.benchmarks.definitions import SUITES, definition
 from olmo_core.evaluation.items import Format, Selection
 from olmo_core.evaluation.perplexity import Windows
-from olmo_core.recipe import from_mapping, read_yaml
+from olmo_core.recipe import from_mapping, read_yaml, recipe_file
 
 RECIPES = Path(__file__).resolve().parents[2] / "deployments" / "recipes" / "evaluation"
 
@@ -104,12 +104,5 @@ def limited(recipe: EvaluationRecipe, limit: int) -> EvaluationRecipe:
 
 def load_evaluation_recipe(name_or_path: str, folder: Path = RECIPES) -> EvaluationRecipe:
     """Return the recipe of a name (`deployments/recipes/evaluation/{name}.yaml`) or of a YAML file's path."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name_or_path}.yaml"
-        if not path.is_file():
-            names = sorted(p.stem for p in folder.glob("*.yaml"))
-            raise RecipeError(
-                f"no evaluation recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
-            )
+    path = recipe_file(name_or_path, folder, "evaluation recipe")
     return evaluation_recipe(read_yaml(path), path.name)

@@ -9,7 +9,7 @@ from typing import Literal
 from olmo_core.artifacts.ref import check_name
 from olmo_core.curation.corpus_recipe import Overrides
 from olmo_core.errors import RecipeError
-from olmo_core.recipe import beside, from_mapping, read_yaml
+from olmo_core.recipe import beside, from_mapping, read_yaml, recipe_file
 from olmo_core.train.overrides import TrainOverrides
 
 RECIPES = Path(__file__).resolve().parents[2] / "deployments" / "recipes" / "data-to-model"
@@ -107,14 +107,7 @@ def load_data_to_model(name_or_path: str, folder: Path = RECIPES) -> DataToModel
 
     Raises RecipeError for a name or file that is not there (listing the names), and for what is wrong inside.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name_or_path}.yaml"
-        if not path.is_file():
-            names = sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
-            raise RecipeError(
-                f"no data-to-model recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
-            )
+    path = recipe_file(name_or_path, folder, "data-to-model recipe")
     recipe = from_mapping(DataToModelRecipe, read_yaml(path), path.name)
     evaluation = replace(
         recipe.evaluation,

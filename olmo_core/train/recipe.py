@@ -10,7 +10,7 @@ from typing import Any, Literal
 from olmo_core.artifacts.ref import check_name
 from olmo_core.errors import RecipeError
 from olmo_core.model.config import ModelRecipe, preset
-from olmo_core.recipe import from_mapping, read_yaml
+from olmo_core.recipe import from_mapping, read_yaml, recipe_file
 
 RECIPES = Path(__file__).resolve().parents[2] / "deployments" / "recipes" / "train"
 
@@ -159,12 +159,5 @@ def _model(value: Any, path: str) -> Any:
 
 def load_train_recipe(name_or_path: str, folder: Path = RECIPES) -> TrainRecipe:
     """Return the recipe of a name (`deployments/recipes/train/{name}.yaml`) or of a YAML file's path."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name_or_path}.yaml"
-        if not path.is_file():
-            names = sorted(p.stem for p in folder.glob("*.yaml"))
-            raise RecipeError(
-                f"no training recipe {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
-            )
+    path = recipe_file(name_or_path, folder, "training recipe")
     return train_recipe(read_yaml(path), path.name)
