@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import Any
 
 from flows.command import choices, tables
-from flows.command.usage import UsageError
+from flows.command.run_training import trainer_of
+from flows.command.usage import refuse
 from olmo_core.artifacts.plan import plan
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
@@ -15,7 +15,7 @@ from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe, load_recipe
 from olmo_core.summary.recipe import DataToModelRecipe, load_data_to_model
 from olmo_core.train.overrides import recipe_with
-from olmo_core.train.run_file import RunFile, TrainResources
+from olmo_core.train.run_file import RunFile
 
 _IN_THE_RECIPE = (
     "name", "seed", "language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit", "data", "tokens",
@@ -28,11 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     from flows.command.run import prefect_environment, server
 
-    for name in _IN_THE_RECIPE:
-        if getattr(arguments, name, None) is not None:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is no option of {arguments.flow}: write it into the recipe (overrides); docs/data-to-model.md"
-            )
+    refuse(arguments, _IN_THE_RECIPE, ": write it into the recipe (overrides); docs/data-to-model.md")
     if arguments.flow == "ablate-data":
         return _ablate(arguments)
     if arguments.plan:
@@ -59,10 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _ablate(arguments: argparse.Namespace) -> int:
     from flows.command.run import prefect_environment, server
 
-    if arguments.plan:
-        raise UsageError(
-            "--plan is no option of ablate-data; `olmo plan --recipe FILE.yaml#VARIANT` tells of one corpus"
-        )
+    refuse(arguments, ("plan",), "; `olmo plan --recipe FILE.yaml#VARIANT` tells of one corpus")
     prefect_environment()
     from tasks.ablation import open_ablation
 
@@ -87,17 +80,13 @@ def chain_resources(arguments: argparse.Namespace) -> Any:
     from tasks.data_to_model import ChainResources
     from tasks.training import TrainingResources
 
-    given = {
-        name: getattr(arguments, name)
-        for name in ("device", "micro_batch", "save_every")
-        if getattr(arguments, name) is not None
-    }
-    trainer = replace(TrainResources(compile=arguments.compile), **given)
     return ChainResources(
         store=choices.store(arguments),
         credentials_block=arguments.credentials_block,
         workers=arguments.workers,
-        training=TrainingResources(processes=arguments.processes, threads=arguments.threads, trainer=trainer),
+        training=TrainingResources(
+            processes=arguments.processes, threads=arguments.threads, trainer=trainer_of(arguments)
+        ),
         scoring=ScoringResources(device=arguments.device or "auto"),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.command import choices, tables
 from flows.command.checkpoints import CHECKPOINT
-from flows.command.usage import UsageError, between, whole
+from flows.command.usage import between, refuse, whole
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.markdown import count, size
 from olmo_core.train.overrides import TrainOverrides
@@ -18,7 +18,7 @@ from olmo_core.train.run_file import TrainResources
 _CORPUS = ("language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit", "data", "workers")
 """Options that mean something to other flows only."""
 _OWN = (
-    "plan", "tokens", "held_out", "start", "budget", "batch", "sequence_length", "learning_rate", "warmup", "device",
+    "tokens", "held_out", "start", "budget", "batch", "sequence_length", "learning_rate", "warmup", "device",
     "processes", "threads", "micro_batch", "save_every", "compile",
 )  # fmt: skip
 """Options that mean nothing to flows without training."""
@@ -26,14 +26,15 @@ _OWN = (
 
 def refuse_own(arguments: argparse.Namespace) -> None:
     """Raise UsageError for an option of training that was given to another flow: it would be dropped without a word."""
-    for name in _OWN:
-        if getattr(arguments, name, None) not in (None, False):
-            instead = (
-                "; `olmo plan` tells what a build would do"
-                if name == "plan" and arguments.flow == "build-dolma"
-                else ""
-            )
-            raise UsageError(f"--{name.replace('_', '-')} is no option of {arguments.flow}{instead}")
+    refuse(arguments, ("plan",), "; `olmo plan` tells what a build would do" if arguments.flow == "build-dolma" else "")
+    refuse(arguments, _OWN)
+
+
+def trainer_of(arguments: argparse.Namespace) -> TrainResources:
+    """Return the trainer's resources that the options ask for."""
+    names = ("device", "micro_batch", "save_every")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    return replace(TrainResources(compile=arguments.compile), **given)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,23 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
     from tasks.training import AUTO, TOKENS, TrainingResources, resolve
     from tasks.training_fit import fit
 
-    for name in _CORPUS:
-        if getattr(arguments, name, None) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} is no option of train-olmo; `olmo run --help` lists its own")
+    refuse(arguments, _CORPUS, "; `olmo run --help` lists its own")
     recipe = "tiny" if arguments.recipe == "quickstart" else arguments.recipe
     names = ("name", "budget", "batch", "sequence_length", "learning_rate", "warmup", "seed")
     overrides = TrainOverrides(**{name: getattr(arguments, name) for name in names})
-    given = {
-        name: getattr(arguments, name)
-        for name in ("device", "micro_batch", "save_every")
-        if getattr(arguments, name) is not None
-    }
     resources = TrainingResources(
         store=choices.store(arguments),
         processes=arguments.processes,
         threads=arguments.threads,
         credentials_block=arguments.credentials_block,
-        trainer=replace(TrainResources(compile=arguments.compile), **given),
+        trainer=trainer_of(arguments),
     )
     held_out = None if arguments.held_out == "none" else arguments.held_out or AUTO
     tokens = arguments.tokens or TOKENS

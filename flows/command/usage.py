@@ -6,13 +6,20 @@ argparse does so for what a `type` refuses; UsageError is for what is noticed la
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from olmo_core.errors import OlmoError
 
 
 class UsageError(OlmoError):
     """An option's value cannot be: exit code 2."""
+
+
+def refuse(arguments: argparse.Namespace, names: Iterable[str], instead: str = "") -> None:
+    """Raise UsageError for an option of these that was given, but means nothing to `arguments.flow`; `instead`: what to do."""
+    for name in names:
+        if getattr(arguments, name, None) not in (None, False):
+            raise UsageError(f"--{name.replace('_', '-')} is no option of {arguments.flow}{instead}")
 
 
 def whole(least: int) -> Callable[[str], int]:
