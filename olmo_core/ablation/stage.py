@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from olmo_core.ablation import compare, text
@@ -12,10 +13,9 @@ from olmo_core.ablation.facts import AblationFacts, facts_from
 from olmo_core.ablation.recipe import AblationRecipe
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.ledger import Ledger
-from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
-from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.step import Job, Step, whole
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.evaluation.results import plain
 from olmo_core.summary.recipe import Prices
@@ -59,7 +59,7 @@ def ablation_step(recipe: AblationRecipe, refs: Mapping[str, ArtifactRef]) -> St
             prices=recipe.prices,
         ),
         inputs=dict(refs),
-        shards=_whole,
+        shards=partial(whole, "ablation"),
         work=_write,
         outputs=lambda shard: [JSON, MARKDOWN, TEXT],
     )
@@ -70,11 +70,6 @@ def build_report(store: ArtifactStore, recipe: AblationRecipe, refs: Mapping[str
     built = build(store, ablation_step(recipe, refs), Here())
     store.tag(built.ref, "latest")
     return built
-
-
-def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
-    identity = {name: manifest.ref.fingerprint for name, manifest in inputs.items()}
-    return [Shard(key="ablation", identity=identity, inputs={"refs": {name: m.ref for name, m in inputs.items()}})]
 
 
 def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
@@ -100,8 +95,7 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
         (".md", text.card(facts)),
         (".json", json.dumps(plain(numbers(facts)), indent=1, ensure_ascii=False, sort_keys=True)),
     ):
-        with output.raw("ablation", suffix, rows=1) as handle:
-            handle.write(value.encode("utf-8", "replace"))
+        output.text("ablation", suffix, value)
     return Ledger(), {}
 
 

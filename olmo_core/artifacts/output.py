@@ -61,6 +61,11 @@ class Output:
             )
         )
 
+    def text(self, key: str, suffix: str, value: str) -> None:
+        """Write a text as `{key}{suffix}`, one row; what UTF-8 cannot hold becomes a question mark."""
+        with self.raw(key, suffix, rows=1) as handle:
+            handle.write(value.encode("utf-8", "replace"))
+
 
 def write_parquet(handle: IO[bytes], table: pa.Table) -> None:
     """Write a table in the one way all shards are written: combined chunks, fixed row groups, zstd level 3."""

@@ -33,6 +33,13 @@ class Shard:
     """Bytes of input, for progress and for starting large shards first."""
 
 
+def whole(key: str, inputs: Mapping[str, Manifest]) -> list[Shard]:
+    """Return one shard of all inputs together, which finds them as `inputs["refs"]`, by role: that of a report."""
+    identity = {role: manifest.ref.fingerprint for role, manifest in inputs.items()}
+    refs = {role: manifest.ref for role, manifest in inputs.items()}
+    return [Shard(key=key, identity=identity, inputs={"refs": refs})]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A shard on its way to a worker process."""

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from olmo_core.artifacts.build import Built, build
@@ -14,7 +15,7 @@ from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind, check_name
-from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.step import Job, Step, whole
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError
 from olmo_core.evaluation.compare import Curve, read_evaluation
@@ -59,7 +60,7 @@ def report_step(
         name=report_name(title),
         recipe=EvaluationReportRecipe(title=title, labels=tuple(labels)),
         inputs={**roles, **({_CONTAMINATED: contaminated} if contaminated else {})},
-        shards=_whole,
+        shards=partial(whole, "report"),
         work=_write,
         outputs=lambda shard: [HTML, JSON, MARKDOWN],
     )
@@ -81,20 +82,15 @@ def build_report(
     return built
 
 
-def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
-    identity = {role: manifest.ref.fingerprint for role, manifest in inputs.items()}
-    return [Shard(key="report", identity=identity, inputs={"refs": {role: m.ref for role, m in inputs.items()}})]
-
-
 def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: EvaluationReportRecipe = job.recipe[0]
     store = ArtifactStore(job.store)
     refs: dict[str, ArtifactRef] = dict(job.shard.inputs["refs"])
     contaminated = refs.pop(_CONTAMINATED, None)
     facts = facts_from(store, recipe.title, [refs[role] for role in sorted(refs)], recipe.labels, contaminated)
-    _put(output, ".html", page(facts))
-    _put(output, ".md", card(facts))
-    _put(output, ".json", json.dumps(numbers(facts), indent=1, ensure_ascii=False, sort_keys=True))
+    output.text("report", ".html", page(facts))
+    output.text("report", ".md", card(facts))
+    output.text("report", ".json", json.dumps(numbers(facts), indent=1, ensure_ascii=False, sort_keys=True))
     return Ledger(), {}
 
 
@@ -155,11 +151,6 @@ def numbers(facts: Facts) -> dict[str, Any]:
         {"evaluations": evaluations, "changes": changes, "curves": curves, "contamination": dirty}
     )
     return made
-
-
-def _put(output: Output, suffix: str, value: str) -> None:
-    with output.raw("report", suffix, rows=1) as handle:
-        handle.write(value.encode("utf-8", "replace"))
 
 
 def series(store: ArtifactStore, name: str, tags: str = "step*", like: ArtifactRef | None = None) -> list[Manifest]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.ledger import Ledger
-from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
-from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.step import Job, Step, whole
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.evaluation.results import plain
 from olmo_core.summary import text
@@ -45,7 +45,7 @@ def summary_step(recipe: DataToModelRecipe, refs: Mapping[str, ArtifactRef], not
         name=f"data-to-model-{recipe.name}",
         recipe=SummaryRecipe(name=recipe.name, sample=recipe.sample, prices=recipe.prices, notes=tuple(notes)),
         inputs=dict(refs),
-        shards=_whole,
+        shards=partial(whole, "summary"),
         work=_write,
         outputs=lambda shard: [JSON, MARKDOWN, TEXT],
     )
@@ -60,18 +60,13 @@ def build_summary(
     return built
 
 
-def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
-    identity = {role: manifest.ref.fingerprint for role, manifest in inputs.items()}
-    return [Shard(key="summary", identity=identity, inputs={"refs": {role: m.ref for role, m in inputs.items()}})]
-
-
 def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: SummaryRecipe = job.recipe[0]
     refs: dict[str, ArtifactRef] = dict(job.shard.inputs["refs"])
     facts = facts_from(ArtifactStore(job.store), recipe.name, refs, recipe.sample, recipe.prices, recipe.notes)
-    _put(output, ".txt", text.terminal(facts))
-    _put(output, ".md", text.card(facts))
-    _put(output, ".json", json.dumps(plain(numbers(facts)), indent=1, ensure_ascii=False, sort_keys=True))
+    output.text("summary", ".txt", text.terminal(facts))
+    output.text("summary", ".md", text.card(facts))
+    output.text("summary", ".json", json.dumps(plain(numbers(facts)), indent=1, ensure_ascii=False, sort_keys=True))
     return Ledger(), {}
 
 
@@ -93,8 +88,3 @@ def numbers(facts: SummaryFacts) -> dict[str, Any]:
         "lineage": [dict(link.__dict__) for link in facts.lineage],
         "notes": list(facts.notes),
     }
-
-
-def _put(output: Output, suffix: str, value: str) -> None:
-    with output.raw("summary", suffix, rows=1) as handle:
-        handle.write(value.encode("utf-8", "replace"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.ref import ArtifactRef, Kind
-from olmo_core.artifacts.step import Job, Shard, Step
+from olmo_core.artifacts.step import Job, Step, whole
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation import content, quality
 from olmo_core.curation.corpus_recipe import CorpusRecipe, SourceRecipe
@@ -56,7 +57,7 @@ def report_step(recipe: CorpusRecipe, refs: Mapping[str, ArtifactRef]) -> Step:
         name=recipe.name,
         recipe=ReportRecipe(corpus=without_places(recipe)),
         inputs=dict(refs),
-        shards=_whole,
+        shards=partial(whole, "report"),
         work=_write,
         outputs=lambda shard: [HTML, JSON, MARKDOWN, RECIPE],
     )
@@ -76,12 +77,6 @@ def without_places(recipe: CorpusRecipe) -> CorpusRecipe:
     return replace(recipe, sources=sources, decontamination=sets, takedown=listed)
 
 
-def _whole(inputs: Mapping[str, Manifest]) -> list[Shard]:
-    identity = {label: manifest.ref.fingerprint for label, manifest in inputs.items()}
-    refs = {label: manifest.ref for label, manifest in inputs.items()}
-    return [Shard(key="report", identity=identity, inputs={"refs": refs})]
-
-
 def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     recipe: CorpusRecipe = job.recipe[0].corpus
     store = ArtifactStore(job.store)
@@ -89,10 +84,10 @@ def _write(job: Job, output: Output) -> tuple[Ledger, Mapping[str, Any]]:
     facts = facts_of(recipe, manifests, output.storage)
     shown = {"dropped": facts.dropped, "duplicates": [p.dropped for p in facts.duplicates], "kept": facts.kept}
     shown["contaminated"] = facts.contaminated
-    _put(output, "report", ".html", document.page(facts))
-    _put(output, "report", ".json", json.dumps(facts.report, indent=1, ensure_ascii=False, sort_keys=True))
-    _put(output, "report", ".md", page(recipe, facts.report, facts.lines, shown))
-    _put(output, "recipe", ".json", json.dumps(facts.recipe, indent=1, ensure_ascii=False))
+    output.text("report", ".html", document.page(facts))
+    output.text("report", ".json", json.dumps(facts.report, indent=1, ensure_ascii=False, sort_keys=True))
+    output.text("report", ".md", page(recipe, facts.report, facts.lines, shown))
+    output.text("recipe", ".json", json.dumps(facts.recipe, indent=1, ensure_ascii=False))
     return Ledger(), {}
 
 
@@ -172,11 +167,6 @@ def _held_out(recipe: CorpusRecipe, manifests: Mapping[str, Manifest]) -> dict[s
         }
         for split in recipe.held_out
     }
-
-
-def _put(output: Output, key: str, suffix: str, text: str) -> None:
-    with output.raw(key, suffix, rows=1) as handle:
-        handle.write(text.encode("utf-8", "replace"))
 
 
 def idle_rules(recipe: CorpusRecipe, manifests: Mapping[str, Manifest]) -> list[str]:
