@@ -8,8 +8,6 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 
 from olmo_core import provenance
 from olmo_core.ablation.recipe import AblationRecipe, load_ablation
@@ -20,12 +18,12 @@ from olmo_core.report.markdown import count
 from olmo_core.train.overrides import recipe_with
 from tasks.credentials import credentials
 from tasks.dashboard import clipped, key
-from tasks.data_to_model import VALIDATION, ChainResources, links, runs_of_stages
+from tasks.data_to_model import VALIDATION, ChainResources, links, of_part, runs_of_stages
 from tasks.expected_errors import shorten, without_credentials
 from tasks.made import tell
 from tasks.session import checked, store_uri
 from tasks.stages import STORAGE_RETRIES
-from tasks.training_view import put
+from tasks.training_view import put_card
 
 Made = Mapping[str, Mapping[str, str]]
 
@@ -79,14 +77,8 @@ def open_ablation(recipe: str, resources: ChainResources | None) -> Ablation:
             raise RecipeError(
                 f"{loaded.name}, variant {variant}: no held_out split {VALIDATION!r}; models are compared on it"
             )
-    for part, load in (
-        ("training", lambda: recipe_with(loaded.training.recipe, loaded.training.overrides)),
-        ("evaluation", lambda: load_evaluation_recipe(loaded.evaluation)),
-    ):
-        try:
-            load()  # type: ignore[no-untyped-call]
-        except RecipeError as error:
-            raise RecipeError(f"{part}: {error}") from error
+    of_part("training", lambda: recipe_with(loaded.training.recipe, loaded.training.overrides))
+    of_part("evaluation", lambda: load_evaluation_recipe(loaded.evaluation))
     return Ablation(loaded, resources)
 
 
@@ -120,7 +112,7 @@ def publish_ablation(
     """Compare the variants, write the report into the store and show it. Returns the address of the `report`."""
     from olmo_core.ablation import stage
 
-    recipe, logger = ablation.recipe, get_run_logger()
+    recipe = ablation.recipe
     with without_credentials(), credentials(ablation.resources.credentials_block):
         store = ArtifactStore(store_uri(ablation.resources.store))
         refs = {stage.role("corpus", variant): store.resolve(made["report"]) for variant, made in corpora.items()}
@@ -130,13 +122,8 @@ def publish_ablation(
             refs[stage.role("evaluation", variant, seed)] = scored[made["checkpoint"]]
         built = stage.build_report(store, recipe, refs)
         text = store.storage.read(built.manifest.object(stage.MARKDOWN).path).decode()
-    own = [one for one in (flow_run.id,) if one]
     body = clipped(f"{text}\n## Runs of the stages\n\n{links(runs_of_stages())}")
-    shown = put(
-        "markdown", key("ablation", recipe.name), body, f"Ablation {recipe.name}: what each variant changes", own
-    )
-    if (api := PREFECT_API_URL.value()) and shown:
-        logger.info("card: %s/v2/artifacts/artifact/%s", api.removesuffix("/api"), shown[0])
+    put_card(key("ablation", recipe.name), body, f"Ablation {recipe.name}: what each variant changes")
     return tell({"report": str(built.ref)})
 
 

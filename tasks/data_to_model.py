@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ from tasks.made import tell
 from tasks.session import NO_USER, Resources, checked, store_uri
 from tasks.stages import STORAGE_RETRIES
 from tasks.training import TrainingResources
-from tasks.training_view import put
+from tasks.training_view import put_card
 
 VALIDATION = "validation"
 """The held-out split on which loss and bits per byte are measured."""
@@ -120,20 +120,20 @@ def open_chain(recipe: str, resources: ChainResources | None) -> Chain:
     shorten()
     provenance.refuse_foreign_package()
     loaded, resources = load_data_to_model(recipe), resources or ChainResources()
-    for part, load in (
-        ("corpus", lambda: checked(loaded.corpus.recipe, loaded.corpus.overrides, resources.of_corpus())),
-        ("training", lambda: recipe_with(loaded.training.recipe, loaded.training.overrides)),
-        ("evaluation", lambda: load_evaluation_recipe(loaded.evaluation.recipe)),
-        (
-            "evaluation.otherwise",
-            lambda: load_evaluation_recipe(loaded.evaluation.otherwise or loaded.evaluation.recipe),
-        ),
-    ):
-        try:
-            load()  # type: ignore[no-untyped-call]
-        except RecipeError as error:
-            raise RecipeError(f"{part}: {error}") from error
+    of_part("corpus", lambda: checked(loaded.corpus.recipe, loaded.corpus.overrides, resources.of_corpus()))
+    of_part("training", lambda: recipe_with(loaded.training.recipe, loaded.training.overrides))
+    of_part("evaluation", lambda: load_evaluation_recipe(loaded.evaluation.recipe))
+    if (otherwise := loaded.evaluation.otherwise) is not None:
+        of_part("evaluation.otherwise", lambda: load_evaluation_recipe(otherwise))
     return Chain(loaded, resources)
+
+
+def of_part(part: str, load: Callable[[], object]) -> None:
+    """Read a part of a recipe. Raises RecipeError, naming the part, for what is wrong with it."""
+    try:
+        load()
+    except RecipeError as error:
+        raise RecipeError(f"{part}: {error}") from error
 
 
 @task(name="ask", task_run_name="ask", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES)
@@ -191,7 +191,7 @@ def publish_chain(
     """Write the summary into the store and show it, with links to the stages' runs. Returns the addresses of all that was made."""
     from olmo_core.summary import facts, stage
 
-    logger, resources = get_run_logger(), chain.resources
+    resources = chain.resources
     with without_credentials(), credentials(resources.credentials_block):
         store = ArtifactStore(store_uri(resources.store))
         named = {
@@ -204,12 +204,9 @@ def publish_chain(
             store, chain.recipe, {role: store.resolve(one) for role, one in named.items()}, chain.notes
         )
         text = store.storage.read(built.manifest.object(stage.MARKDOWN).path).decode()
-    own = [one for one in (flow_run.id,) if one]
     title = chain.recipe.name
     body = f"{text}\n## Runs of the stages\n\n{links(runs_of_stages())}"
-    shown = put("markdown", key("data-to-model", title), clipped(body), f"From data to model: {title}", own)
-    if (api := PREFECT_API_URL.value()) and shown:
-        logger.info("card: %s/v2/artifacts/artifact/%s", api.removesuffix("/api"), shown[0])
+    put_card(key("data-to-model", title), clipped(body), f"From data to model: {title}")
     made = {"tokens": corpus["tokens"], "run": run["run"], "checkpoint": run["checkpoint"]}
     return tell({**made, "evaluation": evaluation["evaluation"], "summary": str(built.ref)})
 

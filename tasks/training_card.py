@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef
@@ -27,7 +25,7 @@ from tasks.made import tell
 from tasks.session import store_uri
 from tasks.stages import STORAGE_RETRIES
 from tasks.training import TrainingResources
-from tasks.training_view import draw, put, summary
+from tasks.training_view import draw, put_card, summary
 
 BIGRAM_LIMIT = 30_000_000
 """Tokens of which a bigram model is made for comparison at most: about half a minute and 1 GB."""
@@ -50,18 +48,10 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
         loss, note = baseline(store, wanted)
         text = card(facts(store, manifest, wanted, record, saved, loss, note))
         picture = draw(record, wanted, loss)
-    own = [one for one in (flow_run.id,) if one]
-    shown = put(
-        "markdown",
-        key("run", run.name),
-        clipped(f"{text}\n## Curve\n\n{picture}"),
-        f"Card of {run}: loss, speed, checkpoints, how to go on",
-        own,
-    )
     if record.steps:
         logger.info("%s: %s", run, summary(record.steps, wanted.recipe.steps))
-    if (api := PREFECT_API_URL.value()) and shown:
-        logger.info("card: %s/v2/artifacts/artifact/%s", api.removesuffix("/api"), shown[0])
+    body = clipped(f"{text}\n## Curve\n\n{picture}")
+    put_card(key("run", run.name), body, f"Card of {run}: loss, speed, checkpoints, how to go on")
     made = {"run": str(run)}
     return tell({**made, "checkpoint": str(saved[-1][1])} if saved else made)
 

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import matplotlib.figure  # noqa: F401 - now: a signal to end that comes while it is imported would leave half of it
+from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
@@ -17,6 +18,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilterKey,
 )
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 
 from olmo_core.report.training import curve, picture
 from olmo_core.train.run_file import RunFile
@@ -125,6 +127,13 @@ def put(kind: str, artifact_key: str, data: Any, description: str, flow_runs: li
             )
             ids.append(made.id)
     return ids
+
+
+def put_card(artifact_key: str, body: str, description: str) -> None:
+    """Show Markdown as the card of the flow run this is in, and say where it stands."""
+    shown = put("markdown", artifact_key, body, description, [one for one in (flow_run.id,) if one])
+    if (api := PREFECT_API_URL.value()) and shown:
+        get_run_logger().info("card: %s/v2/artifacts/artifact/%s", api.removesuffix("/api"), shown[0])
 
 
 def _flow_runs() -> list[UUID]:

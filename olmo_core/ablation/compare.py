@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 
 from olmo_core.errors import InputError
-from olmo_core.evaluation.compare import LEVEL, Evaluated
+from olmo_core.evaluation.compare import LEVEL, Evaluated, numbers_of
 from olmo_core.evaluation.statistics import Floats, Interval, holm, paired_difference, ratio_interval
 
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -83,14 +82,14 @@ def measures(one: Evaluated) -> list[Measure]:
         if result["kind"] != "domains":
             metric = str(result["primary"])
             if metric in table.column_names:
-                parts = _floats(table, metric)
+                parts = numbers_of(table, metric)
                 found.append(
                     _measure(
                         str(result["name"]), metric, 1, table.column("item").to_pylist(), parts, np.ones(len(parts))
                     )
                 )
             continue
-        bits, sizes = -_floats(table, "log_likelihood") / np.log(2), _floats(table, "bytes")
+        bits, sizes = -numbers_of(table, "log_likelihood") / np.log(2), numbers_of(table, "bytes")
         ids, domains = table.column("id").to_pylist(), np.array(table.column("domain").to_pylist())
         names = sorted(set(domains.tolist()))
         for name in names:
@@ -104,10 +103,6 @@ def measures(one: Evaluated) -> list[Measure]:
 
 def _measure(name: str, metric: str, better_is: int, ids: Sequence[str], parts: Floats, sizes: Floats) -> Measure:
     return Measure(name=name, metric=metric, better_is=better_is, ids=tuple(ids), parts=parts, sizes=sizes)
-
-
-def _floats(table: pa.Table, name: str) -> Floats:
-    return np.array([math.nan if v is None else v for v in table.column(name).to_pylist()], np.float64)
 
 
 def effects(evaluated: Mapping[str, Sequence[Evaluated]]) -> list[Effect]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError
 from olmo_core.evaluation.compare import read_evaluation
 from olmo_core.summary import costs
+from olmo_core.summary.facts import metrics
 from olmo_core.summary.recipe import Prices
 
 
@@ -100,7 +100,7 @@ def facts_from(
         stages = {label: store.manifest(ref) for label, ref in report.inputs.items()}
         own = [one for one in stages.values() if users[one.ref] == 1]
         packed = stages["packing/all"]
-        spent = [costs.trained(run, _steps(store, run)) for run in runs]
+        spent = [costs.trained(run, metrics(store, run)) for run in runs]
         made.append(
             VariantFacts(
                 name=variant,
@@ -128,7 +128,3 @@ def facts_from(
         common=costs.counted("stages of several variants", [store.manifest(ref) for ref in shared]),
         prices=prices,
     )
-
-
-def _steps(store: ArtifactStore, run: Manifest) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in store.storage.read(run.object("metrics.jsonl").path).splitlines()]

@@ -60,7 +60,6 @@ def variant_rows(facts: AblationFacts) -> Table:
     made = []
     for one in facts.variants:
         spent = costs.total(one.costs)
-        money = spent.money(facts.prices)
         made.append(
             (
                 one.name,
@@ -71,8 +70,7 @@ def variant_rows(facts: AblationFacts) -> Table:
                 f"{one.own} of {one.stages}",
                 f"{spent.cpu_hours:.3f}",
                 f"{spent.gpu_hours:.3f}",
-                costs.NOT_METERED if spent.kwh is None else f"{spent.kwh:.4g} kWh",
-                "no price" if money is None else f"{money:.4f} {facts.prices.currency}",
+                *costs.shown(spent, facts.prices),
             )
         )
     header = (

@@ -154,7 +154,7 @@ def _means_of_clusters(result: Mapping[str, Any]) -> bool:
 
 def _credit_changed(a: pa.Table, b: pa.Table, metric: str, *, by_cluster: bool) -> Difference:
     """Return the change of a benchmark's metric, averaged as its score is."""
-    first, second, clusters = _numbers(a, metric), _numbers(b, metric), a.column("cluster").to_pylist()
+    first, second, clusters = numbers_of(a, metric), numbers_of(b, metric), a.column("cluster").to_pylist()
     if not by_cluster or any(name is None for name in clusters):
         return paired_difference(first, second, clusters)
     good = np.isfinite(first) & np.isfinite(second)
@@ -165,8 +165,8 @@ def _credit_changed(a: pa.Table, b: pa.Table, metric: str, *, by_cluster: bool) 
 
 def _bits_changed(a: pa.Table, b: pa.Table) -> Difference:
     """Return the change of a source's bits per byte, the mean of its domains: a document weighs its part of its domain's bytes."""
-    sizes, domains = _numbers(a, "bytes"), np.array(a.column("domain").to_pylist(), dtype=str)
-    first, second = (-_numbers(t, "log_likelihood") / np.log(2) for t in (a, b))
+    sizes, domains = numbers_of(a, "bytes"), np.array(a.column("domain").to_pylist(), dtype=str)
+    first, second = (-numbers_of(t, "log_likelihood") / np.log(2) for t in (a, b))
     good = np.isfinite(first) & np.isfinite(second) & (sizes > 0)
     if not good.any():
         return paired_difference(np.full(1, np.nan), np.full(1, np.nan))
@@ -179,7 +179,8 @@ def _bits_changed(a: pa.Table, b: pa.Table) -> Difference:
     return Difference(interval=interval, p=made.p, detectable=detectable_beside(interval))
 
 
-def _numbers(table: pa.Table, name: str) -> Floats:
+def numbers_of(table: pa.Table, name: str) -> Floats:
+    """Return a column as float64 (n,), NaN for null."""
     values = table.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
     return np.asarray(values, np.float64)
 
@@ -230,7 +231,7 @@ def _point(one: Evaluated, key: str, metric: str) -> Interval:
     results = one.results[key]
     if results["kind"] == "domains":
         table = one.items[key]
-        bits, sizes = -_numbers(table, "log_likelihood") / np.log(2), _numbers(table, "bytes")
+        bits, sizes = -numbers_of(table, "log_likelihood") / np.log(2), numbers_of(table, "bytes")
         good = np.isfinite(bits) & (sizes > 0)
         domains = [name for name, known in zip(table.column("domain").to_pylist(), good, strict=True) if known]
         return mean_of_ratios(bits[good], sizes[good], domains)
@@ -270,7 +271,7 @@ class Searched:
 def contamination(one: Evaluated, key: str, searched: Searched) -> Contamination:
     """Return a benchmark's score apart for the items that were found, and for those that were looked for and not found."""
     table, metric = one.items[key], str(one.results[key]["primary"])
-    values, names = _numbers(table, metric), table.column("item").to_pylist()
+    values, names = numbers_of(table, metric), table.column("item").to_pylist()
     dirty, unknown = set(searched.dirty), set(searched.unknown) - set(searched.dirty)
     of = np.array([name in dirty for name in names], bool)
     clean = np.array([name not in dirty and name not in unknown for name in names], bool)

@@ -200,18 +200,21 @@ def detectable_beside(interval: Interval, *, level: float = 0.05, power: float =
     """Return the smallest true difference that an experiment with this interval (of 1 - level) would show: its half width is z(1 - level/2)
     standard errors, and z(1 - level/2) + z(power) of them are needed (normal approximation).
     """
-    z = NormalDist()
-    both = z.inv_cdf(1 - level / 2)
-    error = (interval.high - interval.low) / (2 * both)
-    return (both + z.inv_cdf(power)) * error if error else float("nan")
+    error = (interval.high - interval.low) / (2 * NormalDist().inv_cdf(1 - level / 2))
+    return _errors_needed(level, power) * error if error else float("nan")
 
 
 def minimum_detectable(deviation: float, n: int, *, level: float = 0.05, power: float = 0.8) -> float:
     """Return the smallest true mean difference that n pairs with this standard deviation would show (normal approximation)."""
     if n < 2:
         return float("nan")
+    return _errors_needed(level, power) * deviation / float(np.sqrt(n))
+
+
+def _errors_needed(level: float, power: float) -> float:
+    """How many standard errors a true difference must be to be found at a level with this power."""
     z = NormalDist()
-    return (z.inv_cdf(1 - level / 2) + z.inv_cdf(power)) * deviation / float(np.sqrt(n))
+    return z.inv_cdf(1 - level / 2) + z.inv_cdf(power)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -86,7 +86,8 @@ def _train(work: Reproduction, run: RunFile, made: Manifest, until: ArtifactRef 
                     process.send_signal(signal.SIGTERM)
                     process.wait()
         # A trainer that is ended once the checkpoint is there may be at its own end, and its exit code anything.
-        if work.again.find(until) is None if until is not None else code not in (DONE, PREEMPTED):
+        made_it = code in (DONE, PREEMPTED) if until is None else work.again.find(until) is not None
+        if not made_it:
             last = log.read_text(errors="replace").splitlines()[-8:]
             raise JobError("the trainer failed; its log ends with\n" + "\n".join(last))
 

@@ -34,6 +34,15 @@ class Cost:
         return sum(hours * price for hours, price in parts if price is not None)
 
 
+def shown(cost: Cost, prices: Prices) -> tuple[str, str]:
+    """Return energy and money for a table."""
+    money = cost.money(prices)
+    return (
+        NOT_METERED if cost.kwh is None else f"{cost.kwh:.4g} kWh",
+        "no price" if money is None else f"{money:.4f} {prices.currency}",
+    )
+
+
 def counted(part: str, manifests: Iterable[Manifest]) -> Cost:
     """Return what stages have taken by the processor time that their manifests state; energy of stages is not metered."""
     seconds = sum(one.cpu_seconds for one in manifests)
@@ -70,14 +79,7 @@ def total(costs: Sequence[Cost], part: str = "in all") -> Cost:
 def rows(costs: Sequence[Cost], prices: Prices) -> list[tuple[str, ...]]:
     """Return the table's rows: part, CPU-hours, GPU-hours, energy, money, how it was counted."""
     return [
-        (
-            one.part,
-            f"{one.cpu_hours:.4f}",
-            f"{one.gpu_hours:.4f}",
-            NOT_METERED if one.kwh is None else f"{one.kwh:.4g} kWh",
-            "no price" if (money := one.money(prices)) is None else f"{money:.4f} {prices.currency}",
-            one.note,
-        )
+        (one.part, f"{one.cpu_hours:.4f}", f"{one.gpu_hours:.4f}", *shown(one, prices), one.note)
         for one in [*costs, total(costs)]
     ]
 

@@ -68,7 +68,7 @@ def facts_from(
     report, run, checkpoint = (store.manifest(refs[role]) for role in (CORPUS, RUN, CHECKPOINT))
     evaluation = store.manifest(refs[EVALUATION])
     stages = {label: store.manifest(ref) for label, ref in report.inputs.items()}
-    steps = [json.loads(line) for line in store.storage.read(run.object("metrics.jsonl").path).splitlines()]
+    steps = metrics(store, run)
     taken = [
         costs.counted("corpus", [*stages.values(), report]),
         costs.trained(run, steps),
@@ -89,6 +89,11 @@ def facts_from(
         lineage=lineage(store, evaluation.ref),
         notes=tuple(notes),
     )
+
+
+def metrics(store: ArtifactStore, run: Manifest) -> list[dict[str, Any]]:
+    """Return the lines of a finished run's metrics, by step."""
+    return [json.loads(line) for line in store.storage.read(run.object("metrics.jsonl").path).splitlines()]
 
 
 _SHOWN = (Kind.EVALUATION, Kind.CHECKPOINT, Kind.RUN, Kind.TOKENS, Kind.CORPUS, Kind.DOCUMENTS, Kind.INVENTORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,11 +152,7 @@ def card(facts: SummaryFacts) -> str:
     return "\n".join([*parts, "## Look closer\n", "```\n" + "\n".join(commands(facts)) + "\n```\n"])
 
 
-def _wrapped(text: str, width: int = 100) -> list[str]:
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line and len(line) + len(word) >= width:
-            lines.append(f"  {line}")
-            line = ""
-        line = f"{line} {word}".strip()
-    return [*lines, f"  {line}"]
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, 102, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    ) or ["  "]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.curation.layout import CORPUS_REPORT
 from olmo_core.report.browse.catalog import Catalog, Entry
 from olmo_core.report.browse.shell import Page, tags, when
 from olmo_core.report.page.document import POLICY
@@ -25,7 +26,7 @@ _PARTS = (
 
 def reports(catalog: Catalog) -> list[Entry]:
     """Return the reports of corpora, newest first."""
-    return [one for one in catalog.kind(Kind.REPORT) if one.stage == "report"]
+    return [one for one in catalog.kind(Kind.REPORT) if one.stage == CORPUS_REPORT]
 
 
 @lru_cache(maxsize=2)
@@ -53,7 +54,7 @@ def links(page: Page, ref: ArtifactRef) -> str:
     path = copied(page.catalog).get(ref)
     if path is None:
         return ""
-    if page.catalog.entries[ref].stage != "report":
+    if page.catalog.entries[ref].stage != CORPUS_REPORT:
         return page.a(path, "The whole report: scores, curves, what changed")
     return " · ".join(page.a(path, text(what), anchor) for anchor, what in _PARTS)
 
@@ -109,6 +110,6 @@ def page_of(catalog: Catalog) -> Page:
 def samples(page: Page, entry: Entry) -> str:
     """Return where the samples of an artifact of a corpus are: in the reports that were made from it."""
     found = [ref for ref in copied(page.catalog) if entry.ref in page.catalog.entries[ref].inputs.values()]
-    some = [one for one in found if page.catalog.entries[one].stage == "report"][:3]
+    some = [one for one in found if page.catalog.entries[one].stage == CORPUS_REPORT][:3]
     lines = [f"<p>{name(ref.name)}: {links(page, ref)}</p>" for ref in some]
     return "".join(lines)
