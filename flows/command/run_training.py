@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.plan:
             return _plan(store, wanted, expected, found, arguments.json)
         if store.find(wanted.ref) is None:
-            for warning in found.warnings:
+            for warning in found.warnings:  # of what is unwise the run's own log tells
                 print(f"WARNING: {warning}", file=sys.stderr)
     with server():
         from flows.train_olmo import train_olmo
@@ -142,7 +142,7 @@ def _plan(store: ArtifactStore, wanted: Any, expected: Any, found: Any, as_json:
                 "held_out": str(wanted.held_out) if wanted.held_out else None,
                 **{f"expected_{name}" if name == "tokens" else name: v for name, v in expected.to_json().items()},
                 "memory": found.to_json(),
-                "warnings": list(found.warnings),
+                "warnings": [*found.warnings, *expected.unwise],
             }
         )
         return 0
@@ -162,6 +162,6 @@ def _plan(store: ArtifactStore, wanted: Any, expected: Any, found: Any, as_json:
         ("memory", str(found)),
         ("checkpoints", f"one every {every:,} steps, {size(expected.checkpoint_bytes)} each"),
     ]
-    rows += [("WARNING", warning) for warning in found.warnings]
+    rows += [("WARNING", warning) for warning in (*found.warnings, *(() if finished else expected.unwise))]
     print("\n".join(f"{name:<12} {value}" for name, value in rows))
     return 0
