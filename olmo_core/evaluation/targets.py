@@ -59,7 +59,7 @@ def find_targets(store: ArtifactStore, models: Sequence[str]) -> list[Target]:
     """
     found: dict[str, Target] = {}
     for text in models:
-        some = _checkpoints(store, text) if text.split("/")[0] in set(Kind) else [_hugging_face(text)]
+        some = _checkpoints(store, text) if text.split("/")[0] in set(Kind) else [_hugging_face(store, text)]
         for one in some:
             found.setdefault(str(one.checkpoint or one.folder), one)
     if not found:
@@ -129,19 +129,31 @@ def _target(manifest: Manifest) -> Target:
     return Target(label=tag, name=manifest.ref.name, checkpoint=manifest.ref, tag=tag)
 
 
-def _hugging_face(text: str) -> Target:
+def _hugging_face(store: ArtifactStore, text: str) -> Target:
     folder = Path(text).expanduser()
     if not folder.is_dir():
         if not _HUB.match(text):
-            raise RecipeError(
-                f"{text!r} is no folder, no checkpoint (checkpoint/NAME@TAG) and no id of the Hugging Face hub (owner/name)"
-            )
+            raise RecipeError(f"{text!r} names no model. {_what_can_be_given(store, text)}")
         folder = _downloaded(text)
     if not (folder / "config.json").is_file():
         raise RecipeError(f"{folder} has no config.json: it holds no Hugging Face model")
     label = re.sub(r"[^a-z0-9._-]+", "-", (text if _HUB.match(text) else folder.resolve().name).lower()).strip("-._")
     hub = None if Path(text).expanduser().is_dir() else text
     return Target(label=label, name=label, folder=str(folder.resolve()), hub=hub)
+
+
+def _what_can_be_given(store: ArtifactStore, text: str) -> str:
+    there = [f"checkpoint/{name}" for name in store.storage.folders(str(Kind.CHECKPOINT))]
+    there.sort(key=lambda name: (name != f"checkpoint/{text.partition('@')[0]}", name))
+    known = (
+        f" (in this store: {', '.join(there[:5])}{', ...' if len(there) > 5 else ''})"
+        if there
+        else " (this store has none)"
+    )
+    return (
+        f"Give a checkpoint, checkpoint/NAME, checkpoint/NAME@TAG or 'checkpoint/NAME@step*'{known}; a folder with a Hugging Face model "
+        f"(config.json, tokenizer.json, *.safetensors); or an id of the Hugging Face hub as owner/name, e.g. openai-community/gpt2"
+    )
 
 
 def _downloaded(name: str) -> Path:
@@ -151,8 +163,10 @@ def _downloaded(name: str) -> Path:
     except ImportError as error:
         raise RecipeError(f"{name} is to come from the Hugging Face hub: `pip install transformers` first") from error
     except Exception as error:  # the hub's errors have no common root of their own
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise AssetError(
-            f"{name}: the Hugging Face hub does not give it ({type(error).__name__}: {error}); download it elsewhere and give the folder"
+            f"{name} is no folder here, and the Hugging Face hub does not give it ({why}). Without the hub, download it elsewhere "
+            f"(`hf download {name} --local-dir FOLDER`) and give the folder; a checkpoint is written checkpoint/NAME@TAG"
         ) from error
 
 
