@@ -18,7 +18,7 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore, parse_address
 from olmo_core.errors import AssetError, InputError, RecipeError
-from olmo_core.evaluation.encoder import Encoder, end_of_text_of
+from olmo_core.evaluation.encoder import Encoder, end_of_text_of, start_of_text_of
 from olmo_core.evaluation.stage import Subject
 from olmo_core.train.checkpoint_read import model_recipe, read_index
 from olmo_core.train.checkpoint_tensors import MODEL
@@ -193,15 +193,15 @@ def encoder_of(store: ArtifactStore, target: Target, tokenizer: str | None = Non
     folder = Path(target.folder)
     if tokenizer is None and not (folder / "tokenizer.json").is_file():
         raise AssetError(f"{folder} has no tokenizer.json; give the model's (--tokenizer FILE)")
-    encoder = _encoder(tokenizer or str(folder / "tokenizer.json"), end_of_text_of(folder))
+    encoder = _encoder(tokenizer or str(folder / "tokenizer.json"), end_of_text_of(folder), start_of_text_of(folder))
     if isinstance(rows := json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size"), int):
         _check_fit(encoder, rows, target.label)
     return encoder
 
 
-def _encoder(tokenizer: str, end_of_text: int | None = None) -> Encoder:
+def _encoder(tokenizer: str, end_of_text: int | None = None, start: str | None = None) -> Encoder:
     path = tokenizer if Path(tokenizer).is_file() else assets.fetch(tokenizer)
-    return Encoder(path, end_of_text)
+    return Encoder(path, end_of_text, start)
 
 
 def _check_fit(encoder: Encoder, rows: int, label: str) -> None:
@@ -227,7 +227,7 @@ def subject_of(store: ArtifactStore, target: Target, encoder: Encoder) -> Subjec
     if target.checkpoint is not None:
         weights = _stored_weights(store, store.manifest(target.checkpoint))
     else:
-        weights = _folder_weights(Path(target.folder or ""))
+        weights = _folder_weights(Path(target.folder or ""), encoder)
     return Subject(name=target.name, checkpoint=target.checkpoint, weights=weights, tokenizer=encoder.identity)
 
 
@@ -241,13 +241,15 @@ def _stored_weights(store: ArtifactStore, manifest: Manifest) -> str:
     return found.hexdigest()
 
 
-def _folder_weights(folder: Path) -> str:
+def _folder_weights(folder: Path, encoder: Encoder) -> str:
     files = sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
     if not files:
         raise InputError(f"{folder} has no weights ({', '.join(_WEIGHTS)})")
     found = hashlib.sha256((folder / "config.json").read_bytes())
-    # It may say which token ends a text, and so which one stands before each document.
+    # It may say which token ends a text, and which one stands before each document.
     found.update(f"end of text {end_of_text_of(folder)}\n".encode())
+    if encoder.start != encoder.end_of_text:
+        found.update(f"start of text {encoder.start}\n".encode())
     for path in files:
         found.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
     return found.hexdigest()
