@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from olmo_core import assets
 from olmo_core.artifacts.manifest import Manifest
@@ -20,14 +19,13 @@ from olmo_core.artifacts.store import ArtifactStore, parse_address
 from olmo_core.errors import AssetError, InputError, RecipeError
 from olmo_core.evaluation.encoder import Encoder, end_of_text_of, start_of_text_of
 from olmo_core.evaluation.stage import Subject
+from olmo_core.tokens.origin import DEFAULT, tokenization_of
 from olmo_core.train.checkpoint_read import model_recipe, read_index
 from olmo_core.train.checkpoint_tensors import MODEL
 from olmo_core.train.run_file import step_tag
 
 log = logging.getLogger(__name__)
 
-TOKENIZER = "olmo-tokenizer"
-"""Of checkpoints whose tokens do not say which one made them."""
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+\Z")
 
@@ -178,10 +176,10 @@ def encoder_of(store: ArtifactStore, target: Target, tokenizer: str | None = Non
     """
     if target.checkpoint is not None:
         manifest = store.manifest(target.checkpoint)
-        made_by = _tokenization(store, manifest)
+        made_by = tokenization_of(store, manifest)
         if made_by is None and tokenizer is None:
-            log.warning("%s: what made its tokens is not in the store; %s is taken", target.label, TOKENIZER)
-        encoder = _encoder(tokenizer or (made_by or {}).get("tokenizer", TOKENIZER))
+            log.warning("%s: what made its tokens is not in the store; %s is taken", target.label, DEFAULT)
+        encoder = _encoder(tokenizer or (made_by or {}).get("tokenizer", DEFAULT))
         if made_by is not None and encoder.identity != made_by["tokenizer_sha256"]:
             raise InputError(
                 f"{target.label} was trained on tokens of {made_by['tokenizer']} ({made_by['tokenizer_sha256'][:12]}); the tokenizer "
@@ -209,17 +207,6 @@ def _check_fit(encoder: Encoder, rows: int, label: str) -> None:
         raise InputError(
             f"the tokenizer has ids up to {encoder.vocabulary - 1}, the model {label} up to {rows - 1}: they do not belong together"
         )
-
-
-def _tokenization(store: ArtifactStore, checkpoint: Manifest) -> Any:
-    """The recipe of the stage that made a checkpoint's tokens; None where the store does not have it (any more)."""
-    tokens = checkpoint.inputs.get("tokens")
-    packed = store.find(tokens) if tokens is not None else None
-    for ref in packed.inputs.values() if packed is not None else ():
-        found = store.find(ref)
-        if found is not None and found.stage == "tokenization":
-            return found.recipe
-    return None
 
 
 def subject_of(store: ArtifactStore, target: Target, encoder: Encoder) -> Subject:
