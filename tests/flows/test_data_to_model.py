@@ -120,7 +120,7 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     assert main(["inspect", "step", made["checkpoint"], "3", "--store", store.uri, "--json"]) == 0
     seen = json.loads(capsys.readouterr().out)["documents"][0]["id"]
     assert main(["artifacts", "lineage", "--document", seen, "--store", store.uri]) == 0
-    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert made["tokens"] in told and "seen at step 3" in told[made["checkpoint"]], told
     (card,) = services.api.find(
         "artifacts", flow_runs={"id": {"any_": [parent]}}, artifacts={"key": {"any_": ["data-to-model-chained"]}}
