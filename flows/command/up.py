@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="patience with each service",
     )
+    parser.add_argument("--quiet", action="store_true", help="name neither deployments nor what could be done next")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
                     project, state.port, record, pool, before=before[pool], deadline=arguments.wait
                 )
     _make_profile(state.port)
-    _say_what_to_do(project, state, api)
+    _say_what_to_do(project, state, api, arguments)
     return 0
 
 
@@ -116,8 +117,10 @@ def _start_worker(project: Project, state: State, pool: str) -> ProcessRecord | 
             print(f"            with another value of {', '.join(stale)} than here: `olmo down`, then up, to change it")
         return None
     api = ServerApi(state.port)
-    for name in services.crash_abandoned_runs(api, pool):
-        print(f"run         {name} was left without a process: now Crashed; continue it with `prefect flow-run retry`")
+    for name, run_id in services.crash_abandoned_runs(api, pool):
+        print(
+            f"run         {name} was left without a process: now Crashed; `prefect flow-run retry {run_id}` continues it"
+        )
     record = services.start_worker(project, state.port, pool)
     state.workers[pool] = record
     project.write_state(state)
@@ -135,13 +138,14 @@ def _make_profile(port: int) -> None:
         print(f"profile     {profile.NAME} not written: {error}")
 
 
-def _say_what_to_do(project: Project, state: State, api: ServerApi) -> None:
+def _say_what_to_do(project: Project, state: State, api: ServerApi, arguments: argparse.Namespace) -> None:
     address = ui_url(state.port)
     print(f"dashboard   {address}/dashboard")
-    for name, deployment in sorted(api.deployments().items()):
+    for name, deployment in sorted(api.deployments().items()) if not arguments.quiet else ():
         print(f"deployment  {name}  {address}/deployments/deployment/{deployment['id']}")
     print(f"logs        {', '.join(str(project.log(one)) for one in ('server', 'worker-cpu', 'worker-gpu'))}")
-    print(f"next        {_prefect()} deployment run build-dolma --watch")
+    if not arguments.quiet:
+        print(f"next        {_prefect()} deployment run data-to-model && olmo watch")
 
 
 def _prefect() -> str:
