@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from flows.command import tables
-from flows.command.server_api import ServerApi
+from flows.command.server_api import ServerApi, ServerError
 from olmo_core import processes
 from olmo_core.artifacts.store import ArtifactStore
 from tests.flows.conftest import Services, done, free_port
@@ -31,6 +31,8 @@ DEPLOYMENT = "build-dolma/build-dolma"
 NEW_FILE_EVERY = 5
 GROWTH = 0.10
 """Growth of a service's memory in the second half of the runs that counts as a leak."""
+_PATIENCE = 5
+"""Times out in a row, of a minute each, before the server is taken for dead."""
 _TEXTS = 12
 """Documents of a file."""
 
@@ -40,7 +42,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.endurance.scheduled", description=__doc__)
     parser.add_argument("--runs", type=int, default=50, help="scheduled runs (default: %(default)s)")
     parser.add_argument(
-        "--interval", type=int, default=10, help="seconds from one to the next at least (default: %(default)s)"
+        "--interval", type=int, default=30, help="seconds from one to the next at least (default: %(default)s)"
     )
     parser.add_argument("--json", type=Path, default=Path("bench-results/scheduled.json"), metavar="FILE")
     arguments = parser.parse_args(words)
@@ -91,7 +93,16 @@ def observe(services: Services, folder: Path, runs: int, interval: int) -> list[
 
 
 def finished(api: ServerApi, deployment: str) -> list[dict[str, Any]]:
-    """Return the runs of a deployment that are over, in the order in which they ended."""
+    """Return the runs of a deployment that are over, in the order in which they ended; asks again where the machine is busy."""
+    for _ in range(_PATIENCE):
+        try:
+            return _finished(api, deployment)
+        except ServerError as error:
+            print(f"    {error}", flush=True)
+    return _finished(api, deployment)
+
+
+def _finished(api: ServerApi, deployment: str) -> list[dict[str, Any]]:
     over = {"operator": "and_", "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}}
     found = api.find("flow_runs", flow_runs=over, deployments={"id": {"any_": [deployment]}})
     return sorted(found, key=lambda run: str(run["end_time"]))

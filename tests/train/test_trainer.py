@@ -309,6 +309,7 @@ def test_bad_input_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.
         r"resources.device: cuda, but .* no GPU here.*set resources.device",
     )
     refused(with_resources(run, micro_batch=0), RecipeError, r"resources.micro_batch: 0; it must be at least 1")
+    refused(with_resources(run, recompute="cheap"), RecipeError, r"resources.recompute: cheap .* set resources.compile")
     refused(tiny_run(tmp_path, anneal_steps=99), RecipeError, r"schedule.anneal_steps: 99 of a run of 20 steps")
     refused(tiny_run(tmp_path, batch=400), InputError, "batch")
     store = ArtifactStore(run.store)
