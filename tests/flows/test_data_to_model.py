@@ -15,7 +15,9 @@ from flows.command.following import Followed
 from flows.command.main import main
 from olmo_core.artifacts.store import ArtifactStore
 from tests.flows.conftest import Services, done, wait_until
+from tests.flows.in_sight import KEY, SECRET, CommandLines, places_that_show_it
 from tests.flows.test_train_olmo import ended
+from tests.pickles import pickles
 from tests.small_corpus import passages, record, write_jsonl
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
@@ -54,8 +56,13 @@ def recipes(folder: Path) -> Path:
 
 
 def start(services: Services, flow: str, file: Path, store: ArtifactStore) -> str:
-    trainer = {"device": "cpu", "save_every": 100, "evaluate_batches": 2}
-    resources = {"store": store.uri, "workers": 1, "training": {"threads": 1, "trainer": trainer}}
+    trainer = {"device": "cpu", "save_every": 100, "evaluate_batches": 2, "tensorboard": f"{file.parent}/board"}
+    resources = {
+        "store": store.uri,
+        "workers": 1,
+        "training": {"threads": 1, "trainer": trainer},
+        "credentials_block": "chain",
+    }
     words = ("-p", f"recipe={file}", "-p", f"resources={json.dumps(resources)}")
     found = re.search(r"UUID: ([0-9a-f-]{36})", done(services.prefect("deployment", "run", flow, *words)))
     assert found
@@ -78,8 +85,11 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     before = json.loads(capsys.readouterr().out)["stages"]
     assert [one[""].split()[0] for one in before] == ["build", "train", "score"]
 
-    parent = start(services, "data-to-model", file, store)
-    state = ended(services, parent, seconds=900)
+    services.save_block("chain", {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
+    with CommandLines() as lines:
+        parent = start(services, "data-to-model", file, store)
+        state = ended(services, parent, seconds=900)
+    assert any(b"olmo_core.train" in line for line in lines.seen) and not lines.showing
     assert state["type"] == "FAILED" and "/late has no file that ends with" in state["message"], state
     stages = children(services, parent)
     assert {name: run["state_type"] for name, run in stages.items()} == {
@@ -127,6 +137,12 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     )
     for run in again.values():
         assert f"/v2/runs/flow-run/{run['id']}" in card["data"]
+
+    # No secret and no pickle in corpus, run, checkpoints, evaluation, summary, TensorBoard's events, logs of jobs and services,
+    # and the server's database with its events, parameters and automations.
+    assert list((tmp_path / "board").rglob("*tfevents*")) and list((services.home / "jobs").glob("*"))
+    assert places_that_show_it(tmp_path, services.home) == []
+    assert pickles(tmp_path) == []
 
     # The same again: nothing is done twice, and `follow` tells of all runs below it.
     second = start(services, "data-to-model", file, store)
