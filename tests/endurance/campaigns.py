@@ -40,7 +40,10 @@ LONGEST = 2 * runs.PATIENCE
 FLOW, WORKER, ALL, ORPHANED, CHILD, PARENT = (
     "flow", "worker", "everything", "flow, then another host", "child", "parent",
 )  # fmt: skip
-"""Victims beside the parts of a training job: `launcher`, `torchrun`, `rank`."""
+"""Victims, beside the parts of a training job: `launcher`, `torchrun`, `rank`."""
+
+KILLED, RETRIED = "the same command", "flow-run retry"
+"""How a run goes on after a kill."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,7 @@ def undisturbed(
 
 def killed(setting: Setting, name: str, aims: list[Aim], spans: dict[Stage, float], draw: random.Random) -> ChainRun:
     """Start `olmo run`, kill as aimed, each at a moment drawn over its stage's time, start again, until the chain is done."""
-    run = ChainRun(store="s3-faults", workers=WORKERS, how="killed", starts=1)
+    run = ChainRun(store="s3-faults", workers=WORKERS, how=KILLED, starts=1)
     watch, began = Watch(setting, setting.uri("s3-faults", name)), time.monotonic()
     started, due = _start(setting, "s3-faults", name), _Due(aims, spans, draw)
     while True:
@@ -127,7 +130,7 @@ def killed(setting: Setting, name: str, aims: list[Aim], spans: dict[Stage, floa
 
 def retried(setting: Setting, name: str, aims: list[Aim], spans: dict[Stage, float], draw: random.Random) -> ChainRun:
     """Start a run of the deployment, kill as aimed, go on each time by `prefect flow-run retry` of the parent, until it is done."""
-    run = ChainRun(store="s3-faults", workers=WORKERS, how="flow-run retry", starts=1)
+    run = ChainRun(store="s3-faults", workers=WORKERS, how=RETRIED, starts=1)
     watch, began = Watch(setting, setting.uri("s3-faults", name)), time.monotonic()
     trainer = {"device": "cpu", "save_every": SAVE_EVERY}
     scoring = {"device": "cpu", "scores": str(_cache(setting, name).parent / "scores")}

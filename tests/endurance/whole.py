@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flows.command import tables
 from tests.endurance import campaigns
 from tests.endurance.audit import differences
-from tests.endurance.campaigns import ALL, CHILD, FLOW, ORPHANED, PARENT, WORKER, Aim, ChainRun
+from tests.endurance.campaigns import ALL, CHILD, FLOW, KILLED, ORPHANED, PARENT, RETRIED, WORKER, Aim, ChainRun
 from tests.endurance.progress import Stage
 from tests.endurance.same import MAY_DIFFER
 from tests.endurance.setting import SAVE_EVERY, Setting, open_setting, write_chain
@@ -31,28 +32,34 @@ from tests.fault_proxy import OFTEN
 from tests.s3_server import missing
 
 S = Stage
-COMMANDS = (
-    (S.CURATION, S.TRAINING, S.BEFORE_EVALUATION, S.EVALUATION, S.PUBLISHING),
-    (S.CURATION, S.BEFORE_TRAINING, S.TRAINING, S.TRAINING, S.EVALUATION),
-)
-"""Stages in which `olmo run` is killed, one store after the other."""
-DEPLOYMENTS = ((S.CURATION, S.TRAINING, S.EVALUATION), (S.BEFORE_TRAINING, S.TRAINING, S.PUBLISHING))
-"""And runs of the deployment."""
-VICTIMS: dict[Stage, tuple[str, ...]] = {
-    S.CURATION: (FLOW, WORKER, ALL),
-    S.BEFORE_TRAINING: (FLOW, "launcher", ALL),
-    S.TRAINING: (ORPHANED, "rank", FLOW, "torchrun", "launcher", ALL),
-    S.BEFORE_EVALUATION: (FLOW, ALL),
-    S.EVALUATION: (FLOW, ALL),
-    S.PUBLISHING: (FLOW, ALL),
-}
-VICTIMS_OF_DEPLOYMENTS: dict[Stage, tuple[str, ...]] = {
-    S.CURATION: (CHILD, WORKER, PARENT),
-    S.BEFORE_TRAINING: (PARENT, CHILD),
-    S.TRAINING: (CHILD, "rank", PARENT),
-    S.EVALUATION: (CHILD, PARENT),
-    S.PUBLISHING: (PARENT,),
-}
+CAMPAIGNS: dict[str, tuple[tuple[Stage, ...], dict[Stage, tuple[str, ...]], Callable[..., ChainRun]]] = {
+    KILLED: (
+        (
+            S.CURATION, S.CURATION, S.BEFORE_TRAINING, S.TRAINING, S.TRAINING, S.TRAINING, S.BEFORE_EVALUATION, S.EVALUATION,
+            S.EVALUATION, S.PUBLISHING,
+        ),
+        {
+            S.CURATION: (FLOW, WORKER, ALL),
+            S.BEFORE_TRAINING: (FLOW, "launcher", ALL),
+            S.TRAINING: (ORPHANED, "rank", FLOW, "torchrun", "launcher", ALL),
+            S.BEFORE_EVALUATION: (FLOW, ALL),
+            S.EVALUATION: (FLOW, ALL),
+            S.PUBLISHING: (FLOW, ALL),
+        },
+        campaigns.killed,
+    ),
+    RETRIED: (
+        (S.CURATION, S.TRAINING, S.EVALUATION, S.PUBLISHING),
+        {
+            S.CURATION: (CHILD, WORKER, PARENT),
+            S.TRAINING: (CHILD, "rank", PARENT),
+            S.EVALUATION: (CHILD, PARENT),
+            S.PUBLISHING: (PARENT,),
+        },
+        campaigns.retried,
+    ),
+}  # fmt: skip
+"""By how a run goes on: the stages in which each store's run is killed, and who may be the victim there."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -86,7 +93,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of `olmo run` in all (default: %(default)s)")
-    parser.add_argument("--retries", type=int, default=6, help="and of deployment runs (default: %(default)s)")
+    parser.add_argument("--retries", type=int, default=4, help="and of deployment runs (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of kills and faults (default: drawn, and printed)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/endurance-whole.json"), metavar="FILE")
     return parser.parse_args(words)
@@ -110,29 +117,25 @@ def endure(setting: Setting, arguments: argparse.Namespace, draw: random.Random,
     if not run.compared or run.problems:
         raise RuntimeError("the undisturbed run is not as it should be: there is nothing to compare with")
     note(campaigns.undisturbed(setting, "s3-faults", "restarts", restarts=True)[0])
-    deployed = {"killed": False, "flow-run retry": True}
-    limits = {"killed": arguments.kills, "flow-run retry": arguments.retries}
-    decks = {how: {stage: list[str]() for stage in Stage} for how in limits}
+    decks: dict[tuple[str, Stage], list[str]] = {}
     for number in range(arguments.kills + arguments.retries):
-        for how, limit in limits.items():
-            left = limit - sum(len(one.kills) for one in done if one.how == how)
-            if left <= 0 or (
-                deployed[how] and number % 2 == 0
-            ):  # after every second store: deployment runs take longer
-                continue
-            victims, work = (
-                (VICTIMS_OF_DEPLOYMENTS, campaigns.retried) if deployed[how] else (VICTIMS, campaigns.killed)
-            )
-            stages = (DEPLOYMENTS[number // 2 % 2] if deployed[how] else COMMANDS[number % 2])[:left]
-            aims = []
-            for stage in stages:
-                deck = decks[how][stage]
-                deck += [] if deck else draw.sample(victims[stage], len(victims[stage]))
-                aims.append(Aim(stage=stage, victim=deck.pop()))
-            note(work(setting, f"{'deployed' if deployed[how] else 'killed'}-{number}", aims, spans, draw))
-    short = {how: limit - sum(len(one.kills) for one in done if one.how == how) for how, limit in limits.items()}
-    if any(kills > 0 for kills in short.values()):
-        raise RuntimeError(f"chains ended before they were killed; kills that are missing: {short}")
+        left = {
+            KILLED: arguments.kills - sum(len(one.kills) for one in done if one.how == KILLED),
+            RETRIED: arguments.retries - sum(len(one.kills) for one in done if one.how == RETRIED),
+        }
+        how = RETRIED if left[RETRIED] > 0 and (number % 2 or left[KILLED] <= 0) else KILLED
+        if left[how] <= 0:
+            return
+        stages, victims, work = CAMPAIGNS[how]
+        aims = []
+        for stage in stages[: left[how]]:
+            deck = decks.setdefault((how, stage), [])
+            deck += [] if deck else draw.sample(victims[stage], len(victims[stage]))  # each once before one comes again
+            aims.append(Aim(stage=stage, victim=deck.pop()))
+        note(work(setting, f"chain-{number}", aims, spans, draw))
+    raise RuntimeError(
+        f"chains end before they are killed: {arguments.kills + arguments.retries} of them were not enough"
+    )
 
 
 def report(done: list[ChainRun], arguments: argparse.Namespace, seed: int, seconds: float) -> bool:
