@@ -48,11 +48,7 @@ def _chain(project: Project, api: ServerApi) -> int:
         return 1
     store = ArtifactStore(os.environ.get("OLMO_STORE") or str(project.home / "store"))
     print(f"\n{text_of(store, run['labels']['olmo.made.summary'])}")
-<<<<<<< HEAD
     print(f"This run: {address(project, run_id)}")
-=======
-    print(f"This run: {project.read_state().ui_url}/runs/flow-run/{run['id']}")
->>>>>>> bd66919d90ba6aa6cae1d394a3163a8c02116451
     print("Again, and every stage is reused: prefect deployment run data-to-model   End the services: olmo down")
     return 0
 

@@ -76,17 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         started = {pool: _start_worker(project, state, api, pool) for pool in arguments.pools}
         for pool, record in started.items():
             if record is not None:
-<<<<<<< HEAD
-                services.wait_for_worker(
-                    project, state.port, record, pool, before=before[pool], deadline=arguments.wait
-                )
-    _make_profile(state.port)
-    _say_what_to_do(project, state, api, arguments)
-=======
                 services.wait_for_worker(project, api, record, pool, before=before[pool], deadline=arguments.wait)
     _make_profile(state, password.stored(project))
-    _say_what_to_do(project, state, api)
->>>>>>> bd66919d90ba6aa6cae1d394a3163a8c02116451
+    _say_what_to_do(project, state, api, arguments)
     return 0
 
 
@@ -137,18 +129,11 @@ def _start_worker(project: Project, state: State, api: ServerApi, pool: str) -> 
         if stale := services.changed_variables(project, record):
             print(f"            with another value of {', '.join(stale)} than here: `olmo down`, then up, to change it")
         return None
-<<<<<<< HEAD
-    api = ServerApi(state.port)
     for name, run_id in services.crash_abandoned_runs(api, pool):
         print(
             f"run         {name} was left without a process: now Crashed; `prefect flow-run retry {run_id}` continues it"
         )
-    record = services.start_worker(project, state.port, pool)
-=======
-    for name in services.crash_abandoned_runs(api, pool):
-        print(f"run         {name} was left without a process: now Crashed; continue it with `prefect flow-run retry`")
     record = services.start_worker(project, state, pool)
->>>>>>> bd66919d90ba6aa6cae1d394a3163a8c02116451
     state.workers[pool] = record
     project.write_state(state)
     print(f"worker      {pool} starting (process {record.pid})", flush=True)
@@ -165,21 +150,14 @@ def _make_profile(state: State, secret: str | None) -> None:
         print(f"profile     {profile.NAME} not written: {error}")
 
 
-<<<<<<< HEAD
 def _say_what_to_do(project: Project, state: State, api: ServerApi, arguments: argparse.Namespace) -> None:
-    address = ui_url(state.port)
-    print(f"dashboard   {address}/dashboard")
-    for name, deployment in sorted(api.deployments().items()) if not arguments.quiet else ():
-=======
-def _say_what_to_do(project: Project, state: State, api: ServerApi) -> None:
     address = state.ui_url
     print(f"dashboard   {address}/dashboard")
     if password.stored(project):
         print(f"            asks for the password in {password.file_of(project)}")
     if not password.is_loopback(state.host):
         print("            from elsewhere at this machine's name; nothing is encrypted on the way (docs/operating.md)")
-    for name, deployment in sorted(api.deployments().items()):
->>>>>>> bd66919d90ba6aa6cae1d394a3163a8c02116451
+    for name, deployment in sorted(api.deployments().items()) if not arguments.quiet else ():
         print(f"deployment  {name}  {address}/deployments/deployment/{deployment['id']}")
     print(f"logs        {', '.join(str(project.log(one)) for one in ('server', 'worker-cpu', 'worker-gpu'))}")
     if not arguments.quiet:
