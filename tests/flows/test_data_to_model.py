@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.flows.conftest import Services, done, wait_until
 from tests.flows.in_sight import KEY, SECRET, CommandLines, places_that_show_it
 from tests.flows.test_train_olmo import ended
 from tests.pickles import pickles
+from tests.report import chromium
 from tests.small_corpus import passages, record, write_jsonl
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
@@ -74,6 +76,21 @@ def children(services: Services, parent: str) -> dict[str, dict[str, Any]]:
     flows = {one["id"]: one["name"] for one in services.api.find("flows")}
     found = services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [parent]}})
     return {flows[one["flow_id"]]: one for one in found}
+
+
+def shown_in_the_dashboard(services: Services, parent: str, stages: dict[str, dict[str, Any]], folder: Path) -> None:
+    """In a browser: the run, the runs it has started and its card; and the tasks of the curation. Nothing where there is no browser."""
+    browser = next((path for name in chromium.NAMES if (path := shutil.which(name))), None)
+    if browser is None:
+        return
+    run = f"http://127.0.0.1:{services.port}/v2/runs/flow-run"
+    text = chromium.seen(browser, f"{run}/{parent}?tab=SubflowRuns", folder / "profile")
+    for word in ("data-to-model", "Completed", "3 Subflow runs", *(one["name"] for one in stages.values()), *stages):
+        assert word in text, (word, text)
+    assert "data-to-model-chained" in chromium.seen(browser, f"{run}/{parent}?tab=Artifacts", folder / "profile")
+    curation = chromium.seen(browser, f"{run}/{stages['build-dolma']['id']}?tab=TaskRuns", folder / "profile")
+    for word in ("selection/web", "tokenization/", "Completed"):
+        assert word in curation, (word, curation)
 
 
 def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
@@ -143,6 +160,8 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     assert list((tmp_path / "board").rglob("*tfevents*")) and list((services.home / "jobs").glob("*"))
     assert places_that_show_it(tmp_path, services.home) == []
     assert pickles(tmp_path) == []
+
+    shown_in_the_dashboard(services, parent, again, tmp_path)
 
     # The same again: nothing is done twice, and `follow` tells of all runs below it.
     second = start(services, "data-to-model", file, store)
