@@ -66,7 +66,10 @@ def _end_workers(project: Project, state: State, grace: float) -> list[str]:
             try:
                 for pool in state.workers:
                     runs = services.crash_abandoned_runs(api, pool)
-                    lines += [f"run {name}: reported as Crashed" for name in runs]
+                    lines += [
+                        f"run {name}: reported as Crashed; `prefect flow-run retry {id_}` continues it after `olmo up`"
+                        for name, id_ in runs
+                    ]
             except ServerError as error:
                 lines.append(f"runs could not be reported as Crashed: {error}")
     return lines

@@ -14,6 +14,7 @@ from flows.command.following import follow, start
 from flows.command.project import Project, find_project
 from flows.command.run_chain import text_of
 from flows.command.server_api import ServerApi
+from flows.command.watch import address, in_words
 from flows.command.watching import watch
 from olmo_core.artifacts.store import ArtifactStore
 
@@ -26,7 +27,7 @@ def main() -> int:
     began = time.monotonic()
     project = find_project()
     os.chdir(project.directory)
-    if code := olmo.main(["up"]):
+    if code := olmo.main(["up", "--quiet"]):
         return code
     api = ServerApi.of(project)
     code = _corpus(project, api) if "--data" in sys.argv[1:] else _chain(project, api)
@@ -38,15 +39,16 @@ def main() -> int:
 
 def _chain(project: Project, api: ServerApi) -> int:
     _say("prefect deployment run data-to-model")
-    run = follow(api, start(api, "data-to-model/data-to-model", {"recipe": RECIPE}))
+    run_id = start(api, "data-to-model/data-to-model", {"recipe": RECIPE})
+    print(f"run {run_id}  {address(project, run_id)}", flush=True)
+    run = follow(api, run_id)
     if run["state_type"] != "COMPLETED":
-        print(f"\n{run['name']}: {run['state_name']}: {(run['state'] or {}).get('message')}", file=sys.stderr)
+        print(f"\n{in_words(run)}", file=sys.stderr)
         _failed(project)
-        print(f"`prefect flow-run retry {run['id']}` goes on from there.", file=sys.stderr)
         return 1
     store = ArtifactStore(os.environ.get("OLMO_STORE") or str(project.home / "store"))
     print(f"\n{text_of(store, run['labels']['olmo.made.summary'])}")
-    print(f"This run: {project.read_state().ui_url}/runs/flow-run/{run['id']}")
+    print(f"This run: {address(project, run_id)}")
     print("Again, and every stage is reused: prefect deployment run data-to-model   End the services: olmo down")
     return 0
 
@@ -64,7 +66,7 @@ def _corpus(project: Project, api: ServerApi) -> int:
     if code := olmo.main(["waterfall", CORPUS, "--examples", "1"]):
         return code
     print("\nTry: olmo explain ID   olmo plan   olmo artifacts ls   prefect deployment run build-dolma   olmo down")
-    print("Train on it: prefect deployment run train-olmo/tiny --watch")
+    print("Train on it: prefect deployment run train-olmo/tiny && olmo watch")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -61,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt as interrupt:
+        said = str(interrupt) or "finished stages and shards are kept"
+        again = shlex.join(["olmo", *arguments.words])
+        raise KeyboardInterrupt(f"{said}. It goes on with: {again}") from None
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.file is not None:
         arguments.recipe = arguments.file
     if arguments.flow == "train-olmo":

@@ -261,12 +261,12 @@ def deploy(project: Project, variables: dict[str, str], api: ServerApi) -> None:
                 api.request("PATCH", f"/deployments/{deployment['id']}/schedules/{schedule['id']}", {"active": True})
 
 
-def crash_abandoned_runs(api: ServerApi, pool: str) -> list[str]:
+def crash_abandoned_runs(api: ServerApi, pool: str) -> list[tuple[str, str]]:
     """Report as Crashed the runs of a pool that the server takes for running though no process here carries them.
 
     After a power cut, a killed worker or `olmo down` nobody else would: such a run stays Running for ever and keeps
     its deployment's concurrency slot, so that every later run waits for it. Call it while the pool's worker is not
-    running. Returns the names of the runs; `prefect flow-run retry` continues each.
+    running. Returns name and id of each run; `prefect flow-run retry ID` continues it.
     """
     under_way = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     of_pool = {"name": {"any_": [pool]}}
@@ -283,7 +283,7 @@ def crash_abandoned_runs(api: ServerApi, pool: str) -> list[str]:
     for task in tasks:
         if task["flow_run_id"] in here:
             _crash(api, "task_runs", task["id"])
-    return [str(run["name"]) for run in abandoned]
+    return [(str(run["name"]), str(run["id"])) for run in abandoned]
 
 
 def _crash(api: ServerApi, kind: str, run_id: str) -> None:

@@ -138,7 +138,7 @@ def _for_people(found: dict[str, Any]) -> str:
         note = ("paused, " if each["paused"] else "") + (f"scheduled: {', '.join(on)}" if on else "no active schedule")
         lines.append(f"deployment  {each['name']}  (pool {each['pool']}, {note})")
     lines += [
-        f"run         {each['state']:<14}{each['seconds']:>8.1f} s  {each['name']}  {each['url']}"
+        f"run         {each['state']:<14}{each['seconds']:>8.1f} s  {each['name']}  {each['id']}  {each['url']}"
         for each in found["runs"]
     ]
     if server["state"] == "not running" and not any(each["pid"] for each in found["workers"]):

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="patience with each service",
     )
+    parser.add_argument("--quiet", action="store_true", help="name neither deployments nor what could be done next")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             if record is not None:
                 services.wait_for_worker(project, api, record, pool, before=before[pool], deadline=arguments.wait)
     _make_profile(state, password.stored(project))
-    _say_what_to_do(project, state, api)
+    _say_what_to_do(project, state, api, arguments)
     return 0
 
 
@@ -128,8 +129,10 @@ def _start_worker(project: Project, state: State, api: ServerApi, pool: str) -> 
         if stale := services.changed_variables(project, record):
             print(f"            with another value of {', '.join(stale)} than here: `olmo down`, then up, to change it")
         return None
-    for name in services.crash_abandoned_runs(api, pool):
-        print(f"run         {name} was left without a process: now Crashed; continue it with `prefect flow-run retry`")
+    for name, run_id in services.crash_abandoned_runs(api, pool):
+        print(
+            f"run         {name} was left without a process: now Crashed; `prefect flow-run retry {run_id}` continues it"
+        )
     record = services.start_worker(project, state, pool)
     state.workers[pool] = record
     project.write_state(state)
@@ -147,17 +150,18 @@ def _make_profile(state: State, secret: str | None) -> None:
         print(f"profile     {profile.NAME} not written: {error}")
 
 
-def _say_what_to_do(project: Project, state: State, api: ServerApi) -> None:
+def _say_what_to_do(project: Project, state: State, api: ServerApi, arguments: argparse.Namespace) -> None:
     address = state.ui_url
     print(f"dashboard   {address}/dashboard")
     if password.stored(project):
         print(f"            asks for the password in {password.file_of(project)}")
     if not password.is_loopback(state.host):
         print("            from elsewhere at this machine's name; nothing is encrypted on the way (docs/operating.md)")
-    for name, deployment in sorted(api.deployments().items()):
+    for name, deployment in sorted(api.deployments().items()) if not arguments.quiet else ():
         print(f"deployment  {name}  {address}/deployments/deployment/{deployment['id']}")
     print(f"logs        {', '.join(str(project.log(one)) for one in ('server', 'worker-cpu', 'worker-gpu'))}")
-    print(f"next        {_prefect()} deployment run build-dolma --watch")
+    if not arguments.quiet:
+        print(f"next        {_prefect()} deployment run data-to-model && olmo watch")
 
 
 def _prefect() -> str:

@@ -36,10 +36,12 @@ class Forecast:
     """Of one checkpoint: weights and both moments in float32."""
     device_bytes: int
     """Memory of one device, roughly: see `device_bytes`."""
+    unwise: tuple[str, ...] = ()
+    """What a person should know before it starts: `olmo_core.train.advice`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the forecast as JSON values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "unwise"}
 
 
 def forecast(

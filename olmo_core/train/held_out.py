@@ -38,12 +38,12 @@ def held_out_loss(
     found = evaluation_batches(
         dataset, recipe.data, batch=recipe.batch, rank=world.rank, world=world.size, most=batches
     )
-    stopped = False
+    of, stopped = min(batches, -(-dataset.chunks // recipe.batch)), False
     for batch in found:
         if stopped := stop():
             break
         for micro in micro_batches(batch, micro_batch, world.device):
-            at(f"on batch {batch.index} of the held-out tokens")
+            at(f"held-out loss, on batch {batch.index + 1} of {of}")
             losses = cast(Losses, model(micro.tokens_BT, labels_BT=micro.labels_BT, documents_BT=micro.documents_BT))
             sums[0] += losses.cross_entropy
             sums[1] += losses.tokens

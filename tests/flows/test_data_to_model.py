@@ -127,8 +127,11 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     assert main(["report", "data-to-model", "chained", "--store", store.uri]) == 0
     assert capsys.readouterr().out.strip() == text.strip()
     # Who has a document is told beside reports on evaluations and on the chain, too.
-    assert main(["artifacts", "lineage", "--document", "d7", "--store", store.uri]) == 0
-    assert made["tokens"].split("/")[1] in capsys.readouterr().out
+    assert main(["inspect", "step", made["checkpoint"], "3", "--store", store.uri, "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)["documents"][0]["id"]
+    assert main(["artifacts", "lineage", "--document", seen, "--store", store.uri]) == 0
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert made["tokens"] in told and "seen at step 3" in told[made["checkpoint"]], told
     (card,) = services.api.find(
         "artifacts", flow_runs={"id": {"any_": [parent]}}, artifacts={"key": {"any_": ["data-to-model-chained"]}}
     )
