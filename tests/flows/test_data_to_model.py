@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.command import password
 from flows.command.following import Followed
 from flows.command.main import main
+from flows.command.project import Project
 from olmo_core.artifacts.store import ArtifactStore
-from tests.flows.conftest import Services, done, wait_until
+from tests.flows.conftest import ROOT, Services, done, wait_until
 from tests.flows.in_sight import KEY, SECRET, CommandLines, places_that_show_it
 from tests.flows.test_train_olmo import ended
 from tests.pickles import pickles
-from tests.report import chromium
+from tests.report import chromium, dashboard
 from tests.small_corpus import passages, record, write_jsonl
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
@@ -83,14 +85,17 @@ def shown_in_the_dashboard(services: Services, parent: str, stages: dict[str, di
     browser = next((path for name in chromium.NAMES if (path := shutil.which(name))), None)
     if browser is None:
         return
-    run = f"http://127.0.0.1:{services.port}/v2/runs/flow-run"
-    text = chromium.seen(browser, f"{run}/{parent}?tab=SubflowRuns", folder / "profile")
-    for word in ("data-to-model", "Completed", "3 Subflow runs", *(one["name"] for one in stages.values()), *stages):
-        assert word in text, (word, text)
-    assert "data-to-model-chained" in chromium.seen(browser, f"{run}/{parent}?tab=Artifacts", folder / "profile")
-    curation = chromium.seen(browser, f"{run}/{stages['build-dolma']['id']}?tab=TaskRuns", folder / "profile")
-    for word in ("selection/web", "tokenization/", "Completed"):
-        assert word in curation, (word, curation)
+    runs = f"http://127.0.0.1:{services.port}/v2/runs"
+    names = [one["name"] for one in stages.values()]
+    with dashboard.opened(browser, folder) as page:
+        page.log_in(runs, password.stored(Project(directory=ROOT, home=services.home)) or "")
+        page.shows(
+            f"{runs}/flow-run/{parent}?tab=SubflowRuns", "data-to-model", "Completed", "3 Subflow runs", *names, *stages
+        )
+        page.shows(f"{runs}/flow-run/{parent}?tab=Artifacts", "data-to-model-chained")
+        page.shows(
+            f"{runs}/flow-run/{stages['build-dolma']['id']}?tab=TaskRuns", "selection/web", "tokenization/", "Completed"
+        )
 
 
 def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
