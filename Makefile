@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart quickstart-data test check bench endurance endurance-scheduled clean help
+.PHONY: install quickstart quickstart-data test check bench endurance endurance-whole endurance-scheduled clean help
 help:
 	@echo "make quickstart   install, start Prefect, from real text to an evaluated model, show what came out"
 	@echo "make quickstart-data   the same up to the corpus"
@@ -12,6 +12,7 @@ help:
 	@echo "make check        ruff, mypy, layers, file lengths, names (what CI runs)"
 	@echo "make bench        speed beside the usual libraries, on this machine"
 	@echo "make endurance    the chain on S3 with faults, killed at random: the same bytes? (half an hour)"
+	@echo "make endurance-whole   from text to evaluated model on S3 with faults, killed in every stage: the same bytes?"
 	@echo "make endurance-scheduled   fifty scheduled runs one after the other: what grows?"
 	@echo "make clean        end this project's services and remove .venv and .olmo"
 
@@ -43,6 +44,9 @@ bench: $(STAMP)
 
 endurance: $(STAMP)
 	$(BIN)/python -m tests.endurance
+
+endurance-whole: $(STAMP)
+	$(BIN)/python -m tests.endurance.whole
 
 endurance-scheduled: $(STAMP)
 	$(BIN)/python -m tests.endurance.scheduled

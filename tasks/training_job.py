@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -74,8 +75,12 @@ class TrainingJob:
         return str(self.ref)
 
     def spec(self, number: int) -> JobSpec:
-        """Return what the `number`th job of the run is started with."""
-        name = f"{self.ref.name}-{self.ref.fingerprint[:12]}-{number:06d}"
+        """Return what the `number`th job of the run is started with.
+
+        Its name is this start's alone. Another store may hold the same run, and two flow runs may start the same number at once: who
+        looks for a job's processes or its exit code by its name must not find theirs.
+        """
+        name = f"{self.ref.name}-{self.ref.fingerprint[:12]}-{number:06d}-{secrets.token_hex(3)}"
         folder = Path(os.environ.get("OLMO_HOME") or ".olmo").resolve() / "jobs"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.json"

@@ -20,6 +20,7 @@ from olmo_core.redaction import redacted
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("flows.command.up", "start the Prefect server and this project's workers, and deploy its flows"),
     "down": ("flows.command.down", "end this project's flow runs, workers and Prefect server"),
+    "deploy": ("flows.command.deploy", "pools, deployments and automations on a server that runs elsewhere"),
     "run": ("flows.command.run", "run a flow in this process"),
     "plan": ("flows.command.plan", "what a run would build or reuse, and why"),
     "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),

@@ -11,7 +11,7 @@ import time
 
 from flows.command import main as olmo
 from flows.command.following import follow, start
-from flows.command.project import Project, find_project, ui_url
+from flows.command.project import Project, find_project
 from flows.command.run_chain import text_of
 from flows.command.server_api import ServerApi
 from flows.command.watch import address, in_words
@@ -29,11 +29,11 @@ def main() -> int:
     os.chdir(project.directory)
     if code := olmo.main(["up", "--quiet"]):
         return code
-    api = ServerApi(project.read_state().port)
+    api = ServerApi.of(project)
     code = _corpus(project, api) if "--data" in sys.argv[1:] else _chain(project, api)
     if code:
         return code
-    print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {ui_url(project.read_state().port)}/runs")
+    print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {project.read_state().ui_url}/runs")
     return 0
 
 
@@ -71,8 +71,8 @@ def _corpus(project: Project, api: ServerApi) -> int:
 
 
 def _failed(project: Project) -> None:
-    port, logs = project.read_state().port, ", ".join(str(project.log(f"worker-{pool}")) for pool in ("cpu", "gpu"))
-    print(f"Look at {ui_url(port)}/runs and {logs}.", file=sys.stderr)
+    logs = ", ".join(str(project.log(f"worker-{pool}")) for pool in ("cpu", "gpu"))
+    print(f"Look at {project.read_state().ui_url}/runs and {logs}.", file=sys.stderr)
 
 
 def _say(command: str) -> None:

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from flows.command.following import follow
-from flows.command.project import Project, find_project, ui_url
+from flows.command.project import Project, find_project
 from flows.command.server_api import ServerApi
 from olmo_core.errors import OlmoError
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     project = find_project()
-    api = ServerApi(project.read_state().port)
+    api = ServerApi.of(project)
     found = named(api, arguments.run)
     print(f"{found['name']}  {found['id']}  {address(project, found['id'])}", flush=True)
     try:
@@ -75,7 +75,7 @@ _BY_NOBODY = {"parent_task_run_id": {"is_null_": True}}
 
 def address(project: Project, run_id: str) -> str:
     """Return where the dashboard shows a flow run."""
-    return f"{ui_url(project.read_state().port)}/runs/flow-run/{run_id}"
+    return f"{project.read_state().ui_url}/runs/flow-run/{run_id}"
 
 
 def in_words(ended: dict[str, Any]) -> str:

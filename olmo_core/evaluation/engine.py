@@ -9,7 +9,7 @@ Shapes: B rows, T tokens of a row, N scored positions, M targets, W width, V voc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,7 @@ from olmo_core.errors import WorkerError
 from olmo_core.evaluation.dealing import deal
 from olmo_core.evaluation.language_model import LanguageModel
 from olmo_core.evaluation.layout import packed, padded
-from olmo_core.evaluation.prefix_tree import Group, Row, plan
+from olmo_core.evaluation.prefix_tree import Group, Row, plan, without
 from olmo_core.evaluation.requests import Fitted, Request, Scored, fit
 from olmo_core.evaluation.score_cache import ScoreCache
 from olmo_core.evaluation.team import Flat, Team, flat, unflat
@@ -40,7 +40,7 @@ class Work:
     requests: int
     """Different ones that were not in the cache."""
     tokens: int
-    """That the model saw, filling not counted."""
+    """That the model saw, filling not counted; of a batch that the cache knew in part, all."""
     tokens_unshared: int
     """That it would have seen with a row for each request."""
 
@@ -78,28 +78,27 @@ class Scorer:
             known = self._follow(self.team)
             return [known[key] for key in keys]
         known = {}
-        todo: dict[bytes, Fitted] = {}
+        asked: dict[bytes, Fitted] = {}
         for key, request in zip(keys, requests, strict=True):
-            if key in known or key in todo:
-                continue
-            if self.cache is not None and (found := self.cache.get(key)) is not None:
-                known[key] = found
+            if key in known or key in asked:
                 continue
             fitted = fit(request, self.model.context, self.model.vocabulary)
             if isinstance(fitted, Scored):
                 known[key] = fitted
-            else:
-                todo[key] = fitted
+                continue
+            asked[key] = fitted
+            if self.cache is not None and (found := self.cache.get(key)) is not None:
+                known[key] = found
         if self.team is not None:
-            self.team.tell("score", (known, list(todo), flat(list(todo.values()))))
-        total = len(known) + len(todo)
+            self.team.tell("score", (known, list(asked), flat(list(asked.values()))))
+        there, total = len(known), len(known.keys() | asked.keys())
 
         def tell(done: int) -> None:
             if progress is not None:
-                progress(len(known) + done, total)
+                progress(there + done, total)
 
-        known |= self._computed(list(todo), list(todo.values()), tell)
-        tell(0)
+        known |= self._computed(list(asked), list(asked.values()), known, tell)
+        tell(total - there)
         return [known[key] for key in keys]
 
     def _follow(self, team: Team) -> dict[bytes, Scored]:
@@ -115,23 +114,29 @@ class Scorer:
     ) -> dict[bytes, Scored]:
         """Do this rank's part of what the leader's `score` told, and return all results."""
         known, keys, requests = told
-        return known | self._computed(keys, unflat(requests), progress)
+        return known | self._computed(keys, unflat(requests), known, progress)
 
     def _computed(
-        self, keys: Sequence[bytes], requests: Sequence[Fitted], progress: Callable[[int], None]
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[Fitted],
+        known: Mapping[bytes, Scored],
+        progress: Callable[[int], None],
     ) -> dict[bytes, Scored]:
+        """Return the scores that are not known, of this process and its team."""
         mine: dict[bytes, Scored] = {}
         problem = None
+        groups = self._planned(requests, {i for i, key in enumerate(keys) if key in known})
 
         def keep(answered: list[tuple[int, Scored]]) -> None:
-            fresh = [(keys[i], one) for i, one in answered]
+            fresh = [(keys[i], one) for i, one in answered if keys[i] not in known]
             mine.update(fresh)
             if self.cache is not None:
                 self.cache.put(fresh)
             progress(len(mine))
 
         try:
-            for answered in self._answers(requests):
+            for answered in self._answers(groups, requests):
                 if self.team is not None and self.model.sharded:
                     # All stop after the same batch, or one would wait here and the others in the model, for each other.
                     self.team.together(partial(keep, answered))
@@ -145,16 +150,29 @@ class Scorer:
             return mine
         return {key: one for part in self.team.gather(mine, problem) for key, one in part.items()}
 
-    def _answers(self, requests: Sequence[Fitted]) -> Iterator[list[tuple[int, Scored]]]:
+    def _planned(self, requests: Sequence[Fitted], known: Set[int]) -> list[Group]:
+        """Return what is to be computed; the numbers of requests whose scores are `known` say which are not.
+
+        Batches are planned as if nothing were known, and those that are known are left out: what a scoring that was cut off
+        has yet to do is done in the batches of one that was not, and gives the same bits. Only where more would be computed again than is
+        missing (the cache comes of other requests) the missing ones are planned alone, with the same numbers but for rounding.
+        """
+        missing = [i for i in range(len(requests)) if i not in known]
+        groups = without(plan(requests, share=self._share), known, self._batch_tokens) if missing else []
+        planned = sum(len({i for row in group.rows for i, _, _ in row.scored}) for group in groups)
+        if planned > 2 * len(missing):
+            groups = plan(requests, share=self._share, only=missing)
+        self.work = Work(
+            requests=len(missing),
+            tokens=sum(group.tokens for group in groups),
+            tokens_unshared=sum(len(requests[i].inputs) for i in missing),
+        )
+        return groups
+
+    def _answers(self, groups: Sequence[Group], requests: Sequence[Fitted]) -> Iterator[list[tuple[int, Scored]]]:
         """Yield (number of the request, its score), as soon as a request's last target is known; of a sharded model after each
         batch, on all ranks alike.
         """
-        groups = plan(requests, share=self._share)
-        self.work = Work(
-            requests=len(requests),
-            tokens=sum(group.tokens for group in groups),
-            tokens_unshared=sum(len(one.inputs) for one in requests),
-        )
         rank, size = (self.team.rank, self.team.size) if self.team is not None else (0, 1)
         for part in deal(groups, self._batch_tokens, rank, size, lockstep=size > 1 and self.model.sharded):
             prefix = self.model.begin(part.group.prefix) if part.group.prefix else None

@@ -13,8 +13,8 @@ Shapes: T tokens of a row, M targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -78,9 +78,9 @@ class Group:
         return len(self.prefix) + sum(len(row) for row in self.rows)
 
 
-def plan(requests: Sequence[Fitted], *, share: bool = True) -> list[Group]:
-    """Return groups of rows that answer all requests; with `share` False each request has a row of its own."""
-    order = sorted(range(len(requests)), key=lambda i: requests[i].inputs)
+def plan(requests: Sequence[Fitted], *, share: bool = True, only: Sequence[int] | None = None) -> list[Group]:
+    """Return groups of rows that answer all requests, or `only` those of these numbers; with `share` False each request has a row of its own."""
+    order = sorted(range(len(requests)) if only is None else only, key=lambda i: requests[i].inputs)
     if not share:
         return [Group(prefix=(), rows=tuple(row_of([(i, requests[i])], 0) for i in order))] if order else []
     common = [_common(requests[a].inputs, requests[b].inputs) for a, b in zip(order, order[1:], strict=False)]
@@ -156,4 +156,14 @@ def batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
         if not found or (len(found[-1]) + 1) * len(found[-1][0]) > tokens:
             found.append([])
         found[-1].append(row)
+    return found
+
+
+def without(groups: Sequence[Group], known: Set[int], tokens: int) -> list[Group]:
+    """Return groups without the batches that answer nothing but `known` requests; `batches` of what is left are the others."""
+    found = []
+    for group in groups:
+        left = [b for b in batches(group.rows, tokens) if any(i not in known for row in b for i, _, _ in row.scored)]
+        if left:
+            found.append(replace(group, rows=tuple(row for batch in left for row in batch)))
     return found

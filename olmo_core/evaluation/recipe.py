@@ -73,7 +73,7 @@ class EvaluationRecipe:
     """Of the model's weights and matrix products; log-probabilities are float32 always."""
 
     def __post_init__(self) -> None:
-        """Raise RecipeError for an evaluation of nothing, or of something twice."""
+        """Raise RecipeError for an evaluation of nothing, of something twice, or of a benchmark as it cannot be asked."""
         check_name(self.name, "evaluation name")
         if not self.benchmarks and not self.domains:
             raise RecipeError(f"evaluation {self.name}: it names no benchmarks and no domains")
@@ -81,7 +81,7 @@ class EvaluationRecipe:
         if twice := sorted({name for name, kind in labels if labels.count((name, kind)) > 1}):
             raise RecipeError(f"evaluation {self.name}: {', '.join(twice)} is there twice")
         for one in self.all_benchmarks():
-            definition(one.name, one.format)
+            definition(one.name, one.format).shots(one.selection().shots)
 
     def all_benchmarks(self) -> list[BenchmarkRecipe]:
         """Return the benchmarks one by one, suites taken apart."""

@@ -39,7 +39,8 @@ from olmo_core.evaluation.texts import (
     subsample,
 )
 
-VERSION = 1
+VERSION = 2
+"""2: what scoring took is no longer among the results, which an execution that was cut off and went on gives byte for byte."""
 RESULTS = "results"
 """Ending of the objects that hold a shard's numbers."""
 
@@ -116,10 +117,10 @@ def evaluation_step(
         else:
             given = {"own_files": own_files, "stand_in": job.shard.inputs["stand_in"]}
             results = _score_benchmark(job.shard.inputs["benchmark"], given, encoder, scorer, output, key, tell)
-        results["work"] = dict(scorer.work.__dict__)
         with output.raw(f"{key}.{RESULTS}", ".json", rows=1) as handle:
             handle.write(json.dumps(plain(results), indent=1, sort_keys=True, ensure_ascii=False).encode())
-        return Ledger(), {"requests": scorer.work.requests, "failed": results["failed"]}
+        # What it took is no result: of an execution that found scores in the cache it is another number.
+        return Ledger(), {**scorer.work.__dict__, "failed": results["failed"]}
 
     return Step(
         stage="evaluation",

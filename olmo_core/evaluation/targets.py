@@ -26,7 +26,11 @@ from olmo_core.train.run_file import step_tag
 
 log = logging.getLogger(__name__)
 
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_WEIGHTS = "*.safetensors"
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+"""Other forms that weights come in: to read one is to run what it says."""
+_OF_A_MODEL = ("*.json", _WEIGHTS)
+"""What is fetched from the hub: neither pickles nor programs."""
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+\Z")
 
 
@@ -157,7 +161,7 @@ def _what_can_be_given(store: ArtifactStore, text: str) -> str:
 def _downloaded(name: str) -> Path:
     try:
         hub = importlib.import_module("huggingface_hub")
-        return Path(hub.snapshot_download(name))
+        return Path(hub.snapshot_download(name, allow_patterns=list(_OF_A_MODEL)))
     except ImportError as error:
         raise RecipeError(f"{name} is to come from the Hugging Face hub: `pip install transformers` first") from error
     except Exception as error:  # the hub's errors have no common root of their own
@@ -229,14 +233,18 @@ def _stored_weights(store: ArtifactStore, manifest: Manifest) -> str:
 
 
 def _folder_weights(folder: Path, encoder: Encoder) -> str:
-    files = sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+    files = sorted(folder.glob(_WEIGHTS))
     if not files:
-        raise InputError(f"{folder} has no weights ({', '.join(_WEIGHTS)})")
-    found = hashlib.sha256((folder / "config.json").read_bytes())
+        pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
+        found = (
+            f": {pickled[0]} is a pickle, and reading one runs what it says; convert it elsewhere" if pickled else ""
+        )
+        raise InputError(f"{folder} has no weights ({_WEIGHTS}){found}")
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
     # It may say which token ends a text, and which one stands before each document.
-    found.update(f"end of text {end_of_text_of(folder)}\n".encode())
+    digest.update(f"end of text {end_of_text_of(folder)}\n".encode())
     if encoder.start != encoder.end_of_text:
-        found.update(f"start of text {encoder.start}\n".encode())
+        digest.update(f"start of text {encoder.start}\n".encode())
     for path in files:
-        found.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
+    return digest.hexdigest()

@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from flows.command import tables
 from tests.endurance import runs
 from tests.endurance.audit import differences
 from tests.endurance.runs import Run, Span
-from tests.endurance.setting import STORES, Setting, open_setting
+from tests.endurance.setting import STORES, Setting, open_setting, write_recipe
 from tests.fault_proxy import OFTEN
 from tests.s3_server import missing
 
@@ -42,7 +43,8 @@ def main(words: list[str] | None = None) -> int:
     began = time.time()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     with tempfile.TemporaryDirectory(prefix="olmo-endurance-") as folder:
-        with open_setting(Path(folder), max_bytes=arguments.max_bytes, seed=seed) as setting:
+        write = partial(write_recipe, max_bytes=arguments.max_bytes)
+        with open_setting(Path(folder), write, seed=seed) as setting:
             done, ended = list[Run](), False
             try:
                 endure(setting, arguments, random.Random(seed), done)

@@ -13,6 +13,10 @@ from olmo_core.errors import OlmoError
 
 _INSIDE = re.compile(r"[a-z]+/[^/]+/[0-9a-f]{12}/(manifest\.json$|last-used$|attempt-[^/]+/.)")
 _BESIDE = re.compile(r"refs/[a-z]+/[^/]+/[^/]+\.json$|inventory/[^/]+/known-files\.parquet$")
+_TOLD = re.compile(
+    r"run/[^/]+/[0-9a-f]{12}/(run\.json|(metrics/\d+-\d+\.jsonl|(epochs|jobs|checkpoints)/\d+\.json|events/\d+-\d+\.json))$"
+)
+"""What a run tells on its way; its artifact is put together from it."""
 _SIDECAR = ".done.json"
 _MARK = "/started.json"
 """What an execution relies on, for garbage collection; no result."""
@@ -68,7 +72,7 @@ def audit(uri: str) -> Audit:
                 referred.add(one["path"])
                 if listed.get(one["path"]) != one["size"]:
                     problems.append(f"{path}: a sidecar whose object {one['path']} is not there whole")
-        if not _INSIDE.match(path) and not _BESIDE.match(path):
+        if not any(known.match(path) for known in (_INSIDE, _BESIDE, _TOLD)):
             problems.append(f"{path}: neither a manifest, a tag nor in an attempt folder")
         if path.startswith("refs/") and store.find(store.resolve(_named(path))) is None:
             problems.append(f"{path}: a tag of something that is not finished")

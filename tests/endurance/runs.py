@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,16 +86,24 @@ class Started:
         self.groups.discard(self.process.pid)
 
 
-def start(setting: Setting, store: str, uri: str, workers: int) -> Started:
-    """Start `olmo run build-dolma` as the head of a process group."""
-    words = ["run", "build-dolma", "--recipe", str(setting.recipe), "--store", uri, "--workers", str(workers), "--json"]
+def start(
+    setting: Setting,
+    store: str,
+    uri: str,
+    workers: int,
+    *,
+    extra: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
+) -> Started:
+    """Start `olmo run FLOW` as the head of a process group; `before` is the beginning of its command line."""
+    words = ["run", setting.flow, "--recipe", str(setting.recipe), "--store", uri, "--workers", str(workers), "--json"]
     log = setting.folder / "logs" / f"{time.time_ns()}.log"
     log.parent.mkdir(exist_ok=True)
     with open(log, "wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.command.main", *words],
+            [*before, sys.executable, "-m", "flows.command.main", *words, *setting.words],
             cwd=ROOT,
-            env=setting.environment(store),
+            env=setting.environment(store) | dict(extra or {}),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -126,7 +134,7 @@ def undisturbed(setting: Setting, store: str, workers: int, name: str, restart: 
     uri, began, clock = setting.uri(store, name), time.monotonic(), time.time()
     started = start(setting, store, uri, workers)
     if restart:
-        _wait(lambda: started.ended(0) or len(_listed(uri)) > 20)
+        wait(lambda: started.ended(0) or len(listed(uri)) > 20)
         setting.server.stop_gateway()
         setting.server.start_gateway()
     finish(run, started)
@@ -156,9 +164,9 @@ def killed(setting: Setting, store: str, workers: int, name: str, span: Span, dr
 
 def state(uri: str) -> dict[str, Any]:
     """How far a killed run had come: finished artifacts, and the stages that it was in the middle of."""
-    listed = _listed(uri)
-    finished = {p.rsplit("/", 1)[0] for p in listed if p.endswith("/manifest.json")}
-    begun = {"/".join(p.split("/")[:3]) for p in listed if "/attempt-" in p}
+    found = listed(uri)
+    finished = {p.rsplit("/", 1)[0] for p in found if p.endswith("/manifest.json")}
+    begun = {"/".join(p.split("/")[:3]) for p in found if "/attempt-" in p}
     return {"finished": len(finished), "amid": sorted(a.rsplit("/", 1)[0] for a in begun - finished)}
 
 
@@ -174,6 +182,15 @@ def two_at_once(setting: Setting, store: str, workers: int, name: str) -> Run:
     return run
 
 
+def deployed(setting: Setting, parameters: Sequence[str]) -> str:
+    """Start a run of the deployment; returns its id. Raises RuntimeError with what was said when it was not started."""
+    said = setting.services.prefect("deployment", "run", setting.flow, *parameters).stdout
+    ids = re.findall(r"UUID: ([0-9a-f-]{36})", said)
+    if not ids:
+        raise RuntimeError(f"the deployment was not started: {said[-1000:]}")
+    return str(ids[0])
+
+
 def retried(setting: Setting, workers: int, name: str, span: Span, draw: random.Random) -> Run:
     """Kill a run of the deployment by SIGKILL, then continue it with `prefect flow-run retry`. Through the proxy."""
     from tests.flows.test_build_dolma import flow_process  # here: it is a test module
@@ -182,12 +199,7 @@ def retried(setting: Setting, workers: int, name: str, span: Span, draw: random.
     uri, began = setting.uri("s3-faults", name), time.monotonic()
     resources = json.dumps({"store": uri, "workers": workers})
     parameters = ["-p", f"recipe={json.dumps(str(setting.recipe))}", "-p", f"resources={resources}"]
-    said = setting.services.prefect("deployment", "run", "build-dolma", *parameters).stdout
-    ids = re.findall(r"UUID: ([0-9a-f-]{36})", said)
-    if not ids:
-        run.problems.append(f"the deployment was not started: {said[-1000:]}")
-        return run
-    run_id = ids[0]
+    run_id = deployed(setting, parameters)
 
     def found() -> int | None:
         try:
@@ -195,20 +207,20 @@ def retried(setting: Setting, workers: int, name: str, span: Span, draw: random.
         except LookupError:
             return None
 
-    pid = _wait(found)
+    pid = wait(found)
     moment = draw.uniform(span.first, span.end)
     deadline = time.monotonic() + moment
-    _wait(lambda: time.monotonic() > deadline)
+    wait(lambda: time.monotonic() > deadline)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
         run.kills.append({"after": round(moment, 2), **state(uri)})
-    kind = _wait(lambda: (k := _state(setting, run_id)) in ("Crashed", "Completed", "Failed") and k)
+    kind = wait(lambda: (k := _state(setting, run_id)) in ("Crashed", "Completed", "Failed") and k)
     if kind == "Crashed":
         # The worker notices the end of the process later than its runner (see tests/flows/test_build_dolma.py).
         noticed = time.monotonic() + 25
-        _wait(lambda: time.monotonic() > noticed)
+        wait(lambda: time.monotonic() > noticed)
         setting.services.prefect("flow-run", "retry", run_id)
-        kind = _wait(lambda: (k := _state(setting, run_id)) in ("Completed", "Failed") and k)
+        kind = wait(lambda: (k := _state(setting, run_id)) in ("Completed", "Failed") and k)
     if kind != "Completed":
         run.problems.append(f"the flow run {run_id} is {kind}")
     run.seconds = time.monotonic() - began
@@ -225,7 +237,7 @@ def close(run: Run, uri: str) -> None:
         run.problems.append(f"audit: {error}")
 
 
-def _listed(uri: str) -> list[str]:
+def listed(uri: str) -> list[str]:
     return [one.path for one in ArtifactStore(uri).storage.walk("")]
 
 
@@ -233,7 +245,7 @@ def _state(setting: Setting, run_id: str) -> str:
     return str(setting.services.run(run_id)["state_name"])
 
 
-def _wait(question: Callable[[], Any]) -> Any:
+def wait(question: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + PATIENCE
     while not (answer := question()):
         if time.monotonic() > deadline:

@@ -12,9 +12,11 @@ import argparse
 import json
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ GROWTH = 0.10
 """Growth of a service's memory in the second half of the runs that counts as a leak."""
 _PATIENCE = 5
 """Times out in a row, of a minute each, before the server is taken for dead."""
+KNOWN = "known-files.parquet"
+"""Digests of files already read, beside an inventory; overwritten, and in no manifest."""
 _TEXTS = 12
 """Documents of a file."""
 
@@ -118,12 +122,20 @@ def measured(services: Services, store: ArtifactStore) -> dict[str, Any]:
         found[f"{name} files"] = len(os.listdir(f"/proc/{pid}/fd"))
     found["processes"] = len(processes.carrying(**{processes.MARK: str(services.home)}))
     found["database MB"] = round(size(services.home / "prefect") / 1e6, 2)
+    found["events MB"] = round(events(services.home / "prefect" / "prefect.db") / 1e6, 2)
     found["logs MB"] = round(sum(one.stat().st_size for one in services.home.glob("*.log")) / 1e6, 2)
     found["store MB"] = round(size(Path(store.uri)) / 1e6, 3)
     manifests = list(store.finished())
     listed = {one.path for manifest in manifests for one in manifest.objects}
-    data = {str(path.relative_to(store.uri)) for path in Path(store.uri).rglob("*.parquet")}
+    data = {str(path.relative_to(store.uri)) for path in Path(store.uri).rglob("*.parquet") if path.name != KNOWN}
     return {**found, "artifacts": len(manifests), "unlisted": len(data - listed)}
+
+
+def events(database: Path) -> int:
+    """Return what the server's events take of its database, in bytes; it keeps them for a week."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
+        of_events = "select sum(pgsize) from dbstat where name like '%event%'"
+        return int(connection.execute(of_events).fetchone()[0] or 0)
 
 
 def memory(pid: int) -> int:

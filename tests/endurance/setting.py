@@ -1,4 +1,4 @@
-"""What an endurance run needs: an S3 server, a fault proxy before it, one Prefect server with a worker, and the recipe."""
+"""What an endurance run needs: an S3 server, a fault proxy before it, one Prefect server with a worker, and the recipes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from flows.command.server_api import ServerApi
-from olmo_core import storage_s3
+from olmo_core import processes, storage_s3
 from olmo_core.curation.corpus_recipe import RECIPES
 from olmo_core.documents.environment import EnvironmentSource
 from olmo_core.documents.reader import read_documents, scan
@@ -21,6 +21,7 @@ from olmo_core.recipe import from_mapping
 from tests.fault_proxy import OFTEN, FaultProxy
 from tests.flows.conftest import Services, done
 from tests.s3_server import S3Server, free_port
+from tests.small_corpus import passages, record, small_recipe, write_jsonl
 
 BUCKET = "endurance"
 STORES = ("local", "s3", "s3-faults")
@@ -28,6 +29,8 @@ RATES = {fault: rate / 3 for fault, rate in OFTEN.items()}
 """One request in thirty: of a run's thousands enough go wrong, and it still ends in minutes."""
 READ_TIMEOUT = 3
 """Seconds a client waits for a byte: stalls cost that much, and a busy server still answers in time."""
+STEPS, SAVE_EVERY = 60, 10
+"""Of the chain's training: seven checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,14 @@ class Setting:
     server: S3Server
     proxy: FaultProxy
     recipe: Path
+    flow: str = "build-dolma"
+    """What is run, by `olmo run` and as a deployment of this name."""
+    words: tuple[str, ...] = ()
+    """Further options of `olmo run`."""
     groups: set[int] = field(default_factory=set)
     """Process groups that were started; what is left of them ends with the setting."""
+    own: frozenset[int] = frozenset()
+    """Processes of the services."""
 
     def uri(self, store: str, name: str) -> str:
         """The address of a store of a kind, for the run of this name."""
@@ -84,9 +93,49 @@ def write_recipe(folder: Path, max_bytes: int) -> Path:
     return path
 
 
+def write_chain(folder: Path) -> Path:
+    """Write a recipe of data-to-model that takes a minute: 120 passages in two sources with a held-out split, sixty steps of a model of
+    0.8 million parameters (most of them the embedding: the server keeps its objects in memory), and for each checkpoint a few
+    questions and held-out texts.
+    """
+    texts = passages()[:120]
+    for number, name in enumerate(("web/0.jsonl", "web/1.jsonl", "web/2.jsonl", "wiki/0.jsonl.gz")):
+        own = enumerate(texts[30 * number : 30 * (number + 1)])
+        write_jsonl(folder / "sources" / name, [record(f"{number}-{i}", text) for i, text in own])
+    model = {"preset": "tiny", "width": 16, "layers": 2, "heads": 1, "mlp_width": 32}
+    recipes = {
+        "corpus": small_recipe(folder / "sources", held_out=[{"name": "validation", "fraction": 0.1}]),
+        "training": {
+            "name": "endurance", "model": model, "tokens": STEPS * 2 * 64, "batch": 2, "data": {"sequence_length": 64},
+            "schedule": {"warmup": 10}, "optimizer": {"learning_rate": 0.01, "eps": 1.0e-8}, "precision": "float32",
+        },
+        "evaluation": {
+            "name": "few", "benchmarks": [{"name": "truthfulqa_mc2", "limit": 4}], "stand_in": True,
+            "domains": [{"name": "held-out", "corpus": "corpus/none", "tokens": 1500}],
+        },
+        "chain": {
+            "name": "endurance", "corpus": {"recipe": "corpus.yaml"}, "training": {"recipe": "training.yaml"},
+            "evaluation": {"recipe": "evaluation.yaml", "checkpoints": "all"},
+            "sample": {"prompt": "Permission is", "tokens": 12}, "prices": {"cpu_hour": 1.0},
+        },
+    }  # fmt: skip
+    for name, values in recipes.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    return folder / "chain.yaml"
+
+
 @contextlib.contextmanager
-def open_setting(folder: Path, *, max_bytes: int, seed: int) -> Iterator[Setting]:
-    """Start everything, and end it with the block. This process itself is a client of the server without the proxy."""
+def open_setting(
+    folder: Path,
+    write: Callable[[Path], Path],
+    *,
+    seed: int,
+    flow: str = "build-dolma",
+    words: tuple[str, ...] = (),
+) -> Iterator[Setting]:
+    """Start everything, and end it with the block; `write` writes the recipe into a folder and returns its path. This process itself
+    is a client of the server without the proxy.
+    """
     server = S3Server()
     before = dict(os.environ)
     port = free_port()
@@ -114,7 +163,14 @@ def open_setting(folder: Path, *, max_bytes: int, seed: int) -> Iterator[Setting
         ending.callback(services.olmo, "down", "--grace", "4")
         done(services.olmo("up", "--port", str(port), "--wait", "300", timeout=400))
         setting = Setting(
-            folder=folder, services=services, server=server, proxy=proxy, recipe=write_recipe(folder, max_bytes)
+            folder=folder,
+            services=services,
+            server=server,
+            proxy=proxy,
+            recipe=write(folder),
+            flow=flow,
+            words=words,
+            own=frozenset(one.pid for one in processes.carrying(OLMO_HOME=str(services.home))),
         )
         ending.callback(_end, setting.groups)
         yield setting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from pathlib import Path
@@ -124,6 +125,32 @@ def test_a_cut_cache_goes_on_after_the_last_whole_record(tmp_path: Path) -> None
         [s.log_likelihood for s in first], abs=CLOSE
     )
     assert again.work.requests == 2
+
+
+@pytest.mark.parametrize("shots", [0, 40])
+def test_scoring_that_was_cut_off_goes_on_to_the_same_bits(
+    tmp_path: Path, shots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off after each batch: the rest is done in the batches of a scoring that was not, and nothing twice."""
+    monkeypatch.setattr("olmo_core.evaluation.prefix_tree.SAVED", 100)
+    requests, model = questions(1, 40, shots), OwnModel(tiny(1), "one")
+    whole, before, starts = Scorer(model, batch_tokens=100).score(requests), 0, 0
+
+    def cut(done: int, total: int) -> None:
+        if before < done < total:
+            raise InterruptedError
+
+    while True:
+        scorer = Scorer(model, cache=_cache(tmp_path, "one"), batch_tokens=100)
+        assert scorer.cache is not None
+        before, starts = len(scorer.cache), starts + 1
+        with contextlib.suppress(InterruptedError):
+            seen = scorer.score(requests, cut)
+            break
+        scorer.close()
+        assert len(_cache(tmp_path, "one")) > before
+    assert starts > 5 and seen == whole
+    assert scorer.work.requests == len(set(requests)) - before
 
 
 def _cache(folder: Path, weights: str) -> ScoreCache:

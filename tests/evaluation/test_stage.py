@@ -188,6 +188,11 @@ def test_lines_end_where_json_lines_do_and_cut_archives_are_said(tmp_path: Path)
         ({"name": "x", "benchmarks": ["nonsense"]}, "no benchmark 'nonsense'"),
         ({"name": "x", "domains": [{"name": "a"}]}, "either `folder` or `corpus`"),
         ({"name": "x", "benchmarks": [{"name": "copa", "limits": 3}]}, "did you mean 'limit'"),
+        ({"name": "x", "benchmarks": [{"name": "copa", "limit": 0}]}, "give 1 or more"),
+        (
+            {"name": "x", "benchmarks": [{"name": "truthfulqa_mc2", "shots": 0}]},
+            "always has its 6 examples; 0 were asked",
+        ),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(values: dict[str, object], message: str) -> None:

@@ -80,5 +80,22 @@ def test_a_job_that_is_gone_is_followed_by_another(held: Held, tmp_path: Path) -
     held.discard(mine.attach_or_start(lambda _: None)[1])
     said: list[str] = []
     again = mine.attach_or_start(said.append)[1]
-    assert again.name.endswith("-000002") and held.jobs == {again.name: "runs"}
+    assert again.name.rsplit("-", 1)[0].endswith("-000002") and held.jobs == {again.name: "runs"}
     assert "ended without an exit code; starting anew" in said[0]
+
+
+def test_of_two_that_start_the_same_number_the_slower_ends_its_own_job_only(held: Held, tmp_path: Path) -> None:
+    """Both may be on one machine, and the job of the same run in another store has that number too."""
+    mine, other = training(tmp_path), training(tmp_path)
+    faster: list[Job] = []
+
+    def start(spec: JobSpec) -> Job:
+        job = Held.start(held, spec)
+        if not faster:
+            faster.append(job)
+            assert other.attach_or_start(lambda _: None)[1].name != job.name
+        return job
+
+    held.start = start  # type: ignore[method-assign]
+    attached = mine.attach_or_start(lambda _: None)[1]
+    assert attached.name != faster[0].name and held.jobs == {attached.name: "runs"}

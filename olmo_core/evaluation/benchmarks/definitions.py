@@ -40,6 +40,16 @@ class Definition:
     most_shots: int | None = None
     """Worked examples there are; None: any number, drawn from the benchmark's own items."""
 
+    def shots(self, asked: int | None) -> int:
+        """Return how many worked examples stand before each question, `asked` None for its own number. RecipeError for more than there are."""
+        wanted = self.benchmark.shots if asked is None else asked
+        where = f"benchmark {self.benchmark.name}"
+        if self.most_shots is not None and wanted > self.most_shots:
+            raise RecipeError(f"{where} has {self.most_shots} worked examples; {wanted} were asked for")
+        if self.benchmark.name == "truthfulqa_mc2" and wanted != self.benchmark.shots:
+            raise RecipeError(f"{where} always has its {self.benchmark.shots} examples; {wanted} were asked for")
+        return wanted
+
 
 CORE: tuple[str, ...] = (
     "arc_challenge",

@@ -83,11 +83,7 @@ def make_items(
     """
     benchmark = found.benchmark
     where = f"benchmark {benchmark.name}"
-    wanted = benchmark.shots if shots is None else shots
-    if found.most_shots is not None and wanted > found.most_shots:
-        raise RecipeError(f"{where} has {found.most_shots} worked examples; {wanted} were asked for")
-    if benchmark.name == "truthfulqa_mc2" and wanted != benchmark.shots:
-        raise RecipeError(f"{where} always has its {benchmark.shots} examples; {wanted} were asked for")
+    wanted = found.shots(shots)
     items: list[Item] = []
     for table, rows, examples in tables:
         made = [_item(found, table, row, index) for index, row in enumerate(rows)]
