@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -21,7 +22,7 @@ from tests.flows.conftest import ROOT, Services, done, wait_until
 from tests.flows.in_sight import KEY, SECRET, CommandLines, places_that_show_it
 from tests.flows.test_train_olmo import ended
 from tests.pickles import pickles
-from tests.report import chromium, dashboard
+from tests.report import chromium, devtools
 from tests.small_corpus import passages, record, write_jsonl
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
@@ -86,14 +87,21 @@ def shown_in_the_dashboard(services: Services, parent: str, stages: dict[str, di
     if browser is None:
         return
     runs = f"http://127.0.0.1:{services.port}/v2/runs"
-    names = [one["name"] for one in stages.values()]
-    with dashboard.opened(browser, folder) as page:
-        page.log_in(runs, password.stored(Project(directory=ROOT, home=services.home)) or "")
-        page.shows(
-            f"{runs}/flow-run/{parent}?tab=SubflowRuns", "data-to-model", "Completed", "3 Subflow runs", *names, *stages
-        )
-        page.shows(f"{runs}/flow-run/{parent}?tab=Artifacts", "data-to-model-chained")
-        page.shows(
+    kept = password.stored(Project(directory=ROOT, home=services.home)) or ""
+    with devtools.tab(browser, folder / "profile") as tab:
+
+        def shows(address: str, *words: str) -> None:
+            tab.show(address, 1400)
+            script = f"{json.dumps(words)}.every(word => document.body.innerText.includes(word))"
+            wait_until(lambda: tab.ask(script), seconds=90, what=f"{words} at {address}")
+
+        shows(runs, "Login")
+        # Where its form keeps the password.
+        tab.ask(f"localStorage.setItem('prefect-password', '{base64.b64encode(kept.encode()).decode()}')")
+        of_parent, names = f"{runs}/flow-run/{parent}", [one["name"] for one in stages.values()]
+        shows(f"{of_parent}?tab=SubflowRuns", "data-to-model", "Completed", "3 Subflow runs", *names, *stages)
+        shows(f"{of_parent}?tab=Artifacts", "data-to-model-chained")
+        shows(
             f"{runs}/flow-run/{stages['build-dolma']['id']}?tab=TaskRuns", "selection/web", "tokenization/", "Completed"
         )
 

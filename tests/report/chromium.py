@@ -8,14 +8,12 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-WORDS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-
-
 def load(browser: str, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Load a page and let it come to rest; stderr has the console's lines."""
     profile = page.parent / "profile"
-    words = [*WORDS, f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=3000"]
-    done = subprocess.run([browser, *words, *options, page.as_uri()], capture_output=True, text=True, timeout=120)
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    words += [f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=3000", *options]
+    done = subprocess.run([browser, *words, page.as_uri()], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
 
