@@ -132,13 +132,8 @@ def resolve(
     check_start(store, run)
     _check_held_out(store, run)
     _check_evaluation(resources)
-    expected = forecast(
-        loaded,
-        manifest,
-        ranks=resources.ranks_here * resources.nodes,
-        micro_batch=resources.trainer.micro_batch,
-        recompute=resources.trainer.recompute,
-    )
+    ranks = resources.ranks_here * resources.nodes
+    expected = forecast(loaded, manifest, ranks=ranks, resources=resources.trainer)
     return run, replace(expected, unwise=unwise(run, expected.epochs))
 
 

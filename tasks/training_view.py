@@ -70,7 +70,7 @@ class TrainingView:
 
     def _before_the_first_step(self) -> None:
         """Pass on what the job says of itself: loading, fetching tokens and the first held-out loss take their time."""
-        line = next(iter(reversed(self._tail())), "")
+        line = next((one for one in reversed(self._tail()) if _STAMP.match(one)), "")
         heard = _STAMP.sub("", line)[:200]
         if heard and heard != self._heard:
             self._heard = heard

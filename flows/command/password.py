@@ -51,8 +51,13 @@ def stored(project: Project) -> str | None:
 
 
 def of_commands(project: Project) -> str | None:
-    """What commands send: PREFECT_API_AUTH_STRING if it is set, as Prefect's own do, else the stored one."""
-    return os.environ.get(CLIENT) or stored(project)
+    """What commands send to the project's server: PREFECT_API_AUTH_STRING if it is set, as Prefect's own do, else the stored one.
+
+    Where PREFECT_API_URL names another server, that variable is for that one, and stays away from whoever listens here.
+    """
+    url = project.read_state().api_url
+    here = os.environ.get("PREFECT_API_URL", url).rstrip("/") == url
+    return (os.environ.get(CLIENT) if here else None) or stored(project)
 
 
 def refused(*, given: bool, elsewhere: bool = False) -> str:

@@ -188,7 +188,11 @@ def prefect_environment() -> tuple[str | None, bool]:
         home = project.home / "prefect-run"
         home.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(home))
-        secret = os.environ.get(password.SERVER)
+        # A password that was once given to this project's server is for this one, too.
+        secret = os.environ.get(password.SERVER) or password.stored(project)
+        if secret:
+            os.environ[password.SERVER] = secret
+        os.environ.setdefault("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "true")
     else:
         ServerApi.of(project).request("GET", "/admin/version")  # raises here, in our words, where the password is wrong
         secret = password.of_commands(project)

@@ -13,6 +13,7 @@ from flows.command import choices, tables
 from flows.command.checkpoints import CHECKPOINT
 from flows.command.usage import between, refuse, whole
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import OlmoError
 from olmo_core.report.markdown import count, size
 from olmo_core.train.overrides import TrainOverrides
 from olmo_core.train.run_file import RunFile, TrainResources
@@ -139,7 +140,10 @@ def told_what_is_saved(run: RunFile | None) -> Iterator[None]:
             raise
         from olmo_core.train import retention
 
-        newest = next(iter(retention.committed(ArtifactStore(run.store), run)), None)
+        try:
+            newest = next(iter(retention.committed(ArtifactStore(run.store), run)), None)
+        except OlmoError:  # the interruption counts, not what became of the store
+            raise KeyboardInterrupt from None
         if newest is None:
             raise KeyboardInterrupt(f"no checkpoint of {run.ref} was saved yet") from None
         step = int(newest.counts["step"])

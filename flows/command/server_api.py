@@ -9,6 +9,7 @@ import base64
 import http.client
 import itertools
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -67,10 +68,21 @@ class ServerApi:
         return client
 
     @classmethod
-    def of(cls, project: Project, *, timeout: float = 10.0) -> ServerApi:
-        """Return a client of a project's server, with the password that this project's commands use."""
+    def of(cls, project: Project, *, elsewhere: bool = False, timeout: float = 10.0) -> ServerApi:
+        """Return a client of a project's server, with the password that this project's commands use.
+
+        `elsewhere`: of the one that PREFECT_API_URL names, if it names another, as Prefect's own commands do.
+        """
         state = project.read_state()
+        url = os.environ.get("PREFECT_API_URL", state.api_url).rstrip("/")
+        if elsewhere and url != state.api_url:
+            return cls.at(url, password=os.environ.get(password.CLIENT), timeout=timeout)
         return cls(state.port, host=state.host, password=password.of_commands(project), timeout=timeout)
+
+    @property
+    def dashboard(self) -> str:
+        """Where a browser finds the server's pages."""
+        return f"{self.address.removesuffix('/api')}/v2"
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The decoded answer to one request; `path` starts with a slash and comes after `/api`.

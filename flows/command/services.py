@@ -129,7 +129,6 @@ def start_server(project: Project, state: State) -> ProcessRecord:
 
     Beyond loopback it has the password that is kept in the state folder: `password.settle` has been called before.
     """
-    check_port(state.port, state.host)
     secret = password.stored(project)
     if secret is None and not password.is_loopback(state.host):
         raise ServiceError(f"no server without a password on {state.host}")

@@ -98,6 +98,7 @@ def _start_server(project: Project, state: State, patience: float) -> None:
                 f"the server runs with another password than {password.SERVER} says; `olmo down`, then up, to change it"
             )
     else:
+        services.check_port(state.port, state.host)  # before a password is kept that nobody would be told of
         new = password.settle(project, state.host)
         state.server = services.start_server(project, state)
         project.write_state(state)

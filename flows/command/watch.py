@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from flows.command.following import follow
@@ -28,10 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    project = find_project()
-    api = ServerApi.of(project)
+    api = ServerApi.of(find_project(), elsewhere=True)
     found = named(api, arguments.run)
-    print(f"{found['name']}  {found['id']}  {address(project, found['id'])}", flush=True)
+    print(f"{found['name']}  {found['id']}  {api.dashboard}/runs/flow-run/{found['id']}", flush=True)
     try:
         ended = follow(api, found["id"])
     except KeyboardInterrupt:
@@ -46,21 +46,26 @@ def named(api: ServerApi, run: str | None) -> dict[str, Any]:
 
     Raises OlmoError where there is none.
     """
+    of_a_person = {"parent_task_run_id": {"is_null_": True}}
     wanted: dict[str, Any] = {"start_time": {"is_null_": False}}
     if run is None:
-        wanted["parent_task_run_id"] = {"is_null_": True}
+        wanted |= of_a_person
     elif _ID.match(run):
         wanted = {"id": {"any_": [run]}}
     else:
         wanted = {"name": {"any_": [run]}}
     found = api.find("flow_runs", sort="EXPECTED_START_TIME_DESC", limit=1, flow_runs=wanted)
     if run is None:
-        # One that a worker has not taken yet counts too, but nothing that a schedule has put into the future.
+        # One that a worker has not taken yet counts too, but nothing that a schedule has made.
         waiting = api.find(
             "flow_runs",
             sort="EXPECTED_START_TIME_DESC",
             limit=20,
-            flow_runs={"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}, **_BY_NOBODY},
+            flow_runs={
+                "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}},
+                "expected_start_time": {"before_": datetime.now(UTC).isoformat()},
+                **of_a_person,
+            },
         )
         waiting = [one for one in waiting if not one["auto_scheduled"]]
         found = sorted(found + waiting, key=lambda one: str(one["created"]), reverse=True)[:1]
@@ -68,9 +73,6 @@ def named(api: ServerApi, run: str | None) -> dict[str, Any]:
         what = f"no flow run has the id or name {run!r}" if run else "there is no flow run yet"
         raise OlmoError(f"{what}; `olmo status` lists the last ones")
     return found[0]
-
-
-_BY_NOBODY = {"parent_task_run_id": {"is_null_": True}}
 
 
 def address(project: Project, run_id: str) -> str:

@@ -56,12 +56,13 @@ def linear_cross_entropy(
     """
     hidden_RW, labels_R = hidden_BTW.flatten(0, -2), labels_BT.flatten()
     rows = chunk_rows or max(1, CHUNK_LOGITS.get(hidden_RW.device.type, CHUNK_LOGITS["cpu"]) // weight_VW.shape[0])
-    if row_losses is not None and chunk_rows is None:
+    wanted = torch.is_grad_enabled() and (hidden_BTW.requires_grad or weight_VW.requires_grad)
+    if wanted and row_losses is not None and chunk_rows is None:
         # Twice as many, for there is no float32 copy; and a power of two, which divides most batches, so that all chunks have
         # one shape: each shape is compiled by itself.
         rows = 1 << rows.bit_length()
     arguments = hidden_RW, weight_VW, labels_R, z_loss or 0.0, rows, row_losses
-    if torch.is_grad_enabled() and (hidden_BTW.requires_grad or weight_VW.requires_grad):
+    if wanted:
         total, cross_entropy, z = _LinearCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
     else:
         cross_entropy, z, _, _ = _sums(*arguments[:-1], None, gradients=(False, False))

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -27,8 +27,7 @@ import torch
 from olmo_core.errors import OlmoError, RecipeError
 from olmo_core.model.config import PRESETS, preset
 from olmo_core.train.bench_steps import MFU_FORMULA, Shape, environment, measure
-from olmo_core.train.run_file import TrainResources
-from olmo_core.train.sharding import Recompute
+from olmo_core.train.run_file import Recompute, TrainResources
 from olmo_core.train.world import World, join
 
 
@@ -72,7 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--recompute",
-        choices=("none", "cheap", "block"),
+        choices=get_args(Recompute),
         help="activations that are computed again (default: 7b cheap, 65b block)",
     )
     parser.add_argument(

@@ -24,8 +24,8 @@ from olmo_core.train.metrics import Sums
 from olmo_core.train.non_finite import NonFinite
 from olmo_core.train.optimizer import build_optimizer
 from olmo_core.train.recipe import DataRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
-from olmo_core.train.run_file import TrainResources
-from olmo_core.train.sharding import Recompute, initialize_sharded, sharded_model
+from olmo_core.train.run_file import Recompute, TrainResources
+from olmo_core.train.sharding import initialize_sharded, sharded_model
 from olmo_core.train.step import Stepper
 from olmo_core.train.world import World
 

@@ -9,6 +9,7 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.errors import InputError, RecipeError
 from olmo_core.model.config import ModelRecipe
 from olmo_core.train.recipe import TrainRecipe
+from olmo_core.train.run_file import TrainResources
 
 _NPY = ".npy"
 
@@ -45,7 +46,7 @@ class Forecast:
 
 
 def forecast(
-    recipe: TrainRecipe, tokens: Manifest, *, ranks: int = 1, micro_batch: int | None = None, recompute: str = "none"
+    recipe: TrainRecipe, tokens: Manifest, *, ranks: int = 1, resources: TrainResources = TrainResources()
 ) -> Forecast:
     """Return what a run over these tokens will be.
 
@@ -78,7 +79,13 @@ def forecast(
         flops=recipe.model.flops_per_token(length) * seen,
         checkpoint_bytes=12 * recipe.model.parameters,
         device_bytes=device_bytes(
-            recipe.model, length, min(micro_batch or share, share), ranks, recipe.precision, recompute
+            recipe.model,
+            length,
+            min(resources.micro_batch or share, share),
+            ranks,
+            recipe.precision,
+            resources.recompute,
+            resources.reshard_after_forward,
         ),
     )
 
@@ -89,12 +96,18 @@ def token_counts(tokens: Manifest) -> list[int]:
 
 
 def device_bytes(
-    model: ModelRecipe, length: int, instances: int, ranks: int, precision: str, recompute: str = "none"
+    model: ModelRecipe,
+    length: int,
+    instances: int,
+    ranks: int,
+    precision: str,
+    recompute: str = "none",
+    reshard_after_forward: bool = True,
 ) -> int:
     """Return roughly the memory that one device needs for training, in bytes.
 
     State: weights, gradients and two moments in float32 over all ranks. Gathered: the two largest pieces (a block, the
-    embedding) in the working precision, whole. Activations of a block for each token: 2 of `width` in float32 for the
+    embedding) in the working precision, whole; all of them without `reshard_after_forward`. Activations of a block for each token: 2 of `width` in float32 for the
     norms, 6 of `width` and 4 of `mlp_width` in the working precision (inputs of the products, queries, keys and values,
     attention's output, the gated branches); with recompute `block` only its input is kept, and one block's activations
     at a time, with `cheap` three quarters (what a profile of compiled blocks showed). Logits are made in pieces and not counted; attention keeps no scores (flash). Allocators need more.
@@ -109,4 +122,5 @@ def device_bytes(
         kept = model.layers * tokens * 4 * model.width + activations
     elif recompute == "cheap":
         kept = kept * 3 // 4
-    return 16 * model.parameters // ranks + width * (table + block) + kept
+    gathered = table + block if reshard_after_forward else model.parameters
+    return 16 * model.parameters // ranks + width * gathered + kept

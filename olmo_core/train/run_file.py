@@ -16,6 +16,7 @@ from olmo_core.errors import RecipeError
 from olmo_core.recipe import canonical, fingerprint, from_mapping
 from olmo_core.train.recipe import TrainRecipe
 
+Recompute = Literal["none", "cheap", "block"]
 VERSION = 1
 """Of the training stage: raised whenever the same recipe and tokens give other checkpoints."""
 DONE, PREEMPTED, FAILED = 0, 75, 1
@@ -31,7 +32,7 @@ class TrainResources:
     """Instances a device works on at a time; None: its whole share of the batch at once."""
     compile: bool = False
     """torch.compile of each block."""
-    recompute: Literal["none", "cheap", "block"] = "none"
+    recompute: Recompute = "none"
     """Activation checkpointing. `block` keeps only each block's input and computes the rest again. `cheap`, with `compile`: what no
     matrix product made (norms, activations) is computed again, which is a quarter of the activations and hardly any time."""
     reshard_after_forward: bool = True

@@ -12,7 +12,7 @@ compiled code sees gathered parameters. Names of parameters stay as in the plain
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch._functorch.config
@@ -25,10 +25,7 @@ from olmo_core.model.initialization import initialize
 from olmo_core.model.loss import rounded_row_losses_
 from olmo_core.model.transformer import Transformer
 from olmo_core.train.recipe import TrainRecipe
-from olmo_core.train.run_file import TrainResources
-
-Recompute = Literal["none", "cheap", "block"]
-"""As in TrainResources."""
+from olmo_core.train.run_file import Recompute, TrainResources
 
 
 def sharded_model(recipe: TrainRecipe, resources: TrainResources, mesh: DeviceMesh) -> Transformer:
@@ -86,6 +83,16 @@ def shard(
             # A sum then, not an average times the number of ranks: exact, and gloo can do it.
             module.set_force_sum_reduction_for_comms(True)
     root.set_requires_gradient_sync(True)
+
+
+def reshard(model: nn.Module) -> None:
+    """Let go of all gathered parameters, after forward passes that no backward pass follows.
+
+    Until then the model's parameters are the gathered ones, and a checkpoint could neither be saved nor loaded.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _recompute(block: nn.Module) -> None:

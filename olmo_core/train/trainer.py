@@ -261,14 +261,12 @@ class Trainer:
             if loss is not None:
                 found |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
         if parts.benchmarks is not None and not self._is_to_end():
-            found |= parts.benchmarks.numbers(
-                parts.model, lambda what: self._measuring(f"after step {self.step}, {what}")
-            )
+            found |= parts.benchmarks.numbers(parts.model, self._measuring)
         self._clock.leave_out(time.perf_counter() - began)
         return found
 
     def _measuring(self, doing: str) -> None:
-        self._watch.at(doing)
+        self._watch.at(f"after step {self.step}, {doing}")
         self._progress.measuring(self.step, doing)
 
     # saving, ending

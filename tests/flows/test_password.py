@@ -208,6 +208,14 @@ def test_what_is_taken_for_the_password(project: Project, monkeypatch: pytest.Mo
     monkeypatch.setenv(password.SERVER, "me:chosen-by-me")
     assert password.settle(project, "0.0.0.0") is True and password.stored(project) == "me:chosen-by-me"
     assert password.of_commands(project) == "me:chosen-by-me"
+    monkeypatch.setenv(password.CLIENT, "me:of-this-server")
+    assert password.of_commands(project) == "me:of-this-server"
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:4200/api")
+    assert password.of_commands(project) == "me:chosen-by-me", "the variable's is for the server elsewhere"
+    there = ServerApi.of(project, elsewhere=True)
+    assert there.dashboard == "http://elsewhere:4200/v2"
+    monkeypatch.delenv("PREFECT_API_URL")
+    monkeypatch.delenv(password.CLIENT)
     monkeypatch.delenv(password.SERVER)
     password.file_of(project).unlink()
     assert password.settle(project, "0.0.0.0") is True and password.stored(project) not in (first, "me:chosen-by-me")

@@ -15,7 +15,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from olmo_core.model.initialization import initialize
 from olmo_core.model.loss import Losses
 from olmo_core.model.transformer import Transformer
-from olmo_core.train.sharding import Recompute, initialize_sharded, shard
+from olmo_core.train.run_file import Recompute
+from olmo_core.train.sharding import initialize_sharded, shard
 from tests.train.tiny_run import MODEL
 
 TOKENS = torch.arange(32).reshape(2, 16) % 60

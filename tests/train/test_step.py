@@ -21,8 +21,9 @@ from olmo_core.train.metrics import Sums
 from olmo_core.train.non_finite import NonFinite
 from olmo_core.train.optimizer import build_optimizer
 from olmo_core.train.recipe import DataRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from olmo_core.train.run_file import Recompute
 from olmo_core.train.schedule import learning_rate
-from olmo_core.train.sharding import Recompute, initialize_sharded, shard
+from olmo_core.train.sharding import initialize_sharded, shard
 from olmo_core.train.step import Stepper
 from olmo_core.train.world import World
 from tests.train.processes import run_ranks
