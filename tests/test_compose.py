@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
@@ -18,10 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.command import services
-from flows.command.following import start
+from flows.command import password, services
 from flows.command.project import Project, State
 from flows.command.server_api import ServerApi, UnauthorizedError
+from olmo_core import assets, kernels
+from olmo_core.evaluation.resources import ScoringResources
 from olmo_core.storage import Storage
 from tests import postgres_server
 from tests.flows.conftest import wait_until
@@ -33,6 +35,27 @@ ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "deployments" / "compose"
 SECRET = "admin:recognisable-password-0815"
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?P<rest>[^}]*)\}")
+
+
+BOTH = {
+    "DO_NOT_TRACK",
+    "PREFECT_LOGGING_COLORS",
+    "PREFECT_PLUGINS_ENABLED",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER",
+}
+NEEDS = {
+    "server.sh": BOTH
+    | {
+        "PREFECT_SERVER_ANALYTICS_ENABLED",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT",
+        "PREFECT_SERVER_UI_API_URL",
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS",
+    },
+    "worker.sh": BOTH | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_WORKER_QUERY_SECONDS"},
+}
+"""What each script sets as `olmo up` does: the server's own, and what flow runs and their worker need."""
 
 
 def composed() -> dict[str, Any]:
@@ -78,7 +101,10 @@ def test_services_are_pinned_watched_and_not_root() -> None:
     assert [service for service in made.values() if "ports" in service] == [made["server"]], "nothing else is let out"
     words = [word for word, _ in instructions()]
     assert ("USER", "olmo") in instructions() and words.index("USER") < words.index("COPY")
-    assert f":{services.password.USER}" not in made["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
+    secret = made["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
+    assert secret.startswith(f"{password.USER}:${{OLMO_PASSWORD:?")
+    for name in ("deploy", "worker-cpu", "worker-training", "worker-gpu"):
+        assert made[name]["environment"]["PREFECT_API_AUTH_STRING"] == secret, name
     for service in made.values():
         for word in service.get("command", []):
             if word.startswith("/opt/olmo-flows/"):
@@ -98,19 +124,54 @@ def test_scripts_say_what_is_missing(script: str) -> None:
 
 
 def test_settings_are_those_of_olmo_up(tmp_path: Path) -> None:
-    """But for what is this machine's: addresses, the state folder, SQLite's patience."""
+    """Each script has all that its service needs, but for what is this machine's: addresses, the state folder, SQLite's patience."""
     ours = services.environment(Project(directory=ROOT, home=tmp_path), State())
-    exported = {}
-    for script in ("server.sh", "worker.sh"):
+    for script, needs in NEEDS.items():
         text = (HERE / script).read_text(encoding="utf-8")
-        exported |= dict(re.findall(r"^export ([A-Z_]+)=([^\s\"$]+)$", text, re.MULTILINE))
+        exported = dict(re.findall(r"^export ([A-Z_]+)=([^\s\"$]+)$", text, re.MULTILINE))
+        assert exported == {name: ours[name] for name in needs}, script
     own = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_CLI_COLORS", "PREFECT_SERVER_DATABASE_TIMEOUT"}
     own |= {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS"}
-    wanted = {
-        name: value for name, value in ours.items() if name.startswith(("PREFECT_", "DO_NOT")) and name not in own
-    }
-    wanted = {name: value for name, value in wanted.items() if name in exported or name not in os.environ}
-    assert exported == wanted
+    found = {name for name in ours if name.startswith(("PREFECT_", "DO_NOT"))}
+    assert set().union(*NEEDS.values()) == {name for name in found - own if name not in os.environ or name in BOTH}
+
+
+def test_caches_are_in_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assets, scores of evaluations, compiled kernels."""
+    for name in ("OLMO_ASSETS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for word, rest in instructions():
+        for name, value in (one.split("=", 1) for one in rest.split() if word == "ENV"):
+            if name != "PATH":
+                monkeypatch.setenv(name, value)
+    assert ("VOLUME", volume := os.environ["OLMO_HOME"]) in instructions()
+    for folder in (assets.cache_folder(), ScoringResources().scores_folder(), Path(kernels._cache_folder())):
+        assert folder.is_relative_to(volume), folder
+
+
+@pytest.mark.s3
+def test_the_bucket_is_made_only_where_it_is_missing(s3: S3Server) -> None:
+    """Where the region says; nothing is asked of other buckets; what cannot be is one line."""
+    s3.add_user("stranger", "a-stranger", "another-secret-of-tests")
+
+    def made(store: str, **changed: str) -> tuple[int, str, str]:
+        environment = {**os.environ, **s3.environment, "OLMO_STORE": store, **changed}
+        done = subprocess.run(
+            [sys.executable, HERE / "bucket.py"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert len(done.stderr.splitlines()) <= 1, done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    assert made("s3://first/store") == (0, "bucket      first made\n", "")
+    assert made("s3://first/store") == (0, "", "")
+    code, _, said = made(
+        "s3://first/store", AWS_ACCESS_KEY_ID="a-stranger", AWS_SECRET_ACCESS_KEY="another-secret-of-tests"
+    )
+    assert code == 1 and "first: " in said and "403" in said
+    code, _, said = made("s3://second/store", AWS_DEFAULT_REGION="eu-west-1")
+    assert code == 1 and "LocationConstraint" in said, "the name of the region was given, and this server has it not"
+    code, _, said = made("/data")
+    assert code == 1 and "give s3://bucket/prefix" in said
 
 
 @pytest.fixture
@@ -129,11 +190,13 @@ def image(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         "PIP_NO_BUILD_ISOLATION": "no",
         "PATH": f"{bin_folder}/bin:{os.environ['PATH']}",
     }
+    let_in = (HERE / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     ran = 0
     for word, rest in instructions():
         if word == "COPY":
             *sources, target = [one for one in rest.split() if not one.startswith("--")]
             for source in sources:
+                assert f"!{source}" in let_in, f"{source} does not reach the build"
                 to = opt / target / (source if target.endswith("./") else "")
                 to.parent.mkdir(parents=True, exist_ok=True)
                 if (ROOT / source).is_dir():
@@ -158,7 +221,9 @@ def image(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 @contextlib.contextmanager
 def running(name: str, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A service of compose.yaml: its command in the image that was made, ended as `docker compose stop` ends it."""
-    words = [word.replace("/opt/olmo-flows", str(ROOT)) for word in composed()["services"][name]["command"]]
+    words = [
+        word.replace("/opt/olmo-flows", environment["OLMO_PROJECT"]) for word in composed()["services"][name]["command"]
+    ]
     with open(log, "wb") as out:
         process = subprocess.Popen(
             words, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -181,8 +246,9 @@ def test_its_services_build_a_corpus(image: tuple[Path, dict[str, str]], s3: S3S
     if why := postgres_server.missing():
         pytest.skip(why)
     _, environment = image
-    # The checkout itself, not its copy in the image: kernels are compiled once for each path, and that takes a minute.
-    environment["OLMO_PROJECT"] = str(ROOT)
+    del environment["XDG_CACHE_HOME"], environment["OLMO_ASSETS"]  # what is here already: nothing is fetched
+    # The worker's is the checkout itself, not its copy: kernels are compiled once for each path, and that takes a minute.
+    checkout = {"OLMO_PROJECT": str(ROOT)}
     port, bucket = free_port(), "composed"
     server = {**environment, "PREFECT_SERVER_API_AUTH_STRING": SECRET, "OLMO_HOST": "127.0.0.1", "OLMO_PORT": str(port)}
     client = {
@@ -203,12 +269,16 @@ def test_its_services_build_a_corpus(image: tuple[Path, dict[str, str]], s3: S3S
             ServerApi.at(client["PREFECT_API_URL"]).request("GET", "/admin/version")
         with running("deploy", client, tmp_path / "deploy.log") as once:
             assert once.wait(300) == 0, (tmp_path / "deploy.log").read_text()
-        started.enter_context(running("worker-cpu", client, tmp_path / "worker.log"))
-        run = start(api, "build-dolma/build-dolma", {"recipe": str(recipe), "resources": {"workers": 1}})
-        over = ("COMPLETED", "FAILED", "CRASHED")
-        wait_until(lambda: api.request("GET", f"/flow_runs/{run}")["state_type"] in over, seconds=400, what="the run")
-        state = api.request("GET", f"/flow_runs/{run}")["state"]
-        assert state["type"] == "COMPLETED", (state, (tmp_path / "worker.log").read_text())
+        started.enter_context(running("worker-cpu", {**client, **checkout}, tmp_path / "worker.log"))
+        # As docs/compose.md says it, from a shell in a checkout that knows nothing but address and password.
+        command = (
+            f"prefect deployment run build-dolma -p recipe={recipe} -p 'resources={{\"workers\": 1}}' && olmo watch"
+        )
+        shell = {name: value for name, value in client.items() if not name.startswith(("OLMO_", "AWS_"))}
+        shell |= {"OLMO_HOME": str(tmp_path / "shell"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=shell, capture_output=True, text=True, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and "composed-" in said, (said, (tmp_path / "worker.log").read_text())
         assert database.asked("select count(*) from flow_run") == "1"
         assert int(database.asked("select count(*) from task_run where state_type = 'COMPLETED'")) >= 14
         for line in Path("/proc").glob("[0-9]*/cmdline"):

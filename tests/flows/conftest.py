@@ -19,7 +19,7 @@ from flows.command import password
 from flows.command.project import Project
 from flows.command.server_api import ServerApi
 from olmo_core import processes
-from tests.flows.in_sight import IN_THE_ENVIRONMENT
+from tests.flows.in_sight import IN_THE_ENVIRONMENT, SESSION
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ def running_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
     """
     folder = tmp_path_factory.mktemp("services")
     port = free_port()
-    place = Place(home=folder / "olmo", profiles=folder / "profiles.toml", extra=IN_THE_ENVIRONMENT)
+    place = Place(home=folder / "olmo", profiles=folder / "profiles.toml", extra=IN_THE_ENVIRONMENT | SESSION)
     try:
         words = ("up", "--host", "0.0.0.0", "--port", str(port), "--wait", "400")
         (folder / "up.txt").write_text(done(place.olmo(*words, timeout=900)), encoding="utf-8")

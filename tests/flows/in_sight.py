@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from pathlib import Path
@@ -13,6 +14,8 @@ KEY, SECRET = "RECOGNISABLE-KEY-4711", "recognisable-secret/0815+x"
 WRONG = "recognisable-wrong-secret-1234"
 IN_THE_ENVIRONMENT = {"WANDB_API_KEY": "recognisable-planted-5678", "HF_TOKEN": "hf_recognisable-planted-9012"}
 """What the session's services were started with: variables of others that trainers need."""
+SESSION = {"TEST_SESSION": str(os.getpid())}
+"""By which the services of this session, and all that they start, are told from those of another suite on this machine."""
 SEEN = re.compile(rb"RECOGNISABLE-KEY|recognisable-(wrong-)?secret|recognisable-planted", re.IGNORECASE)
 
 
@@ -24,14 +27,12 @@ def places_that_show_it(*folders: Path) -> list[str]:
 
 
 class CommandLines:
-    """While it is open, looks again and again at the command lines of some services and of all that they have started.
+    """While it is open, looks again and again at the command lines of this session's services and of all that they have started.
 
     Others' are left out: a second suite beside this one plants the same words.
     """
 
-    def __init__(self, home: Path) -> None:
-        """`home`: the services' state folder, which their environment and that of their children names."""
-        self._home = str(home)
+    def __init__(self) -> None:
         self.showing: set[bytes] = set()
         self.seen: set[bytes] = set()
         self._end = threading.Event()
@@ -49,7 +50,7 @@ class CommandLines:
 
     def _watch(self) -> None:
         while not self._end.wait(0.2):
-            for process in processes.carrying(**{processes.MARK: self._home}):
+            for process in processes.carrying(**SESSION):
                 try:
                     line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
                 except OSError:

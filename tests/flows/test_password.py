@@ -260,6 +260,16 @@ def test_a_server_that_wants_a_password_is_asked_with_none(running_services: Ser
         ServerApi(running_services.port).request("GET", "/admin/version")
 
 
+def test_a_server_elsewhere_is_not_said_to_be_this_project_s(place: Place, running_services: Services) -> None:
+    """`olmo deploy` with no password and with a wrong one: the variable is the remedy, not a state folder here."""
+    for extra, says in ({}, "wants a password"), ({password.CLIENT: WRONG}, "has another password than"):
+        there = {"PREFECT_API_URL": running_services.api.address, **extra}
+        failed = Place(home=place.home, profiles=place.profiles, extra=there).olmo("deploy")
+        assert failed.returncode == 1 and f"answered 401: it {says}" in failed.stderr
+        assert f"set {password.CLIENT}=user:password to that" in failed.stderr
+        assert "olmo down" not in failed.stderr and "folder" not in failed.stderr
+
+
 def test_profile_elsewhere_knows_the_password(running_services: Services, tmp_path: Path) -> None:
     """`prefect --profile olmo` in any directory; without it, and without the variable, the server says 401."""
     words = ["--profile", "olmo", "deployment", "inspect", "probe/probe"]
