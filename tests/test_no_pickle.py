@@ -146,6 +146,7 @@ def test_a_pickle_for_a_checkpoint_or_its_tokens_is_refused(here: Place, tmp_pat
             path.write_bytes(bad)
             with pytest.raises(OlmoError, match="damaged|sha256"):
                 read_index(store, manifest)
+            with pytest.raises(OlmoError, match="damaged|sha256"):
                 evaluate(store, here.recipe, target, resources)
         path.write_bytes(raw)
     tokens = store.manifest(store.resolve("tokens/toy"))

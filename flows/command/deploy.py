@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from flows.command import automations, password, services
+from flows.command import password, services
 from flows.command.project import find_project
 from flows.command.server_api import ServerApi
-from flows.command.up import limit
 from flows.command.usage import UsageError
 
 DESCRIPTION = """\
@@ -20,10 +19,7 @@ again after changing prefect.yaml. What somebody has switched on or paused there
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument(
-        "--limit", type=limit, default=6, metavar="N", help="flow runs of pool cpu at once (default: 6)"
-    )
-    parser.add_argument("--gpu-limit", type=limit, default=1, metavar="N", help="those of pool gpu (default: 1)")
+    services.add_limits(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,11 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     project = find_project()
     api = ServerApi.at(address, password=os.environ.get(password.CLIENT))
-    created = services.create_pools(project, api)
-    for pool, most in (("cpu", arguments.limit), ("gpu", arguments.gpu_limit)):
-        services.limit_pool(api, pool, most)
-    services.deploy(project, dict(os.environ), api)
-    automations.apply(api)
+    created = services.furnish(
+        project, api, dict(os.environ), cpu_limit=arguments.limit, gpu_limit=arguments.gpu_limit
+    )
     print(f"pools       {', '.join(created) or 'were there'}")
     for name in sorted(api.deployments()):
         print(f"deployment  {name}")

@@ -60,8 +60,11 @@ def of_commands(project: Project) -> str | None:
     return (os.environ.get(CLIENT) if here else None) or stored(project)
 
 
-def refused(*, given: bool) -> str:
-    """What to tell somebody whom the server answered 401."""
+def refused(*, given: bool, elsewhere: bool = False) -> str:
+    """What to tell somebody whom the server answered 401; `elsewhere`: no project here has started it."""
+    if elsewhere:
+        what = f"it has another password than {CLIENT} says" if given else "it wants a password"
+        return f"{what}: set {CLIENT}=user:password to that with which the server was started"
     if os.environ.get(CLIENT):
         return f"it has another password than {CLIENT} says: correct that variable, or unset it in this project's directory"
     if given:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
 
 from flows.command import main as olmo
 from flows.command.following import follow, start
@@ -15,7 +16,6 @@ from flows.command.project import Project, find_project
 from flows.command.run_chain import text_of
 from flows.command.server_api import ServerApi
 from flows.command.watch import address, in_words
-from flows.command.watching import watch
 from olmo_core.artifacts.store import ArtifactStore
 
 CORPUS = "quickstart"
@@ -38,13 +38,8 @@ def main() -> int:
 
 
 def _chain(project: Project, api: ServerApi) -> int:
-    _say("prefect deployment run data-to-model")
-    run_id = start(api, "data-to-model/data-to-model", {"recipe": RECIPE})
-    print(f"run {run_id}  {address(project, run_id)}", flush=True)
-    run = follow(api, run_id)
-    if run["state_type"] != "COMPLETED":
-        print(f"\n{in_words(run)}", file=sys.stderr)
-        _failed(project)
+    run = _followed(project, api, "data-to-model", {"recipe": RECIPE})
+    if run is None:
         return 1
     store = ArtifactStore(os.environ.get("OLMO_STORE") or str(project.home / "store"))
     print(f"\n{text_of(store, run['labels']['olmo.made.summary'])}")
@@ -54,20 +49,27 @@ def _chain(project: Project, api: ServerApi) -> int:
 
 
 def _corpus(project: Project, api: ServerApi) -> int:
-    _say("prefect deployment run build-dolma --watch")
-    prefect = [sys.executable, "-m", "prefect", "deployment", "run", "build-dolma", "--watch"]
-    log = project.log("quickstart")
-    if code := watch(prefect, log, api):
-        print(f"\nThe run failed. All that the command said: {log}", file=sys.stderr)
-        _failed(project)
-        return code
-    print(f"(all that the command said: {log})")
+    if _followed(project, api, "build-dolma", {}) is None:
+        return 1
     _say("olmo waterfall quickstart --examples 1")
     if code := olmo.main(["waterfall", CORPUS, "--examples", "1"]):
         return code
     print("\nTry: olmo explain ID   olmo plan   olmo artifacts ls   prefect deployment run build-dolma   olmo down")
     print("Train on it: prefect deployment run train-olmo/tiny && olmo watch")
     return 0
+
+
+def _followed(project: Project, api: ServerApi, deployment: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """Start a deployment and show its run to the end; returns the run, or None, with the reason told, if it did not complete."""
+    _say(f"prefect deployment run {deployment} && olmo watch")
+    run_id = start(api, f"{deployment}/{deployment}", parameters)
+    print(f"run {run_id}  {address(project, run_id)}", flush=True)
+    run = follow(api, run_id)
+    if run["state_type"] == "COMPLETED":
+        return run
+    print(f"\n{in_words(run)}", file=sys.stderr)
+    _failed(project)
+    return None
 
 
 def _failed(project: Project) -> None:

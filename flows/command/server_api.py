@@ -56,6 +56,7 @@ class ServerApi:
         self.address = api_url(port, host)
         self.timeout = timeout
         self._password = password
+        self._elsewhere = False
         self._csrf: dict[str, str] = {}
 
     @classmethod
@@ -63,6 +64,7 @@ class ServerApi:
         """Return a client of a server anywhere; `address` ends with `/api`."""
         client = cls(0, password=password, timeout=timeout)
         client.address = address.rstrip("/")
+        client._elsewhere = True
         return client
 
     @classmethod
@@ -129,11 +131,11 @@ class ServerApi:
             if error.code == 403 and "CSRF" in detail:
                 kind = _TokenError
             if kind is UnauthorizedError:
-                detail = password.refused(given=bool(self._password))
+                detail = password.refused(given=bool(self._password), elsewhere=self._elsewhere)
             raise kind(f"{method} {self.address}{path} answered {error.code}: {detail}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ServerError(
-                f"{method} {self.address}{path} failed: {error}; is the server up (`olmo status`)?"
+                f"{method} {self.address}{path} failed: {error}; is the server up{'' if self._elsewhere else ' (`olmo status`)'}?"
             ) from error
 
     def is_healthy(self) -> bool:

@@ -6,6 +6,7 @@ the user's Prefect settings (another server's address, a Cloud key, a profile, a
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -16,10 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.command import password
-from flows.command.automations import HEARTBEAT
+from flows.command import automations, password
 from flows.command.project import HOST, Project, State, reached_at
 from flows.command.server_api import NotFoundError, ServerApi
+from flows.command.usage import whole
 from olmo_core import processes
 from olmo_core.errors import OlmoError
 from olmo_core.processes import ProcessRecord
@@ -80,7 +81,7 @@ def environment(project: Project, state: State) -> dict[str, str]:
         # A schedule that is switched on shows its runs within 10 s, not 60.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "10",
         # Signs of life of flow runs, by which an automation knows those that have none (180 s by default).
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT),
         # A loopback server bears a look every 2 s; the default of 10 s is most of a short run's time.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
@@ -213,6 +214,35 @@ def log_tail(log: Path, lines: int = 15) -> str:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
         text = file.read().decode(errors="replace")
     return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (empty)"
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Declare --limit and --gpu-limit, which `furnish` takes."""
+    parser.add_argument(
+        "--limit", type=whole(1), default=6, metavar="N", help="flow runs of pool cpu at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--gpu-limit",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="training runs at once, on pool gpu (default: %(default)s)",
+    )
+
+
+def furnish(
+    project: Project, api: ServerApi, variables: dict[str, str], *, cpu_limit: int, gpu_limit: int
+) -> list[str]:
+    """Put pools with their limits, deployments and automations on a server; returns the names of pools that were missing.
+
+    `variables`: Prefect's environment. Raises ServiceError as `deploy` does.
+    """
+    created = create_pools(project, api)
+    limit_pool(api, "cpu", cpu_limit)
+    limit_pool(api, "gpu", gpu_limit)
+    deploy(project, variables, api)
+    automations.apply(api)
+    return created
 
 
 def create_pools(project: Project, api: ServerApi) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from flows.command import automations, password, profile, services
+from flows.command import password, profile, services
 from flows.command.project import Project, State, find_project
 from flows.command.server_api import ServerApi
 from flows.command.usage import between
@@ -18,9 +18,10 @@ from olmo_core.errors import OlmoError
 from olmo_core.processes import ProcessRecord
 
 DESCRIPTION = """\
-Start what is missing of: the Prefect server (for this machine only, or with --host and a password for others), the work pools, the deployments of prefect.yaml,
-a worker for each pool (`cpu`, `gpu`), the Prefect profile `olmo`. Run it again after changing flows or prefect.yaml; what runs
-already is left running. `olmo down` ends it all. State, logs and database are in .olmo/ (or OLMO_HOME).
+Start what is missing of: the Prefect server (for this machine only, or with --host and a password for others), the work pools,
+the deployments of prefect.yaml, a worker for each pool (`cpu`, `gpu`), the Prefect profile `olmo`. Run it again after changing
+flows or prefect.yaml; what runs already is left running. `olmo down` ends it all. State, logs and database are in .olmo/ (or
+OLMO_HOME).
 """
 
 
@@ -33,16 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the server listens, e.g. 0.0.0.0; beyond this machine it has a password, kept in the state folder "
         "(default: OLMO_HOST, the last one used, 127.0.0.1)",
     )
-    parser.add_argument(
-        "--limit", type=limit, default=6, metavar="N", help="flow runs of pool cpu at once (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--gpu-limit",
-        type=limit,
-        default=1,
-        metavar="N",
-        help="training runs at once, on pool gpu (default: %(default)s)",
-    )
+    services.add_limits(parser)
     parser.add_argument(
         "--pools",
         type=_pools,
@@ -67,11 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         state = _choose_address(project, arguments.port, arguments.host or os.environ.get("OLMO_HOST"))
         _start_server(project, state, arguments.wait)
         api = ServerApi(state.port, host=state.host, password=password.stored(project))
-        services.create_pools(project, api)
-        services.limit_pool(api, "cpu", arguments.limit)
-        services.limit_pool(api, "gpu", arguments.gpu_limit)
-        services.deploy(project, services.environment(project, state), api)
-        automations.apply(api)
+        variables = services.environment(project, state)
+        services.furnish(project, api, variables, cpu_limit=arguments.limit, gpu_limit=arguments.gpu_limit)
         before = {pool: services.last_heartbeat(api, pool) for pool in arguments.pools}
         started = {pool: _start_worker(project, state, api, pool) for pool in arguments.pools}
         for pool, record in started.items():
@@ -172,13 +161,6 @@ def _prefect() -> str:
     if found and Path(found).resolve() == own.resolve():
         return "prefect"
     return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
-
-
-def limit(text: str) -> int:
-    """How many runs at once, as an option says it."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _pools(text: str) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from pathlib import Path
 from types import TracebackType
+
+from olmo_core import processes
 
 KEY, SECRET = "RECOGNISABLE-KEY-4711", "recognisable-secret/0815+x"
 WRONG = "recognisable-wrong-secret-1234"
@@ -23,9 +24,14 @@ def places_that_show_it(*folders: Path) -> list[str]:
 
 
 class CommandLines:
-    """While it is open, looks at all command lines of this machine again and again."""
+    """While it is open, looks again and again at the command lines of some services and of all that they have started.
 
-    def __init__(self) -> None:
+    Others' are left out: a second suite beside this one plants the same words.
+    """
+
+    def __init__(self, home: Path) -> None:
+        """`home`: the services' state folder, which their environment and that of their children names."""
+        self._home = str(home)
         self.showing: set[bytes] = set()
         self.seen: set[bytes] = set()
         self._end = threading.Event()
@@ -43,9 +49,9 @@ class CommandLines:
 
     def _watch(self) -> None:
         while not self._end.wait(0.2):
-            for number in filter(str.isdigit, os.listdir("/proc")):
+            for process in processes.carrying(**{processes.MARK: self._home}):
                 try:
-                    line = Path(f"/proc/{number}/cmdline").read_bytes()
+                    line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
                 except OSError:
                     continue
                 self.seen.add(line)
