@@ -31,9 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     project = find_project()
     api = ServerApi.at(address, password=os.environ.get(password.CLIENT))
-    created = services.furnish(
-        project, api, dict(os.environ), cpu_limit=arguments.limit, gpu_limit=arguments.gpu_limit
-    )
+    created = services.furnish(project, api, dict(os.environ), cpu_limit=arguments.limit, gpu_limit=arguments.gpu_limit)
     print(f"pools       {', '.join(created) or 'were there'}")
     for name in sorted(api.deployments()):
         print(f"deployment  {name}")
