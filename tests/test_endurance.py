@@ -72,7 +72,7 @@ def test_what_a_run_tells_is_no_stray(store: ArtifactStore) -> None:
         store.storage.put(f"run/toy/0123456789ab/{name}", b"{}")
     assert audit(store.uri).problems == []
     store.storage.put("run/toy/0123456789ab/metrics/half", b"{}")
-    assert ["run/toy/0123456789ab/metrics/half: neither"] == [one[:42] for one in audit(store.uri).problems]
+    assert [one[:42] for one in audit(store.uri).problems] == ["run/toy/0123456789ab/metrics/half: neither"]
 
 
 def test_other_tags_and_fingerprints_are_differences_too(store: ArtifactStore) -> None:
