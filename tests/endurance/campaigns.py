@@ -12,11 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from olmo_core import assets
+from olmo_core import assets, processes
 from olmo_core.artifacts import gc
 from olmo_core.artifacts.reach import Grace
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import OlmoError
+from tasks.launch.torchrun import MARK
 from tests.endurance import runs
 from tests.endurance.audit import audit
 from tests.endurance.progress import Alive, Stage, Watch, alive
@@ -121,8 +122,8 @@ def killed(setting: Setting, name: str, aims: list[Aim], spans: dict[Stage, floa
             if victim in (FLOW, ALL, ORPHANED):
                 run.starts += 1
                 started = _start(setting, "s3-faults", name, ELSEWHERE if victim == ORPHANED else ())
-            elif victim != WORKER and not started.ended(runs.PATIENCE):
-                run.problems.append(f"{victim} was killed, and the flow does not end")
+            elif victim != WORKER:
+                _settle(setting, started)
     runs.finish(run, started)
     _close(setting, run, watch, began)
     return run
@@ -253,6 +254,16 @@ def _kill(some: list[Alive]) -> None:
     for one in some:
         with contextlib.suppress(ProcessLookupError):
             os.kill(one.record.pid, signal.SIGKILL)
+
+
+def _settle(setting: Setting, started: Started) -> None:
+    """Wait until a training job of which a part was killed is over: the flow fails of it, or, where it had not attached yet, starts another."""
+    old = _jobs(setting)
+    runs.wait(lambda: started.ended(PAUSE) or not old & _jobs(setting))
+
+
+def _jobs(setting: Setting) -> set[str]:
+    return {processes.environment_of(one.record.pid).get(MARK, "") for one in alive(setting)} - {""}
 
 
 def _state(setting: Setting, run_id: str) -> str:
