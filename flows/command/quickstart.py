@@ -43,7 +43,7 @@ def _chain(project: Project, api: ServerApi) -> int:
         return 1
     store = ArtifactStore(os.environ.get("OLMO_STORE") or str(project.home / "store"))
     print(f"\n{text_of(store, run['labels']['olmo.made.summary'])}")
-    print(f"This run: {address(project, str(run['id']))}")
+    print(f"This run: {address(project, run['id'])}")
     print("Again, and every stage is reused: prefect deployment run data-to-model   End the services: olmo down")
     return 0
 

@@ -135,7 +135,7 @@ def start_server(project: Project, state: State) -> ProcessRecord:
     project.home.mkdir(parents=True, exist_ok=True)
     # The database holds what runs logged and, encrypted with a key beside it, secrets: for its owner only.
     project.prefect_home.mkdir(mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", state.host, "--port", str(state.port)]
+    command = [sys.executable, "-m", "flows.command.prefect_server", "--host", state.host, "--port", str(state.port)]
     variables = environment(project, state) | ({password.SERVER: secret} if secret else {})
     # Not in the project's directory: pyproject.toml and .env there hold settings for clients.
     return _start(command, project, variables, service="server", directory=project.home)

@@ -78,7 +78,8 @@ def torchrun(arguments: argparse.Namespace) -> list[str]:
     """Return the command line of torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={arguments.processes}"]
     if arguments.nodes == 1:
-        command += ["--standalone"]
+        # By number: the machine's own name need not lead anywhere (a container), and torchrun would try it for minutes.
+        command += ["--standalone", "--local-addr=127.0.0.1"]
     else:
         command += [f"--nnodes={arguments.nodes}", "--rdzv-backend=c10d", f"--rdzv-id={arguments.id}"]
         command += [f"--rdzv-endpoint={arguments.rendezvous}"]

@@ -52,8 +52,9 @@ def comparable(store: ArtifactStore, digests: dict[str, str]) -> dict[str, str]:
     """Return what must be equal in two stores, by name: digests of objects (of those that may differ in part, of the rest), the
     artifact of each tag, and of each address the whole fingerprint.
     """
-    found = {}
-    paths = {f"{m.ref}/{one.key}": one.path for m in store.finished() for one in m.objects}
+    found: dict[str, str] = {}
+    manifests = list(store.finished())
+    paths = {f"{m.ref}/{one.key}": one.path for m in manifests for one in m.objects}
     for key, digest in digests.items():
         rule = next((one for one in MAY_DIFFER if fnmatch(key, one.objects)), None)
         if rule is None:
@@ -63,7 +64,7 @@ def comparable(store: ArtifactStore, digests: dict[str, str]) -> dict[str, str]:
         else:
             found[key] = "is there"
     found |= {path: str(ref) for path, ref in store.all_tags().items()}
-    return found | {m.ref.address: m.ref.fingerprint for m in store.finished()}
+    return found | {m.ref.address: m.ref.fingerprint for m in manifests}
 
 
 def rest(raw: bytes, key: str, fields: frozenset[str]) -> bytes:

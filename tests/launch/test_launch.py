@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core import processes
+from olmo_core.train import launch
 from olmo_core.train.launch import DONE, FAILED, GO, PREEMPTED, job_code
 
 RANK = """
@@ -141,3 +142,14 @@ def test_nothing_starts_before_go(started: Callable[..., subprocess.Popen[bytes]
     assert process.wait(120) == FAILED
     assert not (tmp_path / "exit").exists() and not list(tmp_path.glob("pid-*"))
     assert GO.endswith("\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take another name for the machine")
+def test_a_machine_whose_name_leads_nowhere_trains_all_the_same(tmp_path: Path) -> None:
+    """Torchrun looked for itself by that name, minutes long."""
+    arguments = launch._parser().parse_args([str(tmp_path / "none.json")])
+    command = [*launch.torchrun(arguments)[:-3], str(tmp_path / "rank.py")]
+    (tmp_path / "rank.py").write_text("print('trains', flush=True)")
+    unnamed = ["unshare", "--uts", "sh", "-c", 'hostname leads-nowhere; exec "$@"', "sh"]
+    done = subprocess.run([*unnamed, *command], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "trains"
