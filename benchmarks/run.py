@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (options.out / "bench.md").write_text("\n".join([*([markdown(rows, sums)] if rows else []), *tables]), "utf-8")
     if rows:
         title = f"{before.get('cpu', sys.platform)}, median of {options.runs}, {result['when'][:10]}"
-        draw(rows, sums, options.out / "bench.png", title)
+        draw(rows, sums, options.out / "bench.png", title, scoring.bars(parts["scoring"] or {}))
     print("\n\n".join([*([table(rows, sums)] if rows else []), *tables]))
     if compiled:
         parts = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in compiled.items())

@@ -166,16 +166,28 @@ def summary(what: Scoring, found: dict[str, list[dict[str, Any]]]) -> dict[str, 
     }
 
 
+def bars(result: dict[str, Any]) -> list[tuple[str, float, bool]]:
+    """Return names, requests a second of CPU time, and whether it is ours, of what was measured; nothing of nothing."""
+    systems = result.get("systems", {})
+    return [(_name(one), float(values["requests_per_cpu_second"]), PEER not in one) for one, values in systems.items()]
+
+
+def _name(system: str) -> str:
+    return _NAMES.get(system) or f"nine core, lm-eval, batches of {system.split()[-1]}"
+
+
+_NAMES = {
+    OURS: "nine core, olmo-flows",
+    "shared": "MMLU 5-shot, olmo-flows",
+    "unshared": "MMLU 5-shot, nothing shared",
+}
+
+
 def markdown(result: dict[str, Any]) -> str:
     """Return the result as a Markdown table with a line on shared beginnings."""
     lines = ["| scoring | requests | CPU s | requests/s of CPU | peak memory, GB |", "| --- | --: | --: | --: | --: |"]
-    names = {
-        OURS: "nine core, olmo-flows",
-        "shared": "MMLU 5-shot, olmo-flows",
-        "unshared": "MMLU 5-shot, nothing shared",
-    }
     for system, values in result["systems"].items():
-        name = names.get(system) or f"nine core, lm-eval, batches of {system.split()[-1]}"
+        name = _name(system)
         speed, memory = values["requests_per_cpu_second"], values["peak_memory_bytes"] / 1e9
         lines.append(f"| {name} | {values['requests']} | {values['cpu_seconds']:.2f} | {speed:.1f} | {memory:.2f} |")
     lines.append("")

@@ -58,8 +58,17 @@ def markdown(rows: Sequence[Row], sums: Sequence[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def draw(rows: Sequence[Row], sums: Sequence[Row], path: Path, subtitle: str) -> None:
-    """Horizontal bars of MB/s of CPU time, logarithmic, a group for each stage: ours in green, peers in greys."""
+def draw(
+    rows: Sequence[Row],
+    sums: Sequence[Row],
+    path: Path,
+    subtitle: str,
+    scoring: Sequence[tuple[str, float, bool]] = (),
+) -> None:
+    """Horizontal bars of MB/s of CPU time, logarithmic, a group for each stage: ours in green, peers in greys.
+
+    `scoring`: names, requests a second of CPU time, and whether it is ours; a panel of its own, as these are other units.
+    """
     from matplotlib.figure import Figure
 
     colours = {OURS: "#0b6e4f", "dolma": "#c8553d", "datatrove": "#e0a458"}
@@ -74,8 +83,10 @@ def draw(rows: Sequence[Row], sums: Sequence[Row], path: Path, subtitle: str) ->
             if r["system"] == OURS or "cpu_ratio" in r
         ]
     bars += [("Whole chain", f"sum: {s['name']}", s["cpu_mb_per_s"], "#5c677d") for s in sums]
-    figure_ = Figure(figsize=(9, 0.27 * len(bars) + 0.22 * len(STAGES) + 1.3), layout="constrained")
-    axes = figure_.subplots()
+    heights = [0.27 * len(bars) + 0.22 * len(STAGES) + 1.3] + ([0.3 * len(scoring) + 0.8] if scoring else [])
+    figure_ = Figure(figsize=(9, sum(heights)), layout="constrained")
+    panels = figure_.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    axes = panels[0]
     place, ticks, before = 0.0, [], ""
     for name, system, value, colour in bars:
         place += 1.0 if name == before else 1.7
@@ -90,5 +101,14 @@ def draw(rows: Sequence[Row], sums: Sequence[Row], path: Path, subtitle: str) ->
     axes.set_xlabel("MB of text for a second of CPU time, one core (logarithmic)")
     axes.set_title(subtitle, fontsize=9)
     axes.grid(axis="x", alpha=0.25)
+    for below in panels[1:]:
+        for at, (_, speed, is_ours) in enumerate(scoring):
+            below.barh(at, speed, height=0.8, color=colours[OURS] if is_ours else "#8d99ae")
+            below.text(speed * 1.01, at, figure(speed), va="center", fontsize=8)
+        below.set_yticks(range(len(scoring)), [f"Scoring: {name}" for name, _, _ in scoring], fontsize=8)
+        below.set_xlim(right=1.15 * max(speed for _, speed, _ in scoring))
+        below.invert_yaxis()
+        below.set_xlabel("requests for a second of CPU time, one core")
+        below.grid(axis="x", alpha=0.25)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure_.savefig(path, dpi=150)

@@ -178,7 +178,9 @@ class Bucket:
 
 def _content_type(path: str) -> dict[str, str]:
     """Return what makes a browser show a page instead of saving it."""
-    return {"ContentType": "text/html; charset=utf-8"} if path.endswith(".html") else {}
+    known = {".html": "text/html; charset=utf-8", ".json": "application/json", ".svg": "image/svg+xml"}
+    found = known.get(f".{path.rpartition('.')[2]}")
+    return {"ContentType": found} if found else {}
 
 
 def _pages(**what: Any) -> Iterator[dict[str, Any]]:

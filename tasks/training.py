@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,11 +18,12 @@ from olmo_core import provenance
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore, parse_address
 from olmo_core.curation.splits import refuse_held_out
-from olmo_core.errors import OlmoError, RecipeError
+from olmo_core.errors import InputError, OlmoError, RecipeError
 from olmo_core.report.markdown import count
 from olmo_core.storage import Storage
+from olmo_core.train.advice import unwise
 from olmo_core.train.checks import check_fields, check_start
-from olmo_core.train.forecast import Forecast, forecast
+from olmo_core.train.forecast import Forecast, forecast, token_counts
 from olmo_core.train.inspection import resolve_checkpoint
 from olmo_core.train.machine import gpus
 from olmo_core.train.overrides import TrainOverrides, recipe_with
@@ -129,15 +130,11 @@ def resolve(
     )
     check_fields(run)
     check_start(store, run)
+    _check_held_out(store, run)
     _check_evaluation(resources)
-    expected = forecast(
-        loaded,
-        manifest,
-        ranks=resources.ranks_here * resources.nodes,
-        micro_batch=resources.trainer.micro_batch,
-        recompute=resources.trainer.recompute,
-    )
-    return run, expected
+    ranks = resources.ranks_here * resources.nodes
+    expected = forecast(loaded, manifest, ranks=ranks, resources=resources.trainer)
+    return run, replace(expected, unwise=unwise(run, expected.epochs))
 
 
 def _named(store: ArtifactStore, parameter: str, text: str, kinds: set[Kind]) -> ArtifactRef:
@@ -155,6 +152,18 @@ def _start(store: ArtifactStore, text: str) -> ArtifactRef:
         return resolve_checkpoint(store, text).ref
     except RecipeError as error:
         raise RecipeError(f"start: {error}") from error
+
+
+def _check_held_out(store: ArtifactStore, run: RunFile) -> None:
+    """Raise InputError, as the trainer would once it has started, for held-out tokens that make no instance."""
+    if run.held_out is None:
+        return
+    counts, length = token_counts(store.manifest(run.held_out)), run.recipe.data.sequence_length
+    if not any(one >= length for one in counts):
+        raise InputError(
+            f"held_out: {run.held_out} has {sum(counts):,} tokens and no file with one instance of data.sequence_length {length}; give "
+            f"others, or none, or a shorter sequence_length"
+        )
 
 
 def _check_evaluation(resources: TrainingResources) -> None:
@@ -230,6 +239,8 @@ def prepare(
         run.tokens,
         run.held_out or "none",
     )
+    for warning in () if finished else expected.unwise:
+        get_run_logger().warning("%s", warning)
     prepared = Prepared(run=run.ref, finished=finished)
     if finished:
         return Completed(name="Reused", message=f"{run.ref} was there already", data=prepared)

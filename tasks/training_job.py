@@ -167,7 +167,7 @@ def run_job(training: TrainingJob) -> int | State[int]:
     """
     logger = get_run_logger()
     kind, job = training.attach_or_start(logger.info)
-    view = TrainingView(training.record, training.run, logger.info)
+    view = TrainingView(training.record, training.run, logger.info, lambda: kind.tail(job, 1))
     events = CheckpointEvents(training.store, training.ref, training.resources)
     pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from olmo_core.report.training import curve, picture
+from olmo_core.train.progress import RECENT, about, typical
 from olmo_core.train.run_file import RunFile
 from olmo_core.train.run_record import RunRecord
 from tasks.dashboard import key
@@ -30,14 +32,22 @@ QUIET = 8.0
 SLOWER = 200.0
 """Of a long run the time since its start, over this, is the pause: 10 minutes into it 8 s, a day into it 7 minutes."""
 
+BEFORE = "before the first step"
+_STAMP = re.compile(r"^[\d-]+ [\d:,]+ rank \d+ \w+ ")
+"""How the trainer's log lines begin."""
+
 log = logging.getLogger(__name__)
 
 
 class TrainingView:
     """Shows a run as it goes on; trouble with the dashboard or the store's reading is logged and never stops training."""
 
-    def __init__(self, record: RunRecord, run: RunFile, say: Callable[[str], None]) -> None:
-        self._record, self._run, self._say = record, run, say
+    def __init__(
+        self, record: RunRecord, run: RunFile, say: Callable[[str], None], tail: Callable[[], list[str]]
+    ) -> None:
+        """Take the run's record, what writes a line into the flow run's log, and what reads the end of the job's log."""
+        self._record, self._run, self._say, self._tail = record, run, say, tail
+        self._heard = ""
         self._began = time.monotonic()
         self._told = 0.0
         self._where = _flow_runs()
@@ -53,8 +63,18 @@ class TrainingView:
         try:
             if self._record.refresh() or (final and self._shown):
                 self._update()
+            elif self._record.last is None and not final:
+                self._before_the_first_step()
         except Exception as error:
             log.warning("the curve of %s is not updated: %s: %s", self._run.ref, type(error).__name__, error)
+
+    def _before_the_first_step(self) -> None:
+        """Pass on what the job says of itself: loading, fetching tokens and the first held-out loss take their time."""
+        line = next((one for one in reversed(self._tail()) if _STAMP.match(one)), "")
+        heard = _STAMP.sub("", line)[:200]
+        if heard and heard != self._heard:
+            self._heard = heard
+            self._say(f"{BEFORE}: {heard}")
 
     def _update(self) -> None:
         last = self._record.last
@@ -87,7 +107,7 @@ def summary(steps: list[Any], total: int) -> str:
     """Return in one line how far the run is."""
     last = steps[-1]
     step = int(last["step"])
-    recent = [line for line in steps[-50:] if line.get("seconds")]
+    recent = [line for line in steps[-RECENT:] if line.get("seconds")]
     parts = [f"step {step:,} of {total:,}"]
     if last.get("loss") is not None:
         parts.append(f"loss {float(last['loss']):.3f}")
@@ -98,9 +118,9 @@ def summary(steps: list[Any], total: int) -> str:
         parts.append(f"{float(last['tokens_per_second_per_device']):,.0f} tokens/s per device")
     if len(recent) > 1 and step < total:
         # `seconds` are those since the line before, which may be several steps back.
-        a_step = sum(float(line["seconds"]) for line in recent[1:]) / (step - int(recent[0]["step"]))
-        left = (total - step) * a_step
-        parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
+        pairs = zip(recent[:-1], recent[1:], strict=True)
+        each = [float(line["seconds"]) / max(1, int(line["step"]) - int(before["step"])) for before, line in pairs]
+        parts.append(f"{about((total - step) * typical(each))} left")
     return ", ".join(parts)
 
 

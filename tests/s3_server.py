@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,11 +22,11 @@ from typing import Any
 import pytest
 
 from olmo_core import storage_s3
+from tests import debian
 from tests.fault_proxy import FaultProxy
 
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool")
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
-MISSING = f"no radosgw: apt-get install {' '.join(PACKAGES)}"
 ACCESS_KEY, SECRET_KEY = "olmo-tests", "a-secret-of-tests-only"
 
 # No authentication among the daemons: they listen on loopback only, and hold nothing but what tests write.
@@ -212,15 +211,7 @@ def free_port() -> int:
 
 def missing() -> str:
     """Install Debian's packages where we may; returns why the server cannot be started, or nothing."""
-    if all(shutil.which(program) for program in PROGRAMS):
-        return ""
-    if os.geteuid() or not shutil.which("apt-get"):
-        return MISSING
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=200")
-    for command in ((*apt, "update"), (*apt, "install", "-y", "--no-install-recommends", *PACKAGES)):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    return f"{MISSING} (tried: {done.stderr.strip()[-200:]})" if done.returncode else ""
+    return debian.missing(PROGRAMS, PACKAGES, "radosgw")
 
 
 _server = pytest.StashKey[S3Server]()

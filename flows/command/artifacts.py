@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 
 from flows.command import artifacts_gc, artifacts_lineage, artifacts_verify, choices, tables
+from flows.command.artifacts_trained import trained
 from flows.command.artifacts_unfinished import unfinished
 from flows.command.usage import UsageError
+from olmo_core.artifacts.ledger import Ledger
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
@@ -126,26 +128,20 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
             }
         )
         return 0
-    environment = manifest.environment
+    environment, used = manifest.environment, ""
+    if manifest.peak_memory_bytes:  # of what a trainer used the run's own figures tell
+        used = f", {manifest.cpu_seconds:.1f} CPU seconds, peak {size(manifest.peak_memory_bytes)}"
     print(
         f"{manifest.ref}\nfingerprint  {manifest.ref.fingerprint}\nstage        {manifest.stage}, version {manifest.version}"
     )
-    print(
-        f"made         {manifest.started} to {manifest.ended}, {manifest.cpu_seconds:.1f} CPU seconds, peak {size(manifest.peak_memory_bytes)}"
-    )
+    print(f"made         {manifest.started} to {manifest.ended}{used}")
     print(
         f"by           olmo-flows {environment.get('olmo-flows')} at {environment.get('commit') or 'no commit'}, Python {environment.get('python')}"
     )
-    print("\nledger")
-    ledger = manifest.ledger
-    lines = [
-        ("in", ledger.read),
-        ("repeated", ledger.repeated),
-        *sorted(ledger.dropped.items()),
-        *sorted(ledger.quarantined.items()),
-        ("kept", ledger.kept),
-    ]
-    tables.show([(name, t.documents, size(t.bytes)) for name, t in lines], ("", "documents", "text"))
+    for name, value in trained(manifest):
+        print(f"{name:<12} {value}")
+    if manifest.ledger != Ledger():
+        _show_ledger(manifest.ledger)
     print("\ninputs")
     for role, ref in sorted(manifest.inputs.items()):
         print(f"  {role}: {ref}")
@@ -157,6 +153,18 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
         ("key", "rows", "size", "sha256", "path"),
     )
     return 0
+
+
+def _show_ledger(ledger: Ledger) -> None:
+    print("\nledger")
+    lines = [
+        ("in", ledger.read),
+        ("repeated", ledger.repeated),
+        *sorted(ledger.dropped.items()),
+        *sorted(ledger.quarantined.items()),
+        ("kept", ledger.kept),
+    ]
+    tables.show([(name, t.documents, size(t.bytes)) for name, t in lines], ("", "documents", "text"))
 
 
 def _tag(store: ArtifactStore, arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import OlmoError
 from olmo_core.report.browse.catalog import Limits
 from olmo_core.report.browse.site import write
+from olmo_core.storage import Storage
 
 DESCRIPTION = """\
 Show the store as web pages: artifacts with versions and tags, ledgers, reports with waterfall, plots and samples, runs
 with loss curves, the documents of some steps, evaluations beside each other, and the lineage of everything. The pages
-are files without scripts: with --to they can be opened from the folder, or put on any web server or bucket. Without it
-they are written to a temporary folder and served on 127.0.0.1 until Ctrl-C.
+are files without scripts: with --to they are written into a folder, to be opened there or put on any web server, or straight
+into a bucket; what did not change since the last time is not written again. Without it they are written to a temporary
+folder and served on 127.0.0.1 until Ctrl-C.
 """
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
@@ -37,7 +39,9 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     usual = Limits()
-    parser.add_argument("--to", metavar="FOLDER", help="write the pages there, in place of earlier ones")
+    parser.add_argument(
+        "--to", metavar="PLACE", help="write the pages into this folder or s3://bucket/prefix, in place of earlier ones"
+    )
     parser.add_argument("--port", type=whole(1), metavar="N", help="port of the server (default: a free one)")
     parser.add_argument("--open", action="store_true", help="show it in the browser")
     parser.add_argument(
@@ -57,12 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             limits = replace(limits, **{name: getattr(arguments, name)})
     if arguments.to is not None:
-        folder = Path(arguments.to)
-        _written(store, folder, limits, arguments)
-        _show(arguments, (folder / "index.html").resolve().as_uri())
+        place = Storage(arguments.to)
+        _written(store, place, limits, arguments)
+        address = place.web_address("index.html") or Path(place.url("index.html")).as_uri()
+        if not arguments.json:
+            print(address, flush=True)
+        _show(arguments, address)
         return 0
     with tempfile.TemporaryDirectory(prefix="olmo-browse-") as temporary, _ended_by_signal():
-        _written(store, Path(temporary), limits, arguments)
+        _written(store, Storage(temporary), limits, arguments)
         with _server(Path(temporary), arguments.port) as address:
             print(f"{address}/ (Ctrl-C ends it)", flush=True)
             _show(arguments, f"{address}/")
@@ -70,16 +77,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _written(store: ArtifactStore, folder: Path, limits: Limits, arguments: argparse.Namespace) -> None:
+def _written(store: ArtifactStore, place: Storage, limits: Limits, arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     progress = _tell if sys.stderr.isatty() and not arguments.json else None
-    count = write(store, folder, limits, progress)
+    done = write(store, place, limits, progress)
     if progress is not None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     if arguments.json:
-        tables.show_json({"store": store.uri, "folder": str(folder), "files": count})
+        tables.show_json({"store": store.uri, "place": place.uri, **asdict(done)})
     else:
-        print(f"{count:,} files in {folder}, {time.monotonic() - began:.1f} s", flush=True)
+        same = done.files - done.written
+        told = [f"{done.files:,} files in {place.uri}"]
+        told += [f"{same:,} of them as they were"] if same else []
+        told += [f"{done.removed:,} removed"] if done.removed else []
+        print(f"{', '.join(told)}, {time.monotonic() - began:.1f} s", flush=True)
 
 
 def _tell(text: str) -> None:

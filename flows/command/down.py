@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
-from flows.command import services
+from flows.command import password, services
 from flows.command.project import Project, State, find_project
 from flows.command.server_api import ServerApi, ServerError
 from flows.command.usage import between
@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _end_workers(project: Project, state: State, grace: float) -> list[str]:
     """End flow runs and workers while the server is still there to be told what became of the runs."""
     lines = []
-    api = ServerApi(state.port) if processes.is_running(state.server) else None
+    own = ServerApi(state.port, host=state.host, password=password.stored(project))
+    api = own if processes.is_running(state.server) else None
     with contextlib.ExitStack() as pauses:
         # A worker that is told to end kills its runs at once (Prefect issue 22528). So the runs are asked first, and
         # meanwhile the worker must not take the next ones from the queue.
@@ -66,7 +67,10 @@ def _end_workers(project: Project, state: State, grace: float) -> list[str]:
             try:
                 for pool in state.workers:
                     runs = services.crash_abandoned_runs(api, pool)
-                    lines += [f"run {name}: reported as Crashed" for name in runs]
+                    lines += [
+                        f"run {name}: reported as Crashed; `prefect flow-run retry {id_}` continues it after `olmo up`"
+                        for name, id_ in runs
+                    ]
             except ServerError as error:
                 lines.append(f"runs could not be reported as Crashed: {error}")
     return lines

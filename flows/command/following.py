@@ -18,7 +18,7 @@ PAUSE = 1.0
 """Seconds between two looks."""
 _QUIET = 10.0
 """Seconds between two lines about a training run, at least, where the output is no terminal."""
-_STEP = re.compile(r"^step [\d,]+ of [\d,]+")
+_STEP = re.compile(r"^(step [\d,]+ of [\d,]+|before the first step: )")
 _MOST = 200
 """Log messages that the server gives at once."""
 

@@ -20,6 +20,7 @@ from olmo_core.redaction import redacted
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("flows.command.up", "start the Prefect server and this project's workers, and deploy its flows"),
     "down": ("flows.command.down", "end this project's flow runs, workers and Prefect server"),
+    "deploy": ("flows.command.deploy", "pools, deployments and automations on a server that runs elsewhere"),
     "run": ("flows.command.run", "run a flow in this process"),
     "plan": ("flows.command.plan", "what a run would build or reuse, and why"),
     "waterfall": ("flows.command.waterfall", "what each stage of a corpus kept and dropped"),
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("flows.command.generate", "text from a checkpoint"),
     "explain": ("flows.command.explain", "why one document was kept or dropped, and where its tokens are"),
     "inspect": ("flows.command.inspect_training", "which documents a training step saw, which steps saw a document"),
+    "watch": ("flows.command.watch", "follow a flow run, and what it has started, to its end"),
     "status": ("flows.command.status", "what runs: server, workers, deployments, last runs"),
 }
 """Name -> (module, one line for `olmo --help`), in the order in which they are listed."""
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (argparse itself exits with 2 on wrong usage, 0 on --help)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser(argv).parse_args(argv)
+    arguments.words = argv
     try:
         code = int(importlib.import_module(COMMANDS[arguments.command][0]).run(arguments))
         sys.stdout.flush()
@@ -61,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`olmo status | head`) has seen enough; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print(f"olmo {arguments.command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"olmo {arguments.command}: interrupted{': ' if interrupt.args else ''}{interrupt}", file=sys.stderr)
         return 130
     except Exception:
         # A bug, or an error that nobody foresaw: the traceback as it is, but for credentials.

@@ -4,7 +4,7 @@ Prefect loads it in every process that imports `prefect` where the setting `plug
 directory (pyproject.toml), and under the profile `olmo`. It does two things.
 
 1. In the project's directory, with no address or profile asked for, the address of the server is the one `olmo up`
-   chose. An address in pyproject.toml would be one for all checkouts, and would overrule `--profile`.
+   chose, and its password the one that `olmo up` keeps. An address in pyproject.toml would be one for all checkouts, and would overrule `--profile`.
 2. In `prefect deployment ...` a name without a slash stands for the deployment of that name. Prefect 3.8.8 wants
    FLOW/DEPLOYMENT and has no hook for that, so one method of its client is wrapped; tests/flows/test_plugin.py tells
    when a new version needs another way.
@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.plugins import HookContext, SetupResult, register_hook
 
-from flows.command.project import Project, api_url, is_project, state_folder, ui_url
+from flows.command import password
+from flows.command.project import Project, is_project, state_folder
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -50,8 +51,12 @@ def project_environment(directory: Path, argv: Sequence[str]) -> dict[str, str]:
     found = {} if "OLMO_PROJECT" in os.environ else {"OLMO_PROJECT": str(directory)}
     asked_for_another = {"PREFECT_API_URL", "PREFECT_PROFILE"} & set(os.environ) or profile_option(argv)
     if not asked_for_another:
-        port = Project(directory=directory, home=state_folder(directory)).read_state().port
-        found |= {"PREFECT_API_URL": api_url(port), "PREFECT_UI_URL": ui_url(port)}
+        project = Project(directory=directory, home=state_folder(directory))
+        state = project.read_state()
+        found |= {"PREFECT_API_URL": state.api_url, "PREFECT_UI_URL": state.ui_url}
+        if kept := password.stored(project):
+            # One that is set already is what Prefect sends: somebody wants it so.
+            found |= {password.CLIENT: os.environ.get(password.CLIENT) or kept}
     return found
 
 
@@ -91,6 +96,11 @@ def resolve_bare_names() -> None:
         except httpx.ConnectError as error:
             message = f"no Prefect server answers at {self.api_url}; start this project's with `olmo up`"
             raise _refusal(message) from error
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != 401:
+                raise
+            given = "authorization" in error.request.headers
+            raise _refusal(f"{self.api_url} answered 401: {password.refused(given=given)}") from error
 
     PrefectClient.read_deployment_by_name = read_deployment_by_name  # type: ignore[assignment, method-assign]
 

@@ -12,7 +12,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from flows.command.project import api_url, ui_url
+from flows.command import password
+from flows.command.project import State
 from olmo_core.errors import OlmoError
 
 NAME = "olmo"
@@ -25,10 +26,11 @@ def profiles_path() -> Path:
     return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser() / "profiles.toml"
 
 
-def write_profile(port: int, path: Path) -> bool:
-    """Make the profile point to the server on `port`; returns whether the file had to be changed.
+def write_profile(state: State, path: Path, secret: str | None = None) -> bool:
+    """Make the profile point to a project's server; returns whether the file had to be changed.
 
-    Settings that somebody added to the profile are kept. Raises OlmoError, with nothing written, when the file is not
+    With a password (`secret`) in it only its owner can read the file any more. Settings that somebody added to the
+    profile are kept. Raises OlmoError, with nothing written, when the file is not
     valid TOML or the profile cannot be replaced without touching the rest.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -37,8 +39,11 @@ def write_profile(port: int, path: Path) -> bool:
     except tomllib.TOMLDecodeError as error:
         raise OlmoError(f"{path} is not valid TOML ({error}); repair it, or set PREFECT_PROFILES_PATH") from error
     old = before.get("profiles", {}).get(NAME, {})
-    new = old | {"PREFECT_API_URL": api_url(port), "PREFECT_UI_URL": ui_url(port), "PREFECT_PLUGINS_ENABLED": "true"}
-    if new == old:
+    new = {name: value for name, value in old.items() if name != password.CLIENT}
+    new |= {"PREFECT_API_URL": state.api_url, "PREFECT_UI_URL": state.ui_url, "PREFECT_PLUGINS_ENABLED": "true"}
+    new |= {password.CLIENT: secret} if secret else {}
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    if new == old and not (secret and mode & 0o077):
         return False
     table = f"[profiles.{NAME}]\n" + "".join(f"{key} = {_quoted(value)}\n" for key, value in new.items())
     header = re.compile(rf"^\[profiles\.{NAME}\][^\n]*\n(?:(?!\s*\[)[^\n]*\n?)*", re.MULTILINE)
@@ -54,8 +59,9 @@ def write_profile(port: int, path: Path) -> bool:
         raise OlmoError(f"the table [profiles.{NAME}] of {path} has a form this command cannot edit; remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o600)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.chmod(mode & 0o700 if secret else mode)
     temporary.replace(path)
     return True
 

@@ -30,10 +30,22 @@ class State:
 
     port: int = DEFAULT_PORT
     """Port of the Prefect server, kept after `olmo down` so that the next `olmo up` takes it again."""
+    host: str = HOST
+    """Address or name on which the server listens, kept like the port; beyond loopback it has a password (password.py)."""
     server: ProcessRecord | None = None
     """The Prefect server, None when none was started or it was ended."""
     workers: dict[str, ProcessRecord] = field(default_factory=dict)
     """The worker of each work pool, by the pool's name."""
+
+    @property
+    def api_url(self) -> str:
+        """Address of the Prefect API, as seen from this machine."""
+        return api_url(self.port, self.host)
+
+    @property
+    def ui_url(self) -> str:
+        """Address of the dashboard's second version, as seen from this machine; without `/v2` deep links open the first one."""
+        return self.api_url.removesuffix("/api") + "/v2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,7 @@ class Project:
             server = raw["server"]
             return State(
                 port=int(raw["port"]),
+                host=str(raw.get("host", HOST)),
                 server=None if server is None else ProcessRecord(**server),
                 workers={str(pool): ProcessRecord(**record) for pool, record in raw["workers"].items()},
             )
@@ -80,6 +93,7 @@ class Project:
         """Replace `state.json` in one step, so that a reader never sees half of it."""
         raw: dict[str, Any] = {
             "port": state.port,
+            "host": state.host,
             "server": None if state.server is None else vars(state.server),
             "workers": {pool: vars(record) for pool, record in state.workers.items()},
         }
@@ -97,14 +111,15 @@ class Project:
             yield
 
 
-def api_url(port: int) -> str:
-    """Address of the Prefect API on a port of this machine."""
-    return f"http://{HOST}:{port}/api"
+def api_url(port: int, host: str = HOST) -> str:
+    """Address of the Prefect API of a server that listens on a port and an address or name (0.0.0.0: on all of them)."""
+    name = reached_at(host)
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/api"
 
 
-def ui_url(port: int) -> str:
-    """Address of the dashboard's second version; without `/v2` deep links open the first one."""
-    return f"http://{HOST}:{port}/v2"
+def reached_at(host: str) -> str:
+    """Where this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": HOST, "::": "::1"}.get(host, host)
 
 
 def is_project(directory: Path) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
 
 from flows.command import main as olmo
 from flows.command.following import follow, start
-from flows.command.project import Project, find_project, ui_url
+from flows.command.project import Project, find_project
 from flows.command.run_chain import text_of
 from flows.command.server_api import ServerApi
-from flows.command.watching import watch
+from flows.command.watch import address, in_words
 from olmo_core.artifacts.store import ArtifactStore
 
 CORPUS = "quickstart"
@@ -26,51 +27,54 @@ def main() -> int:
     began = time.monotonic()
     project = find_project()
     os.chdir(project.directory)
-    if code := olmo.main(["up"]):
+    if code := olmo.main(["up", "--quiet"]):
         return code
-    api = ServerApi(project.read_state().port)
+    api = ServerApi.of(project)
     code = _corpus(project, api) if "--data" in sys.argv[1:] else _chain(project, api)
     if code:
         return code
-    print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {ui_url(project.read_state().port)}/runs")
+    print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {project.read_state().ui_url}/runs")
     return 0
 
 
 def _chain(project: Project, api: ServerApi) -> int:
-    _say("prefect deployment run data-to-model")
-    run = follow(api, start(api, "data-to-model/data-to-model", {"recipe": RECIPE}))
-    if run["state_type"] != "COMPLETED":
-        print(f"\n{run['name']}: {run['state_name']}: {(run['state'] or {}).get('message')}", file=sys.stderr)
-        _failed(project)
-        print(f"`prefect flow-run retry {run['id']}` goes on from there.", file=sys.stderr)
+    run = _followed(project, api, "data-to-model", {"recipe": RECIPE})
+    if run is None:
         return 1
     store = ArtifactStore(os.environ.get("OLMO_STORE") or str(project.home / "store"))
     print(f"\n{text_of(store, run['labels']['olmo.made.summary'])}")
-    print(f"This run: {ui_url(project.read_state().port)}/runs/flow-run/{run['id']}")
+    print(f"This run: {address(project, run['id'])}")
     print("Again, and every stage is reused: prefect deployment run data-to-model   End the services: olmo down")
     return 0
 
 
 def _corpus(project: Project, api: ServerApi) -> int:
-    _say("prefect deployment run build-dolma --watch")
-    prefect = [sys.executable, "-m", "prefect", "deployment", "run", "build-dolma", "--watch"]
-    log = project.log("quickstart")
-    if code := watch(prefect, log, api):
-        print(f"\nThe run failed. All that the command said: {log}", file=sys.stderr)
-        _failed(project)
-        return code
-    print(f"(all that the command said: {log})")
+    if _followed(project, api, "build-dolma", {}) is None:
+        return 1
     _say("olmo waterfall quickstart --examples 1")
     if code := olmo.main(["waterfall", CORPUS, "--examples", "1"]):
         return code
     print("\nTry: olmo explain ID   olmo plan   olmo artifacts ls   prefect deployment run build-dolma   olmo down")
-    print("Train on it: prefect deployment run train-olmo/tiny --watch")
+    print("Train on it: prefect deployment run train-olmo/tiny && olmo watch")
     return 0
 
 
+def _followed(project: Project, api: ServerApi, deployment: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """Start a deployment and show its run to the end; returns the run, or None, with the reason told, if it did not complete."""
+    _say(f"prefect deployment run {deployment} && olmo watch")
+    run_id = start(api, f"{deployment}/{deployment}", parameters)
+    print(f"run {run_id}  {address(project, run_id)}", flush=True)
+    run = follow(api, run_id)
+    if run["state_type"] == "COMPLETED":
+        return run
+    print(f"\n{in_words(run)}", file=sys.stderr)
+    _failed(project)
+    return None
+
+
 def _failed(project: Project) -> None:
-    port, logs = project.read_state().port, ", ".join(str(project.log(f"worker-{pool}")) for pool in ("cpu", "gpu"))
-    print(f"Look at {ui_url(port)}/runs and {logs}.", file=sys.stderr)
+    logs = ", ".join(str(project.log(f"worker-{pool}")) for pool in ("cpu", "gpu"))
+    print(f"Look at {project.read_state().ui_url}/runs and {logs}.", file=sys.stderr)
 
 
 def _say(command: str) -> None:

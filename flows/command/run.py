@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flows.command import choices, run_chain, run_training, tables
-from flows.command.project import api_url, find_project
+from flows.command import choices, password, run_chain, run_training, tables
+from flows.command.project import find_project
+from flows.command.server_api import ServerApi
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
@@ -60,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt as interrupt:
+        said = str(interrupt) or "finished stages and shards are kept"
+        again = shlex.join(["olmo", *arguments.words])
+        raise KeyboardInterrupt(f"{said}. It goes on with: {again}") from None
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.file is not None:
         arguments.recipe = arguments.file
     if arguments.flow == "train-olmo":
@@ -166,8 +177,9 @@ def prefect_environment() -> tuple[str | None, bool]:
     """
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_RESULTS_DEFAULT_SERIALIZER", "json")
     project = find_project()
-    url = api_url(project.read_state().port)
+    url = project.read_state().api_url
     # This project's own address was put there by our plugin, which runs when Prefect is imported: nobody asked for it.
     if os.environ.get("PREFECT_API_URL", url) != url:
         return None, False
@@ -176,6 +188,16 @@ def prefect_environment() -> tuple[str | None, bool]:
         home = project.home / "prefect-run"
         home.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(home))
+        # A password that was once given to this project's server is for this one, too.
+        secret = os.environ.get(password.SERVER) or password.stored(project)
+        if secret:
+            os.environ[password.SERVER] = secret
+        os.environ.setdefault("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "true")
+    else:
+        ServerApi.of(project).request("GET", "/admin/version")  # raises here, in our words, where the password is wrong
+        secret = password.of_commands(project)
+    if secret:
+        os.environ.setdefault(password.CLIENT, secret)
     return url, temporary
 
 

@@ -14,6 +14,8 @@ from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe, load_recipe
 from olmo_core.summary.recipe import DataToModelRecipe, load_data_to_model
+from olmo_core.train.advice import unwise
+from olmo_core.train.forecast import forecast
 from olmo_core.train.overrides import recipe_with
 from olmo_core.train.run_file import RunFile
 
@@ -99,13 +101,18 @@ def text_of(store: ArtifactStore, address: str, object_: str = "summary.txt") ->
 
 def _plan(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     recipe = load_data_to_model(arguments.recipe)
-    rows = planned(store, recipe, rehash=arguments.rehash)
+    rows, run = planned(store, recipe, rehash=arguments.rehash)
+    made = store.find(run.tokens)
+    warnings = (
+        () if store.find(run.ref) else unwise(run, forecast(run.recipe, made).epochs if made is not None else None)
+    )
     if arguments.json:
-        tables.show_json(
-            {"store": store.uri, "recipe": recipe.name, "stages": [dict(zip(HEADER, row, strict=True)) for row in rows]}
-        )
+        stages = [dict(zip(HEADER, row, strict=True)) for row in rows]
+        tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": stages, "warnings": list(warnings)})
         return 0
     tables.show(rows, HEADER, left=4)
+    for one in warnings:
+        print(f"WARNING  {one}")
     return 0
 
 
@@ -114,8 +121,8 @@ HEADER = ("stage", "", "artifact", "why")
 
 def planned(
     store: ArtifactStore, recipe: DataToModelRecipe, *, rehash: bool = False
-) -> list[tuple[str, str, str, str]]:
-    """Return what each stage would do (`build`, `train`, `go on`, `reuse`, `score`), what it makes, and why.
+) -> tuple[list[tuple[str, str, str, str]], RunFile]:
+    """Return what each stage would do (`build`, `train`, `go on`, `reuse`, `score`), what it makes, and why; and the training run.
 
     The fingerprints of tokens and run are known before anything is built. Lists the input files and reads new ones.
     """
@@ -130,7 +137,7 @@ def planned(
     rows.append(("training", *_training(store, run)))
     last = run.checkpoint(run.recipe.steps)
     rows.append(("evaluation", *_evaluation(store, recipe, last)))
-    return rows
+    return rows, run
 
 
 def _corpus(store: ArtifactStore, recipe: CorpusRecipe, rehash: bool) -> tuple[Chain, list[Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +13,10 @@ from flows.command import choices, tables
 from flows.command.checkpoints import CHECKPOINT
 from flows.command.usage import between, refuse, whole
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.errors import OlmoError
 from olmo_core.report.markdown import count, size
 from olmo_core.train.overrides import TrainOverrides
-from olmo_core.train.run_file import TrainResources
+from olmo_core.train.run_file import RunFile, TrainResources
 
 _CORPUS = ("language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit", "data", "workers")
 """Options that mean something to other flows only."""
@@ -97,17 +100,18 @@ def run(arguments: argparse.Namespace) -> int:
     )
     held_out = None if arguments.held_out == "none" else arguments.held_out or AUTO
     tokens = arguments.tokens or TOKENS
+    run_known: RunFile | None = None
     if arguments.plan or arguments.credentials_block is None:
         # Also before Prefect is started and a run is on record: what is wrong with recipe, tokens and options.
         store = ArtifactStore(choices.store(arguments))
         wanted, expected = resolve(store, recipe, tokens, held_out, arguments.start, overrides, resources)
-        found = fit(resources, expected)
+        found, run_known = fit(resources, expected), wanted
         if arguments.plan:
             return _plan(store, wanted, expected, found, arguments.json)
         if store.find(wanted.ref) is None:
-            for warning in found.warnings:
+            for warning in found.warnings:  # of what is unwise the run's own log tells
                 print(f"WARNING: {warning}", file=sys.stderr)
-    with server():
+    with server(), told_what_is_saved(run_known):
         from flows.train_olmo import train_olmo
 
         made: dict[str, str] = train_olmo(
@@ -126,6 +130,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def told_what_is_saved(run: RunFile | None) -> Iterator[None]:
+    """Make an interruption say from where the run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run is None:
+            raise
+        from olmo_core.train import retention
+
+        try:
+            newest = next(iter(retention.committed(ArtifactStore(run.store), run)), None)
+        except OlmoError:  # the interruption counts, not what became of the store
+            raise KeyboardInterrupt from None
+        if newest is None:
+            raise KeyboardInterrupt(f"no checkpoint of {run.ref} was saved yet") from None
+        step = int(newest.counts["step"])
+        raise KeyboardInterrupt(f"{newest.ref}, step {step:,} of {run.recipe.steps:,}, is saved") from None
+
+
 def _plan(store: ArtifactStore, wanted: Any, expected: Any, found: Any, as_json: bool) -> int:
     from olmo_core.train.run_file import save_interval
     from olmo_core.train.run_record import checkpoints
@@ -142,7 +166,7 @@ def _plan(store: ArtifactStore, wanted: Any, expected: Any, found: Any, as_json:
                 "held_out": str(wanted.held_out) if wanted.held_out else None,
                 **{f"expected_{name}" if name == "tokens" else name: v for name, v in expected.to_json().items()},
                 "memory": found.to_json(),
-                "warnings": list(found.warnings),
+                "warnings": [*found.warnings, *expected.unwise],
             }
         )
         return 0
@@ -162,6 +186,6 @@ def _plan(store: ArtifactStore, wanted: Any, expected: Any, found: Any, as_json:
         ("memory", str(found)),
         ("checkpoints", f"one every {every:,} steps, {size(expected.checkpoint_bytes)} each"),
     ]
-    rows += [("WARNING", warning) for warning in found.warnings]
+    rows += [("WARNING", warning) for warning in (*found.warnings, *(() if finished else expected.unwise))]
     print("\n".join(f"{name:<12} {value}" for name, value in rows))
     return 0

@@ -6,6 +6,9 @@ the user's Prefect settings (another server's address, a Cloud key, a profile, a
 
 from __future__ import annotations
 
+import argparse
+import errno
+import json
 import os
 import socket
 import subprocess
@@ -13,11 +16,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from flows.command.automations import HEARTBEAT
-from flows.command.project import HOST, Project, api_url, ui_url
+from flows.command import automations, password
+from flows.command.project import HOST, Project, State, reached_at
 from flows.command.server_api import NotFoundError, ServerApi
+from flows.command.usage import whole
 from olmo_core import processes
 from olmo_core.errors import OlmoError
 from olmo_core.processes import ProcessRecord
@@ -28,22 +31,24 @@ POOLS = {
 }
 """Work pools, with what each is for; `olmo up` starts a worker for each."""
 
-_PASSED_ON = ("PREFECT_LOGGING_", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
-"""Those of the user's Prefect variables that reach the services: what is logged, and the server's password."""
+_PASSED_ON = "PREFECT_LOGGING_"
+"""Those of the user's Prefect variables that reach the services: what is logged."""
 
 
 class ServiceError(OlmoError):
     """A service did not start, or cannot be started as asked."""
 
 
-def environment(project: Project, port: int) -> dict[str, str]:
+def environment(project: Project, state: State) -> dict[str, str]:
     """The environment of the services and of every command that `olmo` runs against them."""
+    secret = password.stored(project)
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("PREFECT_") or name.startswith(_PASSED_ON)
     }
-    bypass = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST)))
+    ours = dict.fromkeys((HOST, reached_at(state.host)))
+    bypass = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), *ours)))
     return kept | {
         processes.MARK: str(project.home),
         "OLMO_HOME": str(project.home),
@@ -53,48 +58,62 @@ def environment(project: Project, port: int) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
         "PREFECT_HOME": str(project.prefect_home),
-        "PREFECT_API_URL": api_url(port),
-        "PREFECT_UI_URL": ui_url(port),
+        "PREFECT_API_URL": state.api_url,
+        "PREFECT_UI_URL": state.ui_url,
+        **({password.CLIENT: secret} if secret else {}),
         "PREFECT_CLI_COLORS": "false",
         "PREFECT_LOGGING_COLORS": "false",
         # The plugin serves people's commands; here the address is already given and names are full.
         "PREFECT_PLUGINS_ENABLED": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_API_URL": api_url(port),
+        # Relative: the dashboard works under whatever name a browser found it by, and never needs another origin's API.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+        # The defaults, `*` and no token, let any page that somebody has open in a browser read from a server on loopback
+        # that has no password, and change what runs there: with a Blob as its body a request needs no permission.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": state.api_url.removesuffix("/api"),
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Nothing of ours is kept as a Prefect result; should anything be, then as JSON: Prefect's default is a pickle.
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         # How long SQLite waits for another writer before the server answers 503 (10 s by default: too few on a busy machine).
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         # A schedule that is switched on shows its runs within 10 s, not 60.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "10",
         # Signs of life of flow runs, by which an automation knows those that have none (180 s by default).
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT),
         # A loopback server bears a look every 2 s; the default of 10 s is most of a short run's time.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
 
 
-def changed_variables(worker: ProcessRecord) -> list[str]:
-    """Names of the variables for flow runs (OLMO_*, AWS_*) that a running worker knows otherwise than this command."""
+def changed_variables(project: Project, worker: ProcessRecord) -> list[str]:
+    """Names of the variables for flow runs (OLMO_*, AWS_*, the password) that a running worker knows otherwise than this command."""
     known = processes.environment_of(worker.pid)
     names = {name for name in (*known, *os.environ) if name.startswith(("OLMO_", "AWS_"))}
-    names -= {processes.MARK, "OLMO_HOME", "OLMO_PROJECT", "OLMO_PORT"}
-    return sorted(name for name in names if known and known.get(name) != os.environ.get(name))
+    names -= {processes.MARK, "OLMO_HOME", "OLMO_PROJECT", "OLMO_PORT", "OLMO_HOST"}
+    found = sorted(name for name in names if known and known.get(name) != os.environ.get(name))
+    return found + ([password.CLIENT] if known and known.get(password.CLIENT) != password.stored(project) else [])
 
 
-def check_port(port: int) -> None:
-    """Raise ServiceError when something listens on a port of this machine, saying what it seems to be."""
-    with socket.socket() as probe:
+def check_port(port: int, host: str = HOST) -> None:
+    """Raise ServiceError when the server could not listen on an address and a port of it, saying why."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind(address)
             return
         except PermissionError as error:
             raise ServiceError(f"port {port} may not be used: {error}; take one above 1023 with --port") from error
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise ServiceError(
+                    f"{host} is no address of this machine; give --host or OLMO_HOST another one"
+                ) from error
     owner = (
         "a Prefect server that this project did not start"
-        if ServerApi(port, timeout=2).is_healthy()
+        if ServerApi(port, host=host, timeout=2).is_healthy()
         else "another program"
     )
     raise ServiceError(f"port {port} is taken by {owner}; choose another one with `olmo up --port N` or OLMO_PORT=N")
@@ -105,15 +124,21 @@ def worker_name(pool: str) -> str:
     return f"{pool}@{socket.gethostname()}"
 
 
-def start_server(project: Project, port: int) -> ProcessRecord:
-    """Start the Prefect server and return at once; `wait_for_server` tells when it answers."""
-    check_port(port)
+def start_server(project: Project, state: State) -> ProcessRecord:
+    """Start the Prefect server and return at once; `wait_for_server` tells when it answers.
+
+    Beyond loopback it has the password that is kept in the state folder: `password.settle` has been called before.
+    """
+    secret = password.stored(project)
+    if secret is None and not password.is_loopback(state.host):
+        raise ServiceError(f"no server without a password on {state.host}")
     project.home.mkdir(parents=True, exist_ok=True)
     # The database holds what runs logged and, encrypted with a key beside it, secrets: for its owner only.
     project.prefect_home.mkdir(mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", "flows.command.prefect_server", "--host", state.host, "--port", str(state.port)]
+    variables = environment(project, state) | ({password.SERVER: secret} if secret else {})
     # Not in the project's directory: pyproject.toml and .env there hold settings for clients.
-    return _start(command, project, port, service="server", directory=project.home)
+    return _start(command, project, variables, service="server", directory=project.home)
 
 
 def limit_pool(api: ServerApi, pool: str, limit: int) -> None:
@@ -125,37 +150,38 @@ def limit_pool(api: ServerApi, pool: str, limit: int) -> None:
     api.request("PATCH", f"/work_pools/{pool}", {"concurrency_limit": limit})
 
 
-def start_worker(project: Project, port: int, pool: str) -> ProcessRecord:
+def start_worker(project: Project, state: State, pool: str) -> ProcessRecord:
     """Start a worker of a pool; flow runs use this interpreter too."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     command += ["--name", worker_name(pool), "--no-create-pool-if-not-found"]
-    return _start(command, project, port, service=f"worker-{pool}", directory=project.directory)
+    return _start(command, project, environment(project, state), service=f"worker-{pool}", directory=project.directory)
 
 
-def _start(command: list[str], project: Project, port: int, *, service: str, directory: Path) -> ProcessRecord:
+def _start(
+    command: list[str], project: Project, variables: dict[str, str], *, service: str, directory: Path
+) -> ProcessRecord:
     log = project.log(service)
-    pid = processes.start_detached(command, log=log, directory=directory, environment=environment(project, port))
+    pid = processes.start_detached(command, log=log, directory=directory, environment=variables)
     record = processes.record(pid)
     if record is None:
         raise ServiceError(f"the {service} ended at once; its log {log} ends with\n{log_tail(log)}")
     return record
 
 
-def wait_for_server(project: Project, port: int, record: ProcessRecord, *, deadline: float) -> None:
+def wait_for_server(project: Project, state: State, record: ProcessRecord, *, deadline: float) -> None:
     """Return when the server answers; raise ServiceError when it ended or does not within `deadline` seconds."""
-    api = ServerApi(port, timeout=5)
+    api = ServerApi(state.port, host=state.host, timeout=5)
     _wait(api.is_healthy, record, log=project.log("server"), what="the Prefect server", deadline=deadline)
 
 
 def wait_for_worker(
-    project: Project, port: int, record: ProcessRecord, pool: str, *, before: str | None, deadline: float
+    project: Project, api: ServerApi, record: ProcessRecord, pool: str, *, before: str | None, deadline: float
 ) -> None:
     """Return when the worker has reported to the server; raise ServiceError as `wait_for_server` does.
 
     `before`: its `last_heartbeat` before it was started. A worker of the same name that was killed a moment ago still
     counts as online: a new sign of life is looked for.
     """
-    api = ServerApi(port)
     _wait(
         lambda: last_heartbeat(api, pool) != before,
         record,
@@ -190,9 +216,39 @@ def log_tail(log: Path, lines: int = 15) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (empty)"
 
 
-def create_pools(api: ServerApi, template: dict[str, Any]) -> list[str]:
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Declare --limit and --gpu-limit, which `furnish` takes."""
+    parser.add_argument(
+        "--limit", type=whole(1), default=6, metavar="N", help="flow runs of pool cpu at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--gpu-limit",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="training runs at once, on pool gpu (default: %(default)s)",
+    )
+
+
+def furnish(
+    project: Project, api: ServerApi, variables: dict[str, str], *, cpu_limit: int, gpu_limit: int
+) -> list[str]:
+    """Put pools with their limits, deployments and automations on a server; returns the names of pools that were missing.
+
+    `variables`: Prefect's environment. Raises ServiceError as `deploy` does.
+    """
+    created = create_pools(project, api)
+    limit_pool(api, "cpu", cpu_limit)
+    limit_pool(api, "gpu", gpu_limit)
+    deploy(project, variables, api)
+    automations.apply(api)
+    return created
+
+
+def create_pools(project: Project, api: ServerApi) -> list[str]:
     """Create the work pools that are missing and return their names; one that exists keeps its settings."""
     created = []
+    template = json.loads((project.directory / "deployments" / "pools" / "process.json").read_text(encoding="utf-8"))
     for pool, purpose in POOLS.items():
         try:
             api.request("GET", f"/work_pools/{pool}")
@@ -203,21 +259,19 @@ def create_pools(api: ServerApi, template: dict[str, Any]) -> list[str]:
     return created
 
 
-def deploy(project: Project, port: int) -> None:
-    """Apply every deployment of `prefect.yaml`; a schedule that is switched on stays on.
+def deploy(project: Project, variables: dict[str, str], api: ServerApi) -> None:
+    """Apply every deployment of `prefect.yaml`; a schedule that is switched on stays on. `variables`: Prefect's environment.
 
     Raises ServiceError with Prefect's own words when a deployment is refused.
     """
-    api = ServerApi(port)
     switched_on = {
         (name, schedule["slug"])
         for name, deployment in api.deployments().items()
         for schedule in deployment["schedules"]
         if schedule["active"] and schedule["slug"]
     }
-    variables = environment(project, port)
     # Left in the pull steps as {{ $OLMO_PROJECT }}, for each worker to fill in.
-    del variables["OLMO_PROJECT"]
+    variables = {name: value for name, value in variables.items() if name != "OLMO_PROJECT"}
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=project.directory,
@@ -236,12 +290,12 @@ def deploy(project: Project, port: int) -> None:
                 api.request("PATCH", f"/deployments/{deployment['id']}/schedules/{schedule['id']}", {"active": True})
 
 
-def crash_abandoned_runs(api: ServerApi, pool: str) -> list[str]:
+def crash_abandoned_runs(api: ServerApi, pool: str) -> list[tuple[str, str]]:
     """Report as Crashed the runs of a pool that the server takes for running though no process here carries them.
 
     After a power cut, a killed worker or `olmo down` nobody else would: such a run stays Running for ever and keeps
     its deployment's concurrency slot, so that every later run waits for it. Call it while the pool's worker is not
-    running. Returns the names of the runs; `prefect flow-run retry` continues each.
+    running. Returns name and id of each run; `prefect flow-run retry ID` continues it.
     """
     under_way = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     of_pool = {"name": {"any_": [pool]}}
@@ -258,7 +312,7 @@ def crash_abandoned_runs(api: ServerApi, pool: str) -> list[str]:
     for task in tasks:
         if task["flow_run_id"] in here:
             _crash(api, "task_runs", task["id"])
-    return [str(run["name"]) for run in abandoned]
+    return [(str(run["name"]), str(run["id"])) for run in abandoned]
 
 
 def _crash(api: ServerApi, kind: str, run_id: str) -> None:

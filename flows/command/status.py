@@ -7,8 +7,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from flows.command import services
-from flows.command.project import Project, find_project, ui_url
+from flows.command import password, services
+from flows.command.project import Project, find_project
 from flows.command.server_api import NotFoundError, ServerApi, ServerError
 from flows.command.usage import whole
 from olmo_core import processes
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 def status(project: Project, *, runs: int) -> dict[str, Any]:
     """Everything the command shows, as plain values; `healthy` sums it up."""
     state = project.read_state()
-    api = ServerApi(state.port)
+    api = ServerApi.of(project)
     running = processes.is_running(state.server)
     answers = api.is_healthy() if running else False
     found: dict[str, Any] = {
@@ -48,7 +48,9 @@ def status(project: Project, *, runs: int) -> dict[str, Any]:
             "state": "healthy" if answers else "not answering" if running else "not running",
             "pid": state.server.pid if state.server is not None and running else None,
             "api": api.address,
-            "dashboard": f"{ui_url(state.port)}/dashboard",
+            "host": state.host,
+            "password": str(password.file_of(project)) if password.stored(project) else None,
+            "dashboard": f"{state.ui_url}/dashboard",
             "log": str(project.log("server")),
         },
         "workers": [],
@@ -87,7 +89,7 @@ def status(project: Project, *, runs: int) -> dict[str, Any]:
             }
             for name, deployment in sorted(api.deployments().items())
         ]
-        found["runs"] = [_run(entry, state.port) for entry in _last_runs(api, runs)]
+        found["runs"] = [_run(entry, state.ui_url) for entry in _last_runs(api, runs)]
     found["healthy"] = answers and all(worker["state"] == "healthy" for worker in found["workers"])
     return found
 
@@ -110,20 +112,22 @@ def _last_runs(api: ServerApi, limit: int) -> list[dict[str, Any]]:
         return []
 
 
-def _run(entry: dict[str, Any], port: int) -> dict[str, Any]:
+def _run(entry: dict[str, Any], dashboard: str) -> dict[str, Any]:
     return {
         "id": entry["id"],
         "name": entry["name"],
         "state": entry["state_name"],
         "started": entry["start_time"],
         "seconds": round(entry["total_run_time"], 1),
-        "url": f"{ui_url(port)}/runs/flow-run/{entry['id']}",
+        "url": f"{dashboard}/runs/flow-run/{entry['id']}",
     }
 
 
 def _for_people(found: dict[str, Any]) -> str:
     server = found["server"]
     lines = [f"server      {server['state']:<14}{server['dashboard']}" + _pid(server)]
+    if server["password"]:
+        lines.append(f"password    in {server['password']}; the server listens on {server['host']}")
     lines += [f"worker      {each['state']:<14}pool {each['pool']}" + _pid(each) for each in found["workers"]]
     lines += [
         f"pool        {each['name']:<14}{each['type']}, {'paused' if each['paused'] else str(each['status']).lower()}"
@@ -134,7 +138,7 @@ def _for_people(found: dict[str, Any]) -> str:
         note = ("paused, " if each["paused"] else "") + (f"scheduled: {', '.join(on)}" if on else "no active schedule")
         lines.append(f"deployment  {each['name']}  (pool {each['pool']}, {note})")
     lines += [
-        f"run         {each['state']:<14}{each['seconds']:>8.1f} s  {each['name']}  {each['url']}"
+        f"run         {each['state']:<14}{each['seconds']:>8.1f} s  {each['name']}  {each['id']}  {each['url']}"
         for each in found["runs"]
     ]
     if server["state"] == "not running" and not any(each["pid"] for each in found["workers"]):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from flows.command import automations, profile, services
-from flows.command.project import Project, State, find_project, ui_url
+from flows.command import password, profile, services
+from flows.command.project import Project, State, find_project
 from flows.command.server_api import ServerApi
 from flows.command.usage import between
 from olmo_core import processes
@@ -19,9 +18,10 @@ from olmo_core.errors import OlmoError
 from olmo_core.processes import ProcessRecord
 
 DESCRIPTION = """\
-Start what is missing of: the Prefect server (on this machine only), the work pools, the deployments of prefect.yaml,
-a worker for each pool (`cpu`, `gpu`), the Prefect profile `olmo`. Run it again after changing flows or prefect.yaml; what runs
-already is left running. `olmo down` ends it all. State, logs and database are in .olmo/ (or OLMO_HOME).
+Start what is missing of: the Prefect server (for this machine only, or with --host and a password for others), the work pools,
+the deployments of prefect.yaml, a worker for each pool (`cpu`, `gpu`), the Prefect profile `olmo`. Run it again after changing
+flows or prefect.yaml; what runs already is left running. `olmo down` ends it all. State, logs and database are in .olmo/ (or
+OLMO_HOME).
 """
 
 
@@ -29,15 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--port", type=_port, help="port of the server (default: OLMO_PORT, the last one used, 4200)")
     parser.add_argument(
-        "--limit", type=_limit, default=6, metavar="N", help="flow runs of pool cpu at once (default: %(default)s)"
+        "--host",
+        metavar="ADDRESS",
+        help="where the server listens, e.g. 0.0.0.0; beyond this machine it has a password, kept in the state folder "
+        "(default: OLMO_HOST, the last one used, 127.0.0.1)",
     )
-    parser.add_argument(
-        "--gpu-limit",
-        type=_limit,
-        default=1,
-        metavar="N",
-        help="training runs at once, on pool gpu (default: %(default)s)",
-    )
+    services.add_limits(parser)
     parser.add_argument(
         "--pools",
         type=_pools,
@@ -52,96 +49,109 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="patience with each service",
     )
+    parser.add_argument("--quiet", action="store_true", help="name neither deployments nor what could be done next")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     project = find_project()
     with project.lock():
-        state = _choose_port(project, arguments.port)
+        state = _choose_address(project, arguments.port, arguments.host or os.environ.get("OLMO_HOST"))
         _start_server(project, state, arguments.wait)
-        api = ServerApi(state.port)
-        template = project.directory / "deployments" / "pools" / "process.json"
-        services.create_pools(api, json.loads(template.read_text(encoding="utf-8")))
-        services.limit_pool(api, "cpu", arguments.limit)
-        services.limit_pool(api, "gpu", arguments.gpu_limit)
-        services.deploy(project, state.port)
-        automations.apply(api)
+        api = ServerApi(state.port, host=state.host, password=password.stored(project))
+        variables = services.environment(project, state)
+        services.furnish(project, api, variables, cpu_limit=arguments.limit, gpu_limit=arguments.gpu_limit)
         before = {pool: services.last_heartbeat(api, pool) for pool in arguments.pools}
-        started = {pool: _start_worker(project, state, pool) for pool in arguments.pools}
+        started = {pool: _start_worker(project, state, api, pool) for pool in arguments.pools}
         for pool, record in started.items():
             if record is not None:
-                services.wait_for_worker(
-                    project, state.port, record, pool, before=before[pool], deadline=arguments.wait
-                )
-    _make_profile(state.port)
-    _say_what_to_do(project, state, api)
+                services.wait_for_worker(project, api, record, pool, before=before[pool], deadline=arguments.wait)
+    _make_profile(state, password.stored(project))
+    _say_what_to_do(project, state, api, arguments)
     return 0
 
 
-def _choose_port(project: Project, asked: int | None) -> State:
-    """The state with the port to use: as asked, by OLMO_PORT, as last time."""
+def _choose_address(project: Project, asked: int | None, host: str | None) -> State:
+    """The state with the port and host to use: as asked, by OLMO_PORT, as last time."""
     state = project.read_state()
     if asked is None and (named := os.environ.get("OLMO_PORT")):
         try:
             asked = _port(named)
         except argparse.ArgumentTypeError as error:
             raise services.ServiceError(f"OLMO_PORT: {error}") from error
-    if asked in (None, state.port):
+    wanted = replace(state, port=state.port if asked is None else asked, host=host or state.host)
+    if (wanted.port, wanted.host) == (state.port, state.host):
         return state
-    assert asked is not None
     if any(processes.is_running(each) for each in (state.server, *state.workers.values())):
         raise services.ServiceError(
-            f"this project's services already run with port {state.port}, not {asked}; `olmo down` first to move them"
+            f"this project's services already run with host {state.host} and port {state.port}, not {wanted.host} and "
+            f"{wanted.port}; `olmo down` first to move them"
         )
-    return replace(state, port=asked)
+    return wanted
 
 
 def _start_server(project: Project, state: State, patience: float) -> None:
     if state.server is not None and processes.is_running(state.server):
         print(f"server      already running (process {state.server.pid})")
+        if os.environ.get(password.SERVER, known := password.stored(project)) != known:
+            raise password.PasswordError(
+                f"the server runs with another password than {password.SERVER} says; `olmo down`, then up, to change it"
+            )
     else:
-        state.server = services.start_server(project, state.port)
+        services.check_port(state.port, state.host)  # before a password is kept that nobody would be told of
+        new = password.settle(project, state.host)
+        state.server = services.start_server(project, state)
         project.write_state(state)
         print(f"server      starting (process {state.server.pid}); the first time takes about 20 s", flush=True)
-    services.wait_for_server(project, state.port, state.server, deadline=patience)
+        if new:
+            print(
+                f"password    kept in {password.file_of(project)}, for you only; commands in this project know it",
+                flush=True,
+            )
+    services.wait_for_server(project, state, state.server, deadline=patience)
 
 
-def _start_worker(project: Project, state: State, pool: str) -> ProcessRecord | None:
+def _start_worker(project: Project, state: State, api: ServerApi, pool: str) -> ProcessRecord | None:
     """Start the worker of a pool without waiting for it; None when it runs already."""
     if processes.is_running(record := state.workers.get(pool)):
         assert record is not None
         print(f"worker      {pool} already running (process {record.pid})")
-        if stale := services.changed_variables(record):
+        if stale := services.changed_variables(project, record):
             print(f"            with another value of {', '.join(stale)} than here: `olmo down`, then up, to change it")
         return None
-    api = ServerApi(state.port)
-    for name in services.crash_abandoned_runs(api, pool):
-        print(f"run         {name} was left without a process: now Crashed; continue it with `prefect flow-run retry`")
-    record = services.start_worker(project, state.port, pool)
+    for name, run_id in services.crash_abandoned_runs(api, pool):
+        print(
+            f"run         {name} was left without a process: now Crashed; `prefect flow-run retry {run_id}` continues it"
+        )
+    record = services.start_worker(project, state, pool)
     state.workers[pool] = record
     project.write_state(state)
     print(f"worker      {pool} starting (process {record.pid})", flush=True)
     return record
 
 
-def _make_profile(port: int) -> None:
+def _make_profile(state: State, secret: str | None) -> None:
     """The profile is a convenience: that it cannot be written is worth a line, not a failure."""
     path = profile.profiles_path()
     try:
-        if profile.write_profile(port, path):
+        if profile.write_profile(state, path, secret):
             print(f"profile     {profile.NAME} written to {path}; the active profile is unchanged")
     except (OlmoError, OSError) as error:
         print(f"profile     {profile.NAME} not written: {error}")
 
 
-def _say_what_to_do(project: Project, state: State, api: ServerApi) -> None:
-    address = ui_url(state.port)
+def _say_what_to_do(project: Project, state: State, api: ServerApi, arguments: argparse.Namespace) -> None:
+    address = state.ui_url
     print(f"dashboard   {address}/dashboard")
-    for name, deployment in sorted(api.deployments().items()):
+    if password.stored(project):
+        print(f"            asks for the password in {password.file_of(project)}")
+    if not password.is_loopback(state.host):
+        print("            from elsewhere at this machine's name; nothing is encrypted on the way (docs/operating.md)")
+    for name, deployment in sorted(api.deployments().items()) if not arguments.quiet else ():
         print(f"deployment  {name}  {address}/deployments/deployment/{deployment['id']}")
     print(f"logs        {', '.join(str(project.log(one)) for one in ('server', 'worker-cpu', 'worker-gpu'))}")
-    print(f"next        {_prefect()} deployment run build-dolma --watch")
+    if not arguments.quiet:
+        print(f"next        {_prefect()} deployment run data-to-model && olmo watch")
 
 
 def _prefect() -> str:
@@ -151,12 +161,6 @@ def _prefect() -> str:
     if found and Path(found).resolve() == own.resolve():
         return "prefect"
     return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
-
-
-def _limit(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _pools(text: str) -> tuple[str, ...]:

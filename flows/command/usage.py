@@ -18,7 +18,8 @@ class UsageError(OlmoError):
 def refuse(arguments: argparse.Namespace, names: Iterable[str], instead: str = "") -> None:
     """Raise UsageError for an option of these that was given, but means nothing to `arguments.flow`; `instead`: what to do."""
     for name in names:
-        if getattr(arguments, name, None) not in (None, False):
+        value = getattr(arguments, name, None)
+        if value is not None and value is not False:  # 0 was given, too
             raise UsageError(f"--{name.replace('_', '-')} is no option of {arguments.flow}{instead}")
 
 

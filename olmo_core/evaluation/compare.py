@@ -275,23 +275,40 @@ def contamination(one: Evaluated, key: str, searched: Searched) -> Contamination
     dirty, unknown = set(searched.dirty), set(searched.unknown) - set(searched.dirty)
     of = np.array([name in dirty for name in names], bool)
     clean = np.array([name not in dirty and name not in unknown for name in names], bool)
+    clusters = np.array(table.column("cluster").to_pylist(), object)
+    first, second = (_share(values[some], clusters[some].tolist()) for some in (of, clean))
     return Contamination(
         benchmark=key,
         metric=metric,
-        dirty=mean_interval(values[of]),
-        clean=mean_interval(values[clean]),
-        difference=_groups(values[of], values[clean]),
+        dirty=first,
+        clean=second,
+        difference=_groups(first, second),
         items=tuple(name for name, bad in zip(names, of, strict=True) if bad),
         unknown=int((~of & ~clean).sum()),
     )
 
 
-def _groups(first: Floats, second: Floats) -> Interval:
+def _share(values: Floats, clusters: Sequence[str | None]) -> Interval:
+    """Return the mean over a group's items. Where items are clustered (MMLU: subjects) its interval resamples clusters, as that of the
+    whole benchmark does, and is never narrower than one of items would be; of a single cluster nobody knows it.
+    """
+    items = mean_interval(values)
+    if all(one is None for one in clusters):
+        return items
+    whole = mean_interval(values, clusters)
+    return Interval(
+        value=items.value,
+        low=float(np.minimum(items.low, whole.low)),
+        high=float(np.maximum(items.high, whole.high)),
+        n=items.n,
+    )
+
+
+def _groups(a: Interval, b: Interval) -> Interval:
     """Return the difference of two groups' means, first minus second, with Newcombe's interval (1998, method 10).
 
     Out of the intervals of the two: of a group of five items that are all wrong a bootstrap would say that it is sure.
     """
-    a, b = mean_interval(first), mean_interval(second)
     if not a.n or not b.n:
         return Interval(value=float("nan"), low=float("nan"), high=float("nan"), n=a.n)
     value = a.value - b.value

@@ -19,11 +19,14 @@ class Encoder:
     """A tokenizer read from a `tokenizer.json`.
 
     Attributes: `identity`, the sha256 of the file's bytes; `vocabulary`, the highest id + 1; `end_of_text`, the id that
-    stands before the first token of a document.
+    ends a document; `start`, the id that stands before the first token of one.
     """
 
-    def __init__(self, path: str | Path, end_of_text: int | None = None) -> None:
-        """Raises AssetError for a file that is no tokenizer, or of which nobody knows what ends a document."""
+    def __init__(self, path: str | Path, end_of_text: int | None = None, start: str | None = None) -> None:
+        """Read it; `start` is a token, and without it what ends a document stands before the next, as in training on packed documents.
+
+        Raises AssetError for a file that is no tokenizer, that lacks `start`, or of which nobody knows what ends a document.
+        """
         try:
             raw = Path(path).read_bytes()
             self._tokenizer = tokenizers.Tokenizer.from_str(raw.decode("utf-8"))
@@ -40,6 +43,10 @@ class Encoder:
         if end_of_text is None and not known:
             raise AssetError(f"{path}: which token ends a document? It has none of {', '.join(_END_OF_TEXT)}")
         self.end_of_text = end_of_text if end_of_text is not None else known[0]
+        first = self._tokenizer.token_to_id(start) if start is not None else self.end_of_text
+        if first is None:
+            raise AssetError(f"{path} has no token {start!r}, which the model's configuration puts before texts")
+        self.start: int = first
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without special tokens; those in the text are plain text."""
@@ -49,6 +56,21 @@ class Encoder:
         """Return the text of ids."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
+
+
+def start_of_text_of(folder: Path) -> str | None:
+    """Return the token that a Hugging Face model in a folder has for the beginning of a text; None where it has none.
+
+    lm-eval puts it before texts whose likelihood is asked, and without it the token that ends one (`HFLM.prefix_token_id`).
+    """
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        value = json.loads(path.read_text(encoding="utf-8")).get("bos_token") if path.is_file() else None
+        if isinstance(value, dict):
+            value = value.get("content")
+        if isinstance(value, str) and value:
+            return value
+    return None
 
 
 def end_of_text_of(folder: Path) -> int | None:

@@ -126,7 +126,6 @@ class Scorer:
         """Return the scores that are not known, of this process and its team."""
         mine: dict[bytes, Scored] = {}
         problem = None
-        groups = self._planned(requests, {i for i, key in enumerate(keys) if key in known})
 
         def keep(answered: list[tuple[int, Scored]]) -> None:
             fresh = [(keys[i], one) for i, one in answered if keys[i] not in known]
@@ -136,6 +135,7 @@ class Scorer:
             progress(len(mine))
 
         try:
+            groups = self._planned(requests, {i for i, key in enumerate(keys) if key in known})
             for answered in self._answers(groups, requests):
                 if self.team is not None and self.model.sharded:
                     # All stop after the same batch, or one would wait here and the others in the model, for each other.

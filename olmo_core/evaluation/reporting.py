@@ -28,7 +28,7 @@ from olmo_core.report.evaluation.page import page
 from olmo_core.report.evaluation.rows import number, stored_interval
 from olmo_core.workers import Here
 
-VERSION = 3
+VERSION = 4
 HTML, JSON, MARKDOWN = "report.html", "report.json", "report.md"
 _CONTAMINATED = "contaminated"
 

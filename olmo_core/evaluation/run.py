@@ -204,7 +204,10 @@ def _hugging_face(folder: str, device: torch.device, dtype: torch.dtype) -> Any:
     except ImportError as error:
         raise RecipeError(f"{folder} is a Hugging Face model: `pip install transformers` to evaluate it") from error
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device)
+        # Weights that are pickles and models that bring their own program are refused: both would run what they hold.
+        return transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        ).to(device)
     except (ValueError, OSError, RuntimeError, KeyError) as error:
         raise InputError(f"{folder}: transformers cannot load it as a causal language model: {error}") from error
 

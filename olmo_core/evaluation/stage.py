@@ -211,7 +211,7 @@ def _score_texts(
     else:
         documents = list(corpus_documents(store, one.name, files))
     chosen = subsample(documents, encoder, one.tokens)
-    table = score_documents(scorer, chosen, encoder.end_of_text, recipe.windows, progress)
+    table = score_documents(scorer, chosen, encoder.start, recipe.windows, progress)
     output.table(f"{key}.documents", table)
     return {**domain_results(one.name, table), "population": len(documents), "windows": recipe.windows}
 

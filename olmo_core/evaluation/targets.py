@@ -11,24 +11,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from olmo_core import assets
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore, parse_address
 from olmo_core.errors import AssetError, InputError, RecipeError
-from olmo_core.evaluation.encoder import Encoder, end_of_text_of
+from olmo_core.evaluation.encoder import Encoder, end_of_text_of, start_of_text_of
 from olmo_core.evaluation.stage import Subject
+from olmo_core.tokens.origin import DEFAULT, tokenization_of
 from olmo_core.train.checkpoint_read import model_recipe, read_index
 from olmo_core.train.checkpoint_tensors import MODEL
 from olmo_core.train.run_file import step_tag
 
 log = logging.getLogger(__name__)
 
-TOKENIZER = "olmo-tokenizer"
-"""Of checkpoints whose tokens do not say which one made them."""
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_WEIGHTS = "*.safetensors"
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+"""Other forms that weights come in: to read one is to run what it says."""
+_OF_A_MODEL = ("*.json", _WEIGHTS)
+"""What is fetched from the hub: neither pickles nor programs."""
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+\Z")
 
 
@@ -59,7 +61,7 @@ def find_targets(store: ArtifactStore, models: Sequence[str]) -> list[Target]:
     """
     found: dict[str, Target] = {}
     for text in models:
-        some = _checkpoints(store, text) if text.split("/")[0] in set(Kind) else [_hugging_face(text)]
+        some = _checkpoints(store, text) if text.split("/")[0] in set(Kind) else [_hugging_face(store, text)]
         for one in some:
             found.setdefault(str(one.checkpoint or one.folder), one)
     if not found:
@@ -129,13 +131,11 @@ def _target(manifest: Manifest) -> Target:
     return Target(label=tag, name=manifest.ref.name, checkpoint=manifest.ref, tag=tag)
 
 
-def _hugging_face(text: str) -> Target:
+def _hugging_face(store: ArtifactStore, text: str) -> Target:
     folder = Path(text).expanduser()
     if not folder.is_dir():
         if not _HUB.match(text):
-            raise RecipeError(
-                f"{text!r} is no folder, no checkpoint (checkpoint/NAME@TAG) and no id of the Hugging Face hub (owner/name)"
-            )
+            raise RecipeError(f"{text!r} names no model. {_what_can_be_given(store, text)}")
         folder = _downloaded(text)
     if not (folder / "config.json").is_file():
         raise RecipeError(f"{folder} has no config.json: it holds no Hugging Face model")
@@ -144,15 +144,31 @@ def _hugging_face(text: str) -> Target:
     return Target(label=label, name=label, folder=str(folder.resolve()), hub=hub)
 
 
+def _what_can_be_given(store: ArtifactStore, text: str) -> str:
+    there = [f"checkpoint/{name}" for name in store.storage.folders(str(Kind.CHECKPOINT))]
+    there.sort(key=lambda name: (name != f"checkpoint/{text.partition('@')[0]}", name))
+    known = (
+        f" (in this store: {', '.join(there[:5])}{', ...' if len(there) > 5 else ''})"
+        if there
+        else " (this store has none)"
+    )
+    return (
+        f"Give a checkpoint, checkpoint/NAME, checkpoint/NAME@TAG or 'checkpoint/NAME@step*'{known}; a folder with a Hugging Face model "
+        f"(config.json, tokenizer.json, *.safetensors); or an id of the Hugging Face hub as owner/name, e.g. openai-community/gpt2"
+    )
+
+
 def _downloaded(name: str) -> Path:
     try:
         hub = importlib.import_module("huggingface_hub")
-        return Path(hub.snapshot_download(name))
+        return Path(hub.snapshot_download(name, allow_patterns=list(_OF_A_MODEL)))
     except ImportError as error:
         raise RecipeError(f"{name} is to come from the Hugging Face hub: `pip install transformers` first") from error
     except Exception as error:  # the hub's errors have no common root of their own
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise AssetError(
-            f"{name}: the Hugging Face hub does not give it ({type(error).__name__}: {error}); download it elsewhere and give the folder"
+            f"{name} is no folder here, and the Hugging Face hub does not give it ({why}). Without the hub, download it elsewhere "
+            f"(`hf download {name} --local-dir FOLDER`) and give the folder; a checkpoint is written checkpoint/NAME@TAG"
         ) from error
 
 
@@ -164,10 +180,10 @@ def encoder_of(store: ArtifactStore, target: Target, tokenizer: str | None = Non
     """
     if target.checkpoint is not None:
         manifest = store.manifest(target.checkpoint)
-        made_by = _tokenization(store, manifest)
+        made_by = tokenization_of(store, manifest)
         if made_by is None and tokenizer is None:
-            log.warning("%s: what made its tokens is not in the store; %s is taken", target.label, TOKENIZER)
-        encoder = _encoder(tokenizer or (made_by or {}).get("tokenizer", TOKENIZER))
+            log.warning("%s: what made its tokens is not in the store; %s is taken", target.label, DEFAULT)
+        encoder = _encoder(tokenizer or (made_by or {}).get("tokenizer", DEFAULT))
         if made_by is not None and encoder.identity != made_by["tokenizer_sha256"]:
             raise InputError(
                 f"{target.label} was trained on tokens of {made_by['tokenizer']} ({made_by['tokenizer_sha256'][:12]}); the tokenizer "
@@ -179,15 +195,15 @@ def encoder_of(store: ArtifactStore, target: Target, tokenizer: str | None = Non
     folder = Path(target.folder)
     if tokenizer is None and not (folder / "tokenizer.json").is_file():
         raise AssetError(f"{folder} has no tokenizer.json; give the model's (--tokenizer FILE)")
-    encoder = _encoder(tokenizer or str(folder / "tokenizer.json"), end_of_text_of(folder))
+    encoder = _encoder(tokenizer or str(folder / "tokenizer.json"), end_of_text_of(folder), start_of_text_of(folder))
     if isinstance(rows := json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size"), int):
         _check_fit(encoder, rows, target.label)
     return encoder
 
 
-def _encoder(tokenizer: str, end_of_text: int | None = None) -> Encoder:
+def _encoder(tokenizer: str, end_of_text: int | None = None, start: str | None = None) -> Encoder:
     path = tokenizer if Path(tokenizer).is_file() else assets.fetch(tokenizer)
-    return Encoder(path, end_of_text)
+    return Encoder(path, end_of_text, start)
 
 
 def _check_fit(encoder: Encoder, rows: int, label: str) -> None:
@@ -197,23 +213,12 @@ def _check_fit(encoder: Encoder, rows: int, label: str) -> None:
         )
 
 
-def _tokenization(store: ArtifactStore, checkpoint: Manifest) -> Any:
-    """The recipe of the stage that made a checkpoint's tokens; None where the store does not have it (any more)."""
-    tokens = checkpoint.inputs.get("tokens")
-    packed = store.find(tokens) if tokens is not None else None
-    for ref in packed.inputs.values() if packed is not None else ():
-        found = store.find(ref)
-        if found is not None and found.stage == "tokenization":
-            return found.recipe
-    return None
-
-
 def subject_of(store: ArtifactStore, target: Target, encoder: Encoder) -> Subject:
     """Return what of a model decides its numbers. Weights are known by their bytes, wherever they lie."""
     if target.checkpoint is not None:
         weights = _stored_weights(store, store.manifest(target.checkpoint))
     else:
-        weights = _folder_weights(Path(target.folder or ""))
+        weights = _folder_weights(Path(target.folder or ""), encoder)
     return Subject(name=target.name, checkpoint=target.checkpoint, weights=weights, tokenizer=encoder.identity)
 
 
@@ -227,13 +232,19 @@ def _stored_weights(store: ArtifactStore, manifest: Manifest) -> str:
     return found.hexdigest()
 
 
-def _folder_weights(folder: Path) -> str:
-    files = sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+def _folder_weights(folder: Path, encoder: Encoder) -> str:
+    files = sorted(folder.glob(_WEIGHTS))
     if not files:
-        raise InputError(f"{folder} has no weights ({', '.join(_WEIGHTS)})")
-    found = hashlib.sha256((folder / "config.json").read_bytes())
-    # It may say which token ends a text, and so which one stands before each document.
-    found.update(f"end of text {end_of_text_of(folder)}\n".encode())
+        pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
+        found = (
+            f": {pickled[0]} is a pickle, and reading one runs what it says; convert it elsewhere" if pickled else ""
+        )
+        raise InputError(f"{folder} has no weights ({_WEIGHTS}){found}")
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    # It may say which token ends a text, and which one stands before each document.
+    digest.update(f"end of text {end_of_text_of(folder)}\n".encode())
+    if encoder.start != encoder.end_of_text:
+        digest.update(f"start of text {encoder.start}\n".encode())
     for path in files:
-        found.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
+    return digest.hexdigest()

@@ -61,7 +61,10 @@ def _expand(starts: npt.NDArray[np.int32], values: npt.NDArray[np.uint8], fill: 
 @cache
 def load_tables() -> UnicodeTables:
     """Return the shipped tables, expanded once per process (4 MiB, about 5 ms)."""
-    with files(__package__).joinpath("unicode_classes.npz").open("rb") as stream, np.load(stream) as stored:
+    with (
+        files(__package__).joinpath("unicode_classes.npz").open("rb") as stream,
+        np.load(stream, allow_pickle=False) as stored,
+    ):
         return UnicodeTables(
             kinds=_expand(stored["kind_starts"], stored["kind_values"], OTHER),
             normal=_expand(stored["normal_starts"], stored["normal_values"], SETTLED),

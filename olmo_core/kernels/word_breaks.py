@@ -57,7 +57,10 @@ _CLASS = 31
 @cache
 def word_break_table() -> npt.NDArray[np.uint8]:
     """Return the class and bits of every code point, uint8[TABLE_SIZE], read-only; expanded once per process."""
-    with files(__package__).joinpath("word_breaks.npz").open("rb") as stream, np.load(stream) as stored:
+    with (
+        files(__package__).joinpath("word_breaks.npz").open("rb") as stream,
+        np.load(stream, allow_pickle=False) as stored,
+    ):
         table = np.zeros(TABLE_SIZE, np.uint8)
         table[:CODE_POINTS] = np.repeat(stored["values"], np.diff(stored["starts"], append=CODE_POINTS))
     table.flags.writeable = False

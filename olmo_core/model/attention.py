@@ -97,16 +97,18 @@ class Attention(nn.Module):
         qkv_BTF = self.qkv(x_BTW)
         if self.clip is not None:
             qkv_BTF = qkv_BTF.clamp(-self.clip, self.clip)
-        rotated = self.heads + self.kv_heads
+        sizes = [self.heads, self.kv_heads, self.kv_heads]
         if torch.compiler.is_compiling():
-            head = qkv_BTF[..., : rotated * self.head_width].view(*x_BTW.shape[:2], rotated, self.head_width)
-            turned = rotate(head, positions.cos, positions.sin).flatten(-2)
-            qkv_BTF = torch.cat((turned, qkv_BTF[..., rotated * self.head_width :]), dim=-1)
+            # One kernel reads the projection and writes all three; it is then let go of.
+            qk_v = torch.split(qkv_BTF.view(*x_BTW.shape[:2], -1, self.head_width), sizes, dim=2)
+            turned = (rotate(one, positions.cos, positions.sin) for one in qk_v[:2])
+            q, k, v = (one.transpose(1, 2) for one in (*turned, qk_v[2].contiguous()))
         else:
+            rotated = self.heads + self.kv_heads
             qkv_BTF = rotate_queries_and_keys(qkv_BTF, positions.cos, positions.sin, rotated, self.head_width)
-        # Split first, then transpose: the gradient is then put together by one copy, not two.
-        heads = qkv_BTF.view(*x_BTW.shape[:2], -1, self.head_width)
-        q, k, v = (one.transpose(1, 2) for one in torch.split(heads, [self.heads, self.kv_heads, self.kv_heads], dim=2))
+            # Split first, then transpose: the gradient is then put together by one copy, not two.
+            heads = qkv_BTF.view(*x_BTW.shape[:2], -1, self.head_width)
+            q, k, v = (one.transpose(1, 2) for one in torch.split(heads, sizes, dim=2))
         if positions.attend is not None:
             gathered: Tensor = self.output(
                 positions.attend(q, k, v, self.head_width**-0.5, cache).transpose(1, 2).flatten(-2)

@@ -46,10 +46,10 @@ def their_logits(folder: Path, tokens_BT: Tensor) -> Tensor:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     files = WeightFiles(folder)
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         build: Any = AutoModelForCausalLM.from_config
-        model = build(config, dtype=torch.float32)
+        model = build(config, dtype=torch.float32, trust_remote_code=False)
     model.eval()
     # What is computed from the configuration is no weight and is made on the CPU.
     model.model.rotary_emb = type(model.model.rotary_emb)(config=config)

@@ -112,16 +112,25 @@ class WeightFiles:
     def __init__(self, folder: Path) -> None:
         """Find which file holds what. Raises InputError where no safetensors are there, or an index names a missing file."""
         self.folder = folder
+        try:
+            self.places = self._find()
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder}: {WEIGHTS} or {INDEX} cannot be read ({error}); fetch the model again"
+            ) from error
+
+    def _find(self) -> dict[str, str]:
+        folder = self.folder
         if (folder / INDEX).is_file():
-            self.places: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            missing = sorted(file for file in set(self.places.values()) if not (folder / file).is_file())
+            places: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            missing = sorted(file for file in set(places.values()) if not (folder / file).is_file())
             if missing:
                 raise InputError(f"{folder}: {INDEX} names {missing[0]}, which is not there; fetch the model again")
-        elif (folder / WEIGHTS).is_file():
+            return places
+        if (folder / WEIGHTS).is_file():
             with safe_open(folder / WEIGHTS, framework="pt") as file:
-                self.places = dict.fromkeys(file.keys(), WEIGHTS)
-        else:
-            raise InputError(f"{folder} has neither {WEIGHTS} nor {INDEX}; only safetensors are read")
+                return dict.fromkeys(file.keys(), WEIGHTS)
+        raise InputError(f"{folder} has neither {WEIGHTS} nor {INDEX}; only safetensors are read")
 
     def __call__(self, name: str) -> Tensor:
         """Return one tensor. Raises InputError where it is not there or its file is damaged."""

@@ -47,9 +47,10 @@ class MLP(nn.Module):
             assert self.up is not None
             y = self.down(F.gelu(self.up(x_BTW)))
             return y
-        up_gate = self.up_gate(x_BTW)
         if torch.compiler.is_compiling():
-            up, gate = up_gate.chunk(2, dim=-1)
+            # Two products: the gradients of one that was cut in two are put together by a kernel that computes both halves
+            # at each place, at half the speed of memory.
+            up, gate = (F.linear(x_BTW, half) for half in self.up_gate.weight.chunk(2))
             y = self.down(F.silu(gate) * up)
             return y
-        return swiglu_down(up_gate, self.down.weight)
+        return swiglu_down(self.up_gate(x_BTW), self.down.weight)

@@ -18,7 +18,7 @@ from olmo_core.model.attention import Attend, Attention, Positions, build_positi
 from olmo_core.model.cache import Cache, LayerCache
 from olmo_core.model.config import ModelRecipe
 from olmo_core.model.layers import MLP, Embedding, Linear
-from olmo_core.model.loss import Losses, linear_cross_entropy
+from olmo_core.model.loss import Losses, RowLosses, linear_cross_entropy
 from olmo_core.model.norms import build_norm
 
 R = TypeVar("R")
@@ -58,6 +58,8 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.layers))
         self.norm = build_norm(recipe)
         self.output = None if recipe.tied else Linear(recipe.width, recipe.embedding_rows)
+        self.row_losses: RowLosses | None = None
+        """A compiled form of the losses' inner part, where the trainer compiles."""
 
     def forward(
         self,
@@ -96,7 +98,7 @@ class Transformer(nn.Module):
         if head is not None:
             return head(x_BTW, weight_VW)
         if labels_BT is not None:
-            return linear_cross_entropy(x_BTW, weight_VW, labels_BT, z_loss=z_loss)
+            return linear_cross_entropy(x_BTW, weight_VW, labels_BT, z_loss=z_loss, row_losses=self.row_losses)
         return F.linear(x_BTW, weight_VW)
 
     def hidden(

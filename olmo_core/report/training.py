@@ -159,7 +159,7 @@ def card(facts: CardFacts) -> str:
         ("verdict", _verdict(held_out, facts.baseline)),
         ("speed", _speed(steps)),
         ("MFU", _share(steps)),
-        ("energy", _energy(counts)),
+        ("energy", energy(counts)),
         ("interruptions", _interruptions(facts.events)),
     ]
     told = [f"- step {event.get('step', '?')}: {_told(event)}" for event in facts.events]
@@ -208,7 +208,8 @@ def _share(steps: Sequence[Line]) -> str:
     return f"{np.median(values):.1%} (median)" if len(values) else "no number: the device is not in the table"
 
 
-def _energy(counts: Line) -> str:
+def energy(counts: Line) -> str:
+    """Return the energy that a run's counts tell of, and its carbon, in words."""
     energy, carbon = counts.get("energy_kwh"), counts.get("co2_kg")
     if energy is None:
         return "no number: the machine has no meter that could be read"

@@ -47,7 +47,10 @@ def again(work: Reproduction, manifest: Manifest) -> tuple[Verdict, str]:
         )  # it changes no weight, but a run that has it measures on it
     step = int(manifest.counts["steps"] if of_run else manifest.recipe["step"])
     if work.again.find(manifest.ref) is None:
-        _train(work, _elsewhere(made, work.again, step), manifest, None if of_run else manifest.ref)
+        saved = (
+            work.made.find(made.checkpoint(step)) if of_run else None
+        )  # a checkpoint notes its ranks, a run does not
+        _train(work, _elsewhere(made, work.again, step), saved or manifest, None if of_run else manifest.ref)
     if of_run:
         return _losses(work, run, step)
     return _tensors(work, manifest, run, step)

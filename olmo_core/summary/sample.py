@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from olmo_core import assets
-from olmo_core.artifacts.lineage import backward
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.summary.recipe import SamplePart
-
-DEFAULT = "olmo-tokenizer"
+from olmo_core.tokens.origin import tokenizer_of
 
 
 def write(store: ArtifactStore, checkpoint: Manifest, part: SamplePart) -> str:
@@ -26,9 +23,7 @@ def write(store: ArtifactStore, checkpoint: Manifest, part: SamplePart) -> str:
 
     device, dtype = inference_device("cpu")
     model = load_model(store, checkpoint.ref, device, dtype)
-    made_by = [one.manifest.recipe for one in backward(store, checkpoint.ref) if one.manifest.stage == "tokenization"]
-    path = assets.fetch(str(made_by[0]["tokenizer"]) if made_by else DEFAULT)
-    tokenizer = Tokenizer.from_file(path, engine="library")
+    tokenizer = Tokenizer.from_file(tokenizer_of(store, checkpoint), engine="library")
     ids, _ = tokenizer.encode(pa.array([part.prompt], pa.large_string()))
     sampling = Sampling(
         max_tokens=part.tokens, temperature=part.temperature, top_p=part.top_p if part.temperature else None, seed=part.seed

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ import torch
 from olmo_core.errors import OlmoError, RecipeError
 from olmo_core.model.config import PRESETS, preset
 from olmo_core.train.bench_steps import MFU_FORMULA, Shape, environment, measure
-from olmo_core.train.run_file import TrainResources
+from olmo_core.train.run_file import Recompute, TrainResources
 from olmo_core.train.world import World, join
 
 
@@ -36,13 +36,14 @@ class _Default:
     """What a GPU of 140 GB takes: parameters, gradients and optimizer state of 7b alone are 110 GB."""
 
     micro_batch: int
-    recompute: bool = False
+    recompute: Recompute = "none"
+    reshard_after_forward: bool = True
 
 
 _DEFAULTS = {
-    "1b": _Default(micro_batch=16),
-    "7b": _Default(micro_batch=2),
-    "65b": _Default(micro_batch=1, recompute=True),
+    "1b": _Default(micro_batch=32, reshard_after_forward=False),
+    "7b": _Default(micro_batch=8, recompute="cheap"),
+    "65b": _Default(micro_batch=1, recompute="block"),
 }
 _TOKENS = 1 << 22
 """Length of the file of random tokens: 8 MB."""
@@ -60,7 +61,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sequence", type=int, default=2048, help="tokens of an instance (default: 2048, or the context)"
     )
-    parser.add_argument("--micro-batch", type=int, help="instances a device works on at a time (default: 1b 16, 7b 2)")
+    parser.add_argument("--micro-batch", type=int, help="instances a device works on at a time (default: 1b 32, 7b 8)")
     parser.add_argument("--accumulate", type=int, default=1, help="micro batches of a step (default: 1)")
     parser.add_argument("--steps", type=int, help="timed steps (default: 20, on a CPU 2)")
     parser.add_argument("--warm-up", type=int, help="steps before (default: 5, on a CPU 1)")
@@ -69,7 +70,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--compile", action=argparse.BooleanOptionalAction, help="torch.compile of blocks (default: on a GPU)"
     )
     parser.add_argument(
-        "--recompute", action=argparse.BooleanOptionalAction, help="keep only blocks' inputs (default: only 65b)"
+        "--recompute",
+        choices=get_args(Recompute),
+        help="activations that are computed again (default: 7b cheap, 65b block)",
+    )
+    parser.add_argument(
+        "--reshard-after-forward",
+        action=argparse.BooleanOptionalAction,
+        help="gather parameters again for the backward pass (default: not for 1b)",
     )
     parser.add_argument("--tokens", type=Path, help="file of uint16 token ids (default: random ones)")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
@@ -90,7 +98,10 @@ def shape(name: str, options: argparse.Namespace, cuda: bool) -> Shape:
         warm_up=options.warm_up if options.warm_up is not None else (5 if cuda else 1),
         precision=options.precision,
         compile=cuda if options.compile is None else options.compile,
-        recompute=default.recompute if options.recompute is None else options.recompute,
+        recompute=options.recompute or default.recompute,
+        reshard_after_forward=(
+            default.reshard_after_forward if options.reshard_after_forward is None else options.reshard_after_forward
+        ),
     )
 
 
@@ -128,7 +139,7 @@ def _measure(name: str, options: argparse.Namespace, world: World, tokens: Path)
     try:
         return measure(what, world, tokens)
     except torch.OutOfMemoryError as error:
-        remedy = "lower --micro-batch, add --recompute, or use more GPUs: torchrun --nproc-per-node N -m olmo_core.train.bench"
+        remedy = "lower --micro-batch, add --recompute cheap or block, or use more GPUs: torchrun --nproc-per-node N -m olmo_core.train.bench"
         found = {"model": name, "error": f"out of memory: {str(error).splitlines()[0]} To go on: {remedy}"}
     except OlmoError as error:
         found = {"model": name, "error": str(error)}

@@ -24,7 +24,7 @@ from olmo_core.train.metrics import Sums
 from olmo_core.train.non_finite import NonFinite
 from olmo_core.train.optimizer import build_optimizer
 from olmo_core.train.recipe import DataRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
-from olmo_core.train.run_file import TrainResources
+from olmo_core.train.run_file import Recompute, TrainResources
 from olmo_core.train.sharding import initialize_sharded, sharded_model
 from olmo_core.train.step import Stepper
 from olmo_core.train.world import World
@@ -49,7 +49,8 @@ class Shape:
     warm_up: int
     precision: Literal["bfloat16", "float32"]
     compile: bool
-    recompute: bool
+    recompute: Recompute
+    reshard_after_forward: bool
 
 
 def environment(world: World) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def measure(shape: Shape, world: World, tokens: Path) -> dict[str, Any]:
         device="cuda" if world.device.type == "cuda" else "cpu",
         micro_batch=shape.micro_batch,
         compile=shape.compile,
-        recompute="block" if shape.recompute else "none",
+        recompute=shape.recompute,
+        reshard_after_forward=shape.reshard_after_forward,
     )
     model = sharded_model(recipe, resources, world.mesh)
     initialize_sharded(model, recipe.seed)
@@ -119,6 +121,7 @@ def measure(shape: Shape, world: World, tokens: Path) -> dict[str, Any]:
         "precision": shape.precision,
         "compile": shape.compile,
         "recompute": shape.recompute,
+        "reshard_after_forward": shape.reshard_after_forward,
         "steps": len(timed),
         "step_seconds": statistics.median(one.seconds for one in timed),
         "step_seconds_range": [min(one.seconds for one in timed), max(one.seconds for one in timed)],

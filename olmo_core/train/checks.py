@@ -33,6 +33,10 @@ def check_fields(run: RunFile) -> None:
     for name in ("save_seconds", "hang_seconds", "commit_seconds"):
         if getattr(resources, name) <= 0:
             raise RecipeError(f"resources.{name}: {getattr(resources, name)}; it must be more than 0")
+    if resources.recompute == "cheap" and not resources.compile:
+        raise RecipeError(
+            "resources.recompute: cheap is done by the compiler; set resources.compile to true, or recompute to block"
+        )
 
 
 def check_start(store: ArtifactStore, run: RunFile) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from torch.distributed.fsdp import FSDPModule
 
 from olmo_core.model.loss import Losses
 from olmo_core.model.transformer import Transformer
 from olmo_core.train.dataset import TokenDataset
 from olmo_core.train.loader import evaluation_batches
 from olmo_core.train.recipe import TrainRecipe
+from olmo_core.train.sharding import reshard
 from olmo_core.train.step import micro_batches
 from olmo_core.train.world import World
 
@@ -38,18 +38,16 @@ def held_out_loss(
     found = evaluation_batches(
         dataset, recipe.data, batch=recipe.batch, rank=world.rank, world=world.size, most=batches
     )
-    stopped = False
+    of, stopped = min(batches, -(-dataset.chunks // recipe.batch)), False
     for batch in found:
         if stopped := stop():
             break
         for micro in micro_batches(batch, micro_batch, world.device):
-            at(f"on batch {batch.index} of the held-out tokens")
+            at(f"held-out loss, on batch {batch.index + 1} of {of}")
             losses = cast(Losses, model(micro.tokens_BT, labels_BT=micro.labels_BT, documents_BT=micro.documents_BT))
             sums[0] += losses.cross_entropy
             sums[1] += losses.tokens
-    # No backward pass follows that would do it; until then the model's parameters are the gathered ones, and a
-    # checkpoint could neither be saved nor loaded.
-    cast(FSDPModule, model).reshard()
+    reshard(model)
     if stopped:
         return None
     at("adding up the held-out loss")

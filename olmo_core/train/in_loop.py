@@ -7,10 +7,8 @@ and all get the same numbers. So a limit of about a hundred items is what it is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
-from torch.distributed.fsdp import FSDPModule
 
 from olmo_core import assets
 from olmo_core.errors import RecipeError
@@ -25,6 +23,7 @@ from olmo_core.evaluation.results import benchmark_results
 from olmo_core.model.transformer import Transformer
 from olmo_core.train.metrics import BENCHMARKS
 from olmo_core.train.run_file import RunFile
+from olmo_core.train.sharding import reshard
 
 _BATCH_TOKENS = 8192
 
@@ -51,8 +50,7 @@ class InLoop:
                 found |= {f"{BENCHMARKS}{name}/{end}": score[end] for end in ("low", "high")}
         finally:
             model.train()
-            # As after the held-out loss: no backward pass follows that would do it.
-            cast(FSDPModule, model).reshard()
+            reshard(model)
         return {key: value for key, value in found.items() if value == value}
 
 

@@ -7,7 +7,7 @@ tokens' index and the corpus. Nothing needs torch, the tokens themselves, or a l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,12 +134,17 @@ class Inspection:
         names = self._index.names({span for _, _, span in some})
         return [self._piece(row, chunk, span, names[span]) for row, chunk, span in some]
 
-    def texts(self, step: int, most: int) -> list[tuple[Piece, str]]:
-        """Return the first `most` pieces of a step with the whole text of their documents; empty where it is not in the store."""
-        some = self._spans_of(step)[:most]
-        spans = {span for _, _, span in some}
-        names, texts = self._index.names(spans), self._index.texts(spans)
-        return [(self._piece(row, chunk, span, names[span]), texts.get(span, "")) for row, chunk, span in some]
+    def texts(self, steps: Sequence[int], most: int) -> dict[int, list[tuple[Piece, str]]]:
+        """Return the first `most` pieces of each step with the whole text of their documents; empty where it is not in the store.
+
+        What the corpus holds is read once for all steps.
+        """
+        some = {step: self._spans_of(step)[:most] for step in steps}
+        known = self._index.texts({span for spans in some.values() for _, _, span in spans})
+        return {
+            step: [(self._piece(row, chunk, span, known[span][0]), known[span][1]) for row, chunk, span in spans]
+            for step, spans in some.items()
+        }
 
     def _spans_of(self, step: int) -> list[tuple[int, int, Span]]:
         """Return row, chunk and span of each piece of a step, in order."""

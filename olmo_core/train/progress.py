@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import time
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 _EVERY = 2.0
-_WEIGHT = 0.1
-"""Of the newest steps in the running mean of their time."""
+_SILENT = 5.0
+"""Seconds without a line after which an evaluation tells how far it is."""
+RECENT = 50
+"""Lines of metrics whose steps' time says how long the rest takes."""
 
 
 class Progress:
@@ -18,18 +23,24 @@ class Progress:
 
     def __init__(self, steps: int) -> None:
         self._steps, self._told = steps, 0.0
-        self._seconds: float | None = None
-        """Of a step, running mean."""
+        self._seconds: deque[float] = deque(maxlen=RECENT)
+        """Of a step, by line."""
+
+    def measuring(self, step: int, doing: str) -> None:
+        """Log how far an evaluation after a step is, where nothing was heard for some time: at once before the first step."""
+        now = time.monotonic()
+        if now - self._told >= _SILENT:
+            self._told = now
+            log.info("step %d: %s", step, doing)
 
     def tell(self, step: int, steps: int, seconds: float, line: dict[str, Any]) -> None:
         """Log a line of metrics, the last one and otherwise not too often; `steps` took `seconds`."""
-        mean = seconds / steps
-        self._seconds = mean if self._seconds is None else self._seconds + _WEIGHT * (mean - self._seconds)
+        self._seconds.append(seconds / steps)
         now = time.monotonic()
         if step != self._steps and "held_out_loss" not in line and now - self._told < _EVERY:
             return
         self._told = now
-        left = duration((self._steps - step) * self._seconds)
+        left = about((self._steps - step) * typical(self._seconds))
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
         held_out = f", held out {line['held_out_loss']:.4f}" if "held_out_loss" in line else ""
         mfu = "" if line["mfu"] is None else f", MFU {line['mfu']:.1%}"
@@ -44,6 +55,20 @@ class Progress:
             left,
             extra={"metrics": line},
         )
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """Return the time of a step by those of recent lines, at least one: the median, as some hold a pause (saving, another program),
+    and without the first, which warms up what the others find warm.
+    """
+    return statistics.median(list(seconds)[1:] or seconds)
+
+
+def about(seconds: float) -> str:
+    """Return a time that is no more than an estimate, in as few digits as it deserves: about 40 s, about 7 min, about 5 h 12 min."""
+    if seconds >= 90:
+        return f"about {duration(60 * round(seconds / 60))}".removesuffix(" 0 s")
+    return f"about {5 * max(1, round(seconds / 5))} s" if seconds > 0 else "0 s"
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from olmo_core.errors import RecipeError
 from olmo_core.recipe import canonical, fingerprint, from_mapping
 from olmo_core.train.recipe import TrainRecipe
 
+Recompute = Literal["none", "cheap", "block"]
 VERSION = 1
 """Of the training stage: raised whenever the same recipe and tokens give other checkpoints."""
 DONE, PREEMPTED, FAILED = 0, 75, 1
@@ -31,8 +32,12 @@ class TrainResources:
     """Instances a device works on at a time; None: its whole share of the batch at once."""
     compile: bool = False
     """torch.compile of each block."""
-    recompute: Literal["none", "block"] = "none"
-    """Activation checkpointing: `block` keeps only each block's input and computes the rest again."""
+    recompute: Recompute = "none"
+    """Activation checkpointing. `block` keeps only each block's input and computes the rest again. `cheap`, with `compile`: what no
+    matrix product made (norms, activations) is computed again, which is a quarter of the activations and hardly any time."""
+    reshard_after_forward: bool = True
+    """Let go of a block's gathered parameters after its forward pass and gather them again for the backward pass. Without it that
+    is done once, and all parameters lie gathered on every device between the two: 2 bytes a parameter in bfloat16."""
     save_every: int | None = None
     """Steps from one checkpoint to the next; also at step 0 and at the end. None: by the run's length, 10 to 25 in all, and 1,000
     at most (`save_interval`)."""

@@ -15,22 +15,31 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+import torch._functorch.config
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 from olmo_core.model.initialization import initialize
+from olmo_core.model.loss import rounded_row_losses_
 from olmo_core.model.transformer import Transformer
 from olmo_core.train.recipe import TrainRecipe
-from olmo_core.train.run_file import TrainResources
+from olmo_core.train.run_file import Recompute, TrainResources
 
 
 def sharded_model(recipe: TrainRecipe, resources: TrainResources, mesh: DeviceMesh) -> Transformer:
     """Return the model sharded over the mesh, with its memory taken and its weights not yet decided."""
     with torch.device("meta"):
         model = Transformer(recipe.model)
-    shard(model, mesh, precision=recipe.precision, recompute=resources.recompute == "block", compiled=resources.compile)
+    shard(
+        model,
+        mesh,
+        precision=recipe.precision,
+        recompute=resources.recompute,
+        compiled=resources.compile,
+        reshard_after_forward=resources.reshard_after_forward,
+    )
     return model.to_empty(device=_device(mesh))
 
 
@@ -44,8 +53,9 @@ def shard(
     mesh: DeviceMesh,
     *,
     precision: str,
-    recompute: bool = False,
+    recompute: Recompute = "none",
     compiled: bool = False,
+    reshard_after_forward: bool = True,
     backend: str | Callable[..., Any] = "inductor",
 ) -> None:
     """Shard a model's parameters in place. `backend`: torch.compile's."""
@@ -54,11 +64,15 @@ def shard(
         # The block's inputs come in bfloat16 from the embedding; outputs (losses) stay as they are, float32.
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for block in model.blocks:
-        if recompute:
+        if recompute == "block":
             _recompute(block)
         if compiled:
             block.forward = torch.compile(block.forward, backend=backend)  # type: ignore[method-assign]
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
+    if compiled:
+        # Read when a block is first called. Any number below 1 lets go of what costs no matrix product; far lower ones of more.
+        torch._functorch.config.activation_memory_budget = 0.9 if recompute == "cheap" else 1.0
+        model.row_losses = torch.compile(rounded_row_losses_, backend=backend, dynamic=False)
     # Embedding and output layer are needed first and last: gathered once for forward and backward.
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     root = cast(FSDPModule, model)
@@ -69,6 +83,16 @@ def shard(
             # A sum then, not an average times the number of ranks: exact, and gloo can do it.
             module.set_force_sum_reduction_for_comms(True)
     root.set_requires_gradient_sync(True)
+
+
+def reshard(model: nn.Module) -> None:
+    """Let go of all gathered parameters, after forward passes that no backward pass follows.
+
+    Until then the model's parameters are the gathered ones, and a checkpoint could neither be saved nor loaded.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _recompute(block: nn.Module) -> None:

@@ -25,6 +25,8 @@ from olmo_core.train.chunks import OpenFile
 
 Row = tuple[str, int]
 """Shard of the corpus (`source/key`) and row of it."""
+_NAMED = ["id", "copy", "metadata"]
+"""Columns of the corpus that name a document."""
 _BACK = 1 << 20
 """Tokens looked at together in search of the end of the document before."""
 
@@ -61,8 +63,8 @@ class TokenIndex(Protocol):
     def names(self, spans: Iterable[Span]) -> dict[Span, Name]:
         """Return what each of the documents is called."""
 
-    def texts(self, spans: Iterable[Span]) -> dict[Span, str]:
-        """Return the text of each document, as it went into the corpus; of files made elsewhere none."""
+    def texts(self, spans: Iterable[Span]) -> dict[Span, tuple[Name, str]]:
+        """Return name and text of each document, as it went into the corpus; of files made elsewhere the text is empty."""
 
     def find(self, document: str) -> dict[Span, Name]:
         """Return where the tokens of a document (`id`, or `source/id`) and of its copies are. Raises InputError when it has none."""
@@ -105,14 +107,12 @@ class ArtifactIndex:
         return [_span(file, record) for record in table.slice(low, high - low).to_pylist()]
 
     def names(self, spans: Iterable[Span]) -> dict[Span, Name]:
-        found: dict[Span, Name] = {}
-        for shard, span, record in self._rows(spans, ["id", "copy", "metadata"]):
-            url = next(urls_in(json.loads(record["metadata"])), None)
-            found[span] = Name(source=shard.split("/")[0], id=record["id"], url=url, copy=record["copy"])
-        return found
+        return {span: _name(shard, record) for shard, span, record in self._rows(spans, _NAMED)}
 
-    def texts(self, spans: Iterable[Span]) -> dict[Span, str]:
-        return {span: str(record["text"]) for _, span, record in self._rows(spans, ["text"])}
+    def texts(self, spans: Iterable[Span]) -> dict[Span, tuple[Name, str]]:
+        # Together: from an object store each column by itself would be requests of its own.
+        some = self._rows(spans, [*_NAMED, "text"])
+        return {span: (_name(shard, record), str(record["text"])) for shard, span, record in some}
 
     def _rows(self, spans: Iterable[Span], columns: list[str]) -> Iterator[tuple[str, Span, dict[str, Any]]]:
         """Yield shard, span and row of the corpus of each document; only the row groups that have them are read."""
@@ -191,14 +191,19 @@ class OutsideIndex:
     def names(self, spans: Iterable[Span]) -> dict[Span, Name]:
         return {span: Name(source=self._files[span.file].name, id=None, url=None, copy=0) for span in spans}
 
-    def texts(self, spans: Iterable[Span]) -> dict[Span, str]:
-        return {}
+    def texts(self, spans: Iterable[Span]) -> dict[Span, tuple[Name, str]]:
+        return {span: (name, "") for span, name in self.names(spans).items()}
 
     def find(self, document: str) -> dict[Span, Name]:
         raise InputError(
             f"document {document!r}: the tokens are files made elsewhere, which have no index of documents; "
             f"`olmo inspect step` shows where documents begin and end in them"
         )
+
+
+def _name(shard: str, record: dict[str, Any]) -> Name:
+    url = next(urls_in(json.loads(record["metadata"])), None)
+    return Name(source=shard.split("/")[0], id=record["id"], url=url, copy=record["copy"])
 
 
 def _none(manifest: Manifest, role: str) -> Manifest:

@@ -255,17 +255,19 @@ class Trainer:
                 self.world,
                 batches=resources.evaluate_batches,
                 micro_batch=resources.micro_batch,
-                at=self._watch.at,
+                at=self._measuring,
                 stop=self._is_to_end,
             )
             if loss is not None:
                 found |= {"held_out_loss": loss, "held_out_perplexity": perplexity(loss)}
         if parts.benchmarks is not None and not self._is_to_end():
-            found |= parts.benchmarks.numbers(
-                parts.model, lambda what: self._watch.at(f"after step {self.step}, {what}")
-            )
+            found |= parts.benchmarks.numbers(parts.model, self._measuring)
         self._clock.leave_out(time.perf_counter() - began)
         return found
+
+    def _measuring(self, doing: str) -> None:
+        self._watch.at(f"after step {self.step}, {doing}")
+        self._progress.measuring(self.step, doing)
 
     # saving, ending
     def _save(self, figures: dict[str, Any]) -> None:

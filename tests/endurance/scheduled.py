@@ -12,16 +12,18 @@ import argparse
 import json
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flows.command import tables
-from flows.command.server_api import ServerApi
+from flows.command.server_api import ServerApi, ServerError
 from olmo_core import processes
 from olmo_core.artifacts.store import ArtifactStore
 from tests.flows.conftest import Services, done, free_port
@@ -31,6 +33,10 @@ DEPLOYMENT = "build-dolma/build-dolma"
 NEW_FILE_EVERY = 5
 GROWTH = 0.10
 """Growth of a service's memory in the second half of the runs that counts as a leak."""
+_PATIENCE = 5
+"""Times out in a row, of a minute each, before the server is taken for dead."""
+KNOWN = "known-files.parquet"
+"""Digests of files already read, beside an inventory; overwritten, and in no manifest."""
 _TEXTS = 12
 """Documents of a file."""
 
@@ -40,7 +46,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.endurance.scheduled", description=__doc__)
     parser.add_argument("--runs", type=int, default=50, help="scheduled runs (default: %(default)s)")
     parser.add_argument(
-        "--interval", type=int, default=10, help="seconds from one to the next at least (default: %(default)s)"
+        "--interval", type=int, default=30, help="seconds from one to the next at least (default: %(default)s)"
     )
     parser.add_argument("--json", type=Path, default=Path("bench-results/scheduled.json"), metavar="FILE")
     arguments = parser.parse_args(words)
@@ -91,7 +97,16 @@ def observe(services: Services, folder: Path, runs: int, interval: int) -> list[
 
 
 def finished(api: ServerApi, deployment: str) -> list[dict[str, Any]]:
-    """Return the runs of a deployment that are over, in the order in which they ended."""
+    """Return the runs of a deployment that are over, in the order in which they ended; asks again where the machine is busy."""
+    for _ in range(_PATIENCE):
+        try:
+            return _finished(api, deployment)
+        except ServerError as error:
+            print(f"    {error}", flush=True)
+    return _finished(api, deployment)
+
+
+def _finished(api: ServerApi, deployment: str) -> list[dict[str, Any]]:
     over = {"operator": "and_", "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}}
     found = api.find("flow_runs", flow_runs=over, deployments={"id": {"any_": [deployment]}})
     return sorted(found, key=lambda run: str(run["end_time"]))
@@ -107,12 +122,20 @@ def measured(services: Services, store: ArtifactStore) -> dict[str, Any]:
         found[f"{name} files"] = len(os.listdir(f"/proc/{pid}/fd"))
     found["processes"] = len(processes.carrying(**{processes.MARK: str(services.home)}))
     found["database MB"] = round(size(services.home / "prefect") / 1e6, 2)
+    found["events MB"] = round(events(services.home / "prefect" / "prefect.db") / 1e6, 2)
     found["logs MB"] = round(sum(one.stat().st_size for one in services.home.glob("*.log")) / 1e6, 2)
     found["store MB"] = round(size(Path(store.uri)) / 1e6, 3)
     manifests = list(store.finished())
     listed = {one.path for manifest in manifests for one in manifest.objects}
-    data = {str(path.relative_to(store.uri)) for path in Path(store.uri).rglob("*.parquet")}
+    data = {str(path.relative_to(store.uri)) for path in Path(store.uri).rglob("*.parquet") if path.name != KNOWN}
     return {**found, "artifacts": len(manifests), "unlisted": len(data - listed)}
+
+
+def events(database: Path) -> int:
+    """Return what the server's events take of its database, in bytes; it keeps them for a week."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
+        of_events = "select sum(pgsize) from dbstat where name like '%event%'"
+        return int(connection.execute(of_events).fetchone()[0] or 0)
 
 
 def memory(pid: int) -> int:

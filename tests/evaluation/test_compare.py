@@ -140,6 +140,22 @@ def test_dirty_items_are_scored_apart() -> None:
     assert (apart.dirty.value, apart.clean.value) == (1.0, 1.0)
 
 
+def test_groups_of_clustered_items_have_intervals_over_clusters() -> None:
+    """Two subjects all right, two all wrong: 40 items say little more than four; a group of one subject says nothing of others."""
+    values = [1.0] * 20 + [0.0] * 20 + [1.0, 0.0] * 20
+    one = evaluated("one", {"b": values})
+    clusters = pa.array([f"subject {i // 10}" for i in range(80)], pa.string())
+    grouped = Evaluated(**{**one.__dict__, "items": {"b": one.items["b"].set_column(1, "cluster", clusters)}})
+    dirty = Searched(dirty=[str(i) for i in range(40)])
+    alone, seen = contamination(one, "b", dirty), contamination(grouped, "b", dirty)
+    assert (seen.dirty.value, seen.dirty.n) == (alone.dirty.value, alone.dirty.n) == (0.5, 40)
+    assert (seen.dirty.low, seen.dirty.high) == (0.0, 1.0) and alone.dirty.low > 0.3
+    # Within each of the clean subjects half is right: clusters alone would be sure, items are not.
+    assert seen.clean == alone.clean and seen.difference.low < alone.difference.low
+    few = contamination(grouped, "b", Searched(dirty=[str(i) for i in range(10)]))
+    assert few.dirty.value == 1.0 and math.isnan(few.difference.low)
+
+
 def test_of_five_wrong_items_nothing_is_sure() -> None:
     """A bootstrap of five zeros has no width, and would call any difference resolved."""
     seen = contamination(

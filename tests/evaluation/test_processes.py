@@ -212,7 +212,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, model: Path) -> None:
     run = evaluation(tmp_path, "wrong", model, domain)
     values = json.loads(run.read_text())
     for changed, message in (
-        ({"models": [str(tmp_path / "nothing")]}, "is no folder, no checkpoint"),
+        ({"models": [str(tmp_path / "nothing")]}, "names no model"),
         ({"resources": {"devise": "cpu"}}, "did you mean 'device'"),
     ):
         run.write_text(json.dumps({**values, **changed}))

@@ -50,7 +50,7 @@ def test_tags_lists_and_patterns_name_checkpoints_each_once_and_by_step(here: Pl
         ("checkpoint/toy@epoch*", "its tags: latest, step0-tokens0B"),
         ("checkpoint/tiny", "there is no checkpoint/tiny"),
         ("tokens/toy", "is of kind tokens"),
-        ("nowhere", "no folder, no checkpoint"),
+        ("nowhere", r"names no model.*in this store: checkpoint/toy.*owner/name"),
     ],
 )
 def test_a_name_that_means_nothing_is_told(here: Place, name: str, said: str) -> None:
@@ -117,6 +117,11 @@ def test_a_hugging_face_folder_is_evaluated_too(here: Place, tmp_path: Path) -> 
     assert found["failed"] == 0 and 2 < found["bits_per_byte"] < 20
     encoder = encoder_of(here.store, target)
     before = subject_of(here.store, target, encoder)
+    assert encoder.start == encoder.end_of_text
+    (folder / "tokenizer_config.json").write_text('{"bos_token": {"content": "a"}}')
+    begun = encoder_of(here.store, target)
+    assert begun.start == begun.encode(["a"])[0][0] != begun.end_of_text
+    (folder / "tokenizer_config.json").unlink()
     (folder / "generation_config.json").write_text('{"eos_token_id": 7}')
     assert subject_of(here.store, target, encoder) != before, "another token stands before each document now"
     for path in folder.glob("*.safetensors"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,8 +15,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from flows.command import password
+from flows.command.project import Project
 from flows.command.server_api import ServerApi
 from olmo_core import processes
+from tests.flows.in_sight import IN_THE_ENVIRONMENT
 
 T = TypeVar("T")
 
@@ -94,6 +98,24 @@ class Services(Place):
     port: int
     api: ServerApi
 
+    def save_block(self, name: str, value: object) -> None:
+        """Keep a Secret block on the server; its value goes the way that nobody sees, by standard input."""
+        code = "import json, sys; from prefect.blocks.system import Secret; Secret(value=json.load(sys.stdin)).save(sys.argv[1])"
+        subprocess.run(
+            [sys.executable, "-c", code, name],
+            input=json.dumps(value),
+            env=self.client(),
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+
+    def client(self) -> dict[str, str]:
+        """The environment of a Prefect client elsewhere: the server's address and password are all that it knows."""
+        kept = password.stored(Project(directory=self.project, home=self.home))
+        address = {"PREFECT_API_URL": self.api.address} | ({password.CLIENT: kept} if kept else {})
+        return self.environment() | address
+
     def run(self, run_id: str) -> dict[str, Any]:
         """What the server knows of a flow run."""
         found: dict[str, Any] = self.api.request("GET", f"/flow_runs/{run_id}")
@@ -133,16 +155,18 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def running_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The server and worker of this project on a free port, with the deployments of prefect.yaml and of probes.yaml.
 
-    A test may kill or end them if it starts them again with `olmo up`.
+    For other machines too, and so with the password that `olmo up` makes: `make quickstart` is without. A test may kill or end them if it starts them again with `olmo up`.
     """
     folder = tmp_path_factory.mktemp("services")
     port = free_port()
-    # Of a loaded machine no answer within the usual 10 s says nothing.
-    api = ServerApi(port, timeout=60)
-    services = Services(home=folder / "olmo", profiles=folder / "profiles.toml", port=port, api=api)
+    place = Place(home=folder / "olmo", profiles=folder / "profiles.toml", extra=IN_THE_ENVIRONMENT)
     try:
-        done(services.olmo("up", "--port", str(port), "--wait", "400", timeout=900))
+        words = ("up", "--host", "0.0.0.0", "--port", str(port), "--wait", "400")
+        (folder / "up.txt").write_text(done(place.olmo(*words, timeout=900)), encoding="utf-8")
+        # Of a loaded machine no answer within the usual 10 s says nothing.
+        api = ServerApi(port, password=password.stored(Project(directory=ROOT, home=place.home)), timeout=60)
+        services = Services(home=place.home, profiles=place.profiles, port=port, api=api, extra=place.extra)
         done(services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", "tests/flows/probes.yaml"))
         yield services
     finally:
-        print(services.olmo("down", "--grace", "4").stdout)
+        print(place.olmo("down", "--grace", "4").stdout)

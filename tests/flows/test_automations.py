@@ -134,7 +134,8 @@ def environment_of_services(services: Services) -> dict[str, str]:
     """The variables that `olmo up` gives to server and workers of this place."""
     from flows.command.project import Project
 
-    return environment(Project(directory=services.project, home=services.home), services.port)
+    project = Project(directory=services.project, home=services.home)
+    return environment(project, project.read_state())
 
 
 def beat(services: Services, of_it: dict[str, str]) -> float:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from flows.command import password
 from flows.command.following import Followed
 from flows.command.main import main
+from flows.command.project import Project
 from olmo_core.artifacts.store import ArtifactStore
-from tests.flows.conftest import Services, done, wait_until
+from tests.flows.conftest import ROOT, Services, done, wait_until
+from tests.flows.in_sight import KEY, SECRET, CommandLines, places_that_show_it
 from tests.flows.test_train_olmo import ended
+from tests.pickles import pickles
+from tests.report import chromium, devtools
 from tests.small_corpus import passages, record, write_jsonl
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
@@ -54,8 +61,13 @@ def recipes(folder: Path) -> Path:
 
 
 def start(services: Services, flow: str, file: Path, store: ArtifactStore) -> str:
-    trainer = {"device": "cpu", "save_every": 100, "evaluate_batches": 2}
-    resources = {"store": store.uri, "workers": 1, "training": {"threads": 1, "trainer": trainer}}
+    trainer = {"device": "cpu", "save_every": 100, "evaluate_batches": 2, "tensorboard": f"{file.parent}/board"}
+    resources = {
+        "store": store.uri,
+        "workers": 1,
+        "training": {"threads": 1, "trainer": trainer},
+        "credentials_block": "chain",
+    }
     words = ("-p", f"recipe={file}", "-p", f"resources={json.dumps(resources)}")
     found = re.search(r"UUID: ([0-9a-f-]{36})", done(services.prefect("deployment", "run", flow, *words)))
     assert found
@@ -69,6 +81,31 @@ def children(services: Services, parent: str) -> dict[str, dict[str, Any]]:
     return {flows[one["flow_id"]]: one for one in found}
 
 
+def shown_in_the_dashboard(services: Services, parent: str, stages: dict[str, dict[str, Any]], folder: Path) -> None:
+    """In a browser: the run, the runs it has started and its card; and the tasks of the curation. Nothing where there is no browser."""
+    browser = next((path for name in chromium.NAMES if (path := shutil.which(name))), None)
+    if browser is None:
+        return
+    runs = f"http://127.0.0.1:{services.port}/v2/runs"
+    kept = password.stored(Project(directory=ROOT, home=services.home)) or ""
+    with devtools.tab(browser, folder / "profile") as tab:
+
+        def shows(address: str, *words: str) -> None:
+            tab.show(address, 1400)
+            script = f"{json.dumps(words)}.every(word => document.body.innerText.includes(word))"
+            wait_until(lambda: tab.ask(script), seconds=90, what=f"{words} at {address}")
+
+        shows(runs, "Login")
+        # Where its form keeps the password.
+        tab.ask(f"localStorage.setItem('prefect-password', '{base64.b64encode(kept.encode()).decode()}')")
+        of_parent, names = f"{runs}/flow-run/{parent}", [one["name"] for one in stages.values()]
+        shows(f"{of_parent}?tab=SubflowRuns", "data-to-model", "Completed", "3 Subflow runs", *names, *stages)
+        shows(f"{of_parent}?tab=Artifacts", "data-to-model-chained")
+        shows(
+            f"{runs}/flow-run/{stages['build-dolma']['id']}?tab=TaskRuns", "selection/web", "tokenization/", "Completed"
+        )
+
+
 def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     running_services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,8 +115,11 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     before = json.loads(capsys.readouterr().out)["stages"]
     assert [one[""].split()[0] for one in before] == ["build", "train", "score"]
 
-    parent = start(services, "data-to-model", file, store)
-    state = ended(services, parent, seconds=900)
+    services.save_block("chain", {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
+    with CommandLines() as lines:
+        parent = start(services, "data-to-model", file, store)
+        state = ended(services, parent, seconds=900)
+    assert any(b"olmo_core.train" in line for line in lines.seen) and not lines.showing
     assert state["type"] == "FAILED" and "/late has no file that ends with" in state["message"], state
     stages = children(services, parent)
     assert {name: run["state_type"] for name, run in stages.items()} == {
@@ -117,13 +157,24 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     assert main(["report", "data-to-model", "chained", "--store", store.uri]) == 0
     assert capsys.readouterr().out.strip() == text.strip()
     # Who has a document is told beside reports on evaluations and on the chain, too.
-    assert main(["artifacts", "lineage", "--document", "d7", "--store", store.uri]) == 0
-    assert made["tokens"].split("/")[1] in capsys.readouterr().out
+    assert main(["inspect", "step", made["checkpoint"], "3", "--store", store.uri, "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)["documents"][0]["id"]
+    assert main(["artifacts", "lineage", "--document", seen, "--store", store.uri]) == 0
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert made["tokens"] in told and "seen at step 3" in told[made["checkpoint"]], told
     (card,) = services.api.find(
         "artifacts", flow_runs={"id": {"any_": [parent]}}, artifacts={"key": {"any_": ["data-to-model-chained"]}}
     )
     for run in again.values():
         assert f"/v2/runs/flow-run/{run['id']}" in card["data"]
+
+    # No secret and no pickle in corpus, run, checkpoints, evaluation, summary, TensorBoard's events, logs of jobs and services,
+    # and the server's database with its events, parameters and automations.
+    assert list((tmp_path / "board").rglob("*tfevents*")) and list((services.home / "jobs").glob("*"))
+    assert places_that_show_it(tmp_path, services.home) == []
+    assert pickles(tmp_path) == []
+
+    shown_in_the_dashboard(services, parent, again, tmp_path)
 
     # The same again: nothing is done twice, and `follow` tells of all runs below it.
     second = start(services, "data-to-model", file, store)

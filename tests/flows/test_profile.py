@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.command.profile import write_profile
+from flows.command.project import State
 from olmo_core.errors import OlmoError
 
 USERS = """\
@@ -30,7 +31,7 @@ PREFECT_UNKNOWN = 1
 def test_new_file_has_only_the_profile(tmp_path: Path) -> None:
     """No active profile, readable by its owner only."""
     path = tmp_path / "new" / "profiles.toml"
-    assert write_profile(4300, path)
+    assert write_profile(State(port=4300), path)
     assert tomllib.loads(path.read_text(encoding="utf-8")) == {
         "profiles": {
             "olmo": {
@@ -41,14 +42,14 @@ def test_new_file_has_only_the_profile(tmp_path: Path) -> None:
         }
     }
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert not write_profile(4300, path), "nothing to change the second time"
+    assert not write_profile(State(port=4300), path), "nothing to change the second time"
 
 
 def test_rest_of_the_users_file_is_untouched(tmp_path: Path) -> None:
     """Comments, unknown settings, the active profile, and what the user added to the profile itself."""
     path = tmp_path / "profiles.toml"
     path.write_text(USERS, encoding="utf-8")
-    assert write_profile(4300, path)
+    assert write_profile(State(port=4300), path)
     text = path.read_text(encoding="utf-8")
     before, after = USERS.split("[profiles.olmo]")[0], USERS.split("[profiles.last]")[1]
     assert text.startswith(before)
@@ -66,5 +67,5 @@ def test_file_that_cannot_be_edited_stays_as_it_is(tmp_path: Path, text: str) ->
     path = tmp_path / "profiles.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(OlmoError):
-        write_profile(4300, path)
+        write_profile(State(port=4300), path)
     assert path.read_text(encoding="utf-8") == text

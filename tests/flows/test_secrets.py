@@ -28,12 +28,10 @@ from olmo_core.storage import Storage
 from olmo_core.workers import Workers
 from tasks.credentials import credentials
 from tests.flows.conftest import ROOT, Services, done
+from tests.flows.in_sight import KEY, SECRET, SEEN, WRONG, places_that_show_it
+from tests.pickles import is_pickle, pickles
 from tests.s3_server import S3Server, free_port
 from tests.small_corpus import passages, record, write_jsonl
-
-KEY, SECRET = "RECOGNISABLE-KEY-4711", "recognisable-secret/0815+x"
-WRONG = "recognisable-wrong-secret-1234"
-SEEN = re.compile(rb"RECOGNISABLE-KEY|recognisable-(wrong-)?secret", re.IGNORECASE)
 
 
 @pytest.fixture
@@ -57,19 +55,6 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def save_block(services: Services, name: str, value: object) -> None:
-    code = "import json, sys; from prefect.blocks.system import Secret; Secret(value=json.load(sys.stdin)).save(sys.argv[1])"
-    address = {"PREFECT_API_URL": services.api.address}
-    subprocess.run(
-        [sys.executable, "-c", code, name],
-        input=json.dumps(value),
-        env=services.environment() | address,
-        text=True,
-        check=True,
-        capture_output=True,
-    )
-
-
 def start(services: Services, recipe: Path, **resources: Any) -> tuple[str, subprocess.CompletedProcess[str]]:
     """Run the deployment to its end; returns the flow run's state message and the command's outcome."""
     words = [f"recipe={json.dumps(str(recipe))}", f"resources={json.dumps({'workers': 1, **resources})}"]
@@ -77,12 +62,6 @@ def start(services: Services, recipe: Path, **resources: Any) -> tuple[str, subp
     process = services.prefect("deployment", "run", "build-dolma", "--watch", *options, timeout=280)
     found = re.search(r"UUID: ([0-9a-f-]{36})", process.stdout)
     return (str(services.run(found.group(1))["state"]["message"]) if found else ""), process
-
-
-def places_that_show_it(*folders: Path) -> list[str]:
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    assert len(files) > 3
-    return [str(file) for file in files if SEEN.search(file.read_bytes())]
 
 
 @pytest.mark.s3
@@ -94,7 +73,7 @@ def test_a_block_gives_the_credentials_and_nothing_shows_them(
     store = f"s3://{bucket}/store"
     said = []
 
-    save_block(running_services, "right", {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
+    running_services.save_block("right", {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
     message, process = start(running_services, recipe, store=store, credentials_block="right")
     said += [message, done(process), process.stderr]
     keys = [
@@ -104,13 +83,14 @@ def test_a_block_gives_the_credentials_and_nothing_shows_them(
     ]
     assert sum(key.endswith("manifest.json") for key in keys) == 14
     for key in keys:
-        assert not SEEN.search(client.get_object(Bucket=bucket, Key=key)["Body"].read()), key
+        raw = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        assert not SEEN.search(raw) and not is_pickle(raw), key
 
     message, process = start(running_services, recipe, store=store)
     assert process.returncode == 1 and "refuses the credentials" in message, "without the block the bucket is closed"
     said += [message, process.stdout, process.stderr]
 
-    save_block(running_services, "wrong", json.dumps({"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": WRONG}))
+    running_services.save_block("wrong", json.dumps({"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": WRONG}))
     message, process = start(running_services, recipe, store=store, credentials_block="wrong")
     assert process.returncode == 1 and "refuses the credentials" in message
     said += [message, process.stdout, process.stderr]
@@ -121,6 +101,9 @@ def test_a_block_gives_the_credentials_and_nothing_shows_them(
 
     assert not SEEN.search("\n".join(said).encode())
     assert places_that_show_it(running_services.home) == []
+    # Prefect keeps results as pickles unless it is told otherwise: here it keeps none at all.
+    assert pickles(running_services.home / "prefect") == []
+    assert not any((running_services.home / "prefect" / "storage").glob("*"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from flows.command.main import main
+from flows.command.run_training import told_what_is_saved
 from olmo_core import processes
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.train.checkpoint_read import load_model
@@ -196,6 +197,8 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     (flow,) = [one for one in processes.carrying(PREFECT__FLOW_RUN_ID=child) if os.getsid(one.pid) == one.pid]
     kill([flow])
     assert ended(running_services, parent)["type"] == "FAILED"
+    watched = running_services.olmo("watch", parent)
+    assert watched.returncode == 1 and f"`prefect flow-run retry {parent}` goes on" in watched.stdout, watched
     assert running_services.run(child)["state_type"] == "CRASHED"
     done(running_services.prefect("flow-run", "retry", parent))
     assert ended(running_services, parent)["type"] == "COMPLETED", running_services.run(parent)["state"]
@@ -225,6 +228,10 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     assert set(artifacts(running_services, child)) == {"progress-toy-training", "curve-toy"}
 
     again = start(running_services, toy, STEPS)
+    first, *_, last = done(running_services.olmo("watch")).splitlines()  # of all runs the one that started last
+    assert first.endswith(f"{again}  http://127.0.0.1:{running_services.port}/v2/runs/flow-run/{again}"), first
+    assert ": Completed" in last, last
+    assert again in done(running_services.olmo("status"))
     assert ended(running_services, again)["type"] == "COMPLETED"
     tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
     assert {one["name"]: one["state_name"] for one in tasks} == {
@@ -247,7 +254,13 @@ def test_a_run_without_a_deployment_goes_on_from_what_another_has_saved(running_
         return loss
 
     assert train(run, told, hook=hook) == PREEMPTED
+    saved = toy.store.manifest(run.checkpoint(EVERY))
     words = ("--budget", str(steps * BATCH * LENGTH), "--device", "cpu", "--threads", "1", "--json")
+    with (
+        pytest.raises(KeyboardInterrupt, match=rf"{saved.ref}, step {EVERY} of {steps}, is saved"),
+        told_what_is_saved(run),
+    ):
+        raise KeyboardInterrupt
     made = json.loads(done(running_services.olmo("run", "train-olmo", *toy.words, *words, timeout=600)))
     assert made["run"] == str(run.ref) and toy.store.manifest(run.ref).counts["steps"] == steps
     assert [event["kind"] for event in merged_events(toy.store, run)] == ["started", "preempted", "resumed"]

@@ -149,7 +149,9 @@ def test_runs_are_named_by_what_they_train() -> None:
     assert run_title({"recipe": "/no/such/file.yaml", "overrides": {"nonsense": 1}}) == "file"
 
 
-@pytest.mark.parametrize("words", ["build-dolma --plan", "build-dolma --budget 5", "train-classifier --plan"])
+@pytest.mark.parametrize(
+    "words", ["build-dolma --plan", "build-dolma --budget 5", "train-classifier --plan", "build-dolma --warmup 0"]
+)
 def test_options_of_training_are_refused_by_flows_without(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", *words.split()]) == 2
     assert f"{words.split()[1]} is no option of {words.split()[0]}" in capsys.readouterr().err

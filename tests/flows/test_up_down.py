@@ -204,9 +204,9 @@ def test_service_that_dies_shows_the_end_of_its_log(
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     project = Project(directory=ROOT, home=place.home)
-    port = free_port()
+    state = State(port=free_port())
     with pytest.raises(services.ServiceError, match=r"ended while starting.*\n +no module named prefect"):
-        services.wait_for_server(project, port, services.start_server(project, port), deadline=20)
+        services.wait_for_server(project, state, services.start_server(project, state), deadline=20)
 
 
 def test_bad_port_is_a_usage_error(place: Place) -> None:

@@ -23,6 +23,7 @@ from olmo_core.recipe import fingerprint
 from olmo_core.report.browse import site
 from olmo_core.report.browse.catalog import Limits, read_catalog
 from olmo_core.report.browse.steps import chosen
+from olmo_core.storage import Storage
 from tests.report.html_checks import Page, text_of
 from tests.report.whole_store import MARKUP, Whole
 
@@ -127,13 +128,13 @@ def test_evaluations_that_asked_the_same_are_beside_each_other(made: Site, whole
 
 def test_a_site_replaces_an_earlier_one_and_nothing_else(whole: Whole, tmp_path: Path) -> None:
     folder = tmp_path / "site"
-    count = site.write(whole.store, folder)
+    count = site.write(whole.store, Storage(str(folder))).files
     listed = json.loads((folder / site.LISTING).read_text())
     assert len(listed) == count == len(list(folder.rglob("*.html")))
     (folder / "mine.txt").write_text("stays")
     empty = ArtifactStore(str(tmp_path / "empty"))
     empty.storage.put("refs/x", b"")
-    site.write(empty, folder)
+    site.write(empty, Storage(str(folder)))
     assert (folder / "mine.txt").read_text() == "stays" and len(list(folder.rglob("*.html"))) < 10
     assert "No artifact is finished" in (folder / "index.html").read_text()
 
@@ -141,10 +142,10 @@ def test_a_site_replaces_an_earlier_one_and_nothing_else(whole: Whole, tmp_path:
 def test_a_folder_of_somebody_elses_is_left_alone(whole: Whole, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(OlmoError, match="new or empty folder"):
-        site.write(whole.store, tmp_path)
+        site.write(whole.store, Storage(str(tmp_path)))
     assert [one.name for one in tmp_path.iterdir()] == ["letter.txt"]
     (tmp_path / site.LISTING).write_text('["../outside.txt", "/etc/hostname"]')
-    assert site._before(tmp_path) == []
+    assert site._before(Storage(str(tmp_path))) == {}
 
 
 def many(store: ArtifactStore, count: int, name: str = "many") -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from olmo_core.report.browse import site
 from olmo_core.report.page.document import POLICY
+from olmo_core.storage import Storage
 from tests.report.chromium import console, load
 from tests.report.whole_store import Whole
 
@@ -23,7 +24,7 @@ SOME = (
 def folder(tmp_path_factory: pytest.TempPathFactory, whole: Whole) -> Path:
     """The site in a folder."""
     made = tmp_path_factory.mktemp("browse") / "site"
-    site.write(whole.store, made)
+    site.write(whole.store, Storage(str(made)))
     return made
 
 

@@ -18,10 +18,12 @@ from olmo_core.errors import RecipeError
 from olmo_core.reproduction import training
 from olmo_core.reproduction.comparison import Verdict, compare, environment_differences
 from olmo_core.reproduction.rebuild import Reproduction, reproduce
+from olmo_core.train.run_record import put_run_file
 from olmo_core.workers import Here, Workers
 from tests.artifacts.toy import toy
 from tests.report.whole_store import Whole
 from tests.small_corpus import Run
+from tests.train.tiny_run import Job, tiny_run
 
 
 def test_an_evaluations_lineage_is_made_again_with_the_same_bytes(
@@ -114,3 +116,28 @@ def test_the_rule_for_runs_that_are_not_bit_equal(tmp_path: Path, shift: float, 
     work = Reproduction(made=stores[0], again=stores[1], origins=Nowhere(), workers=Here())
     found, detail = training._losses(work, run, 40)
     assert found is verdict, detail
+
+
+@pytest.mark.s3
+def test_what_two_ranks_trained_in_a_bucket_is_made_again_bit_equal(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run and its checkpoint half way, on as many ranks as they had, from one prefix to another."""
+    from flows.command.main import main
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    local = tiny_run(tmp_path, steps=6, save_every=3)
+    run = replace(local, store=f"s3://{bucket}/made")
+    made, again = ArtifactStore(run.store), f"s3://{bucket}/again"
+    for one in ArtifactStore(local.store).storage.walk(""):
+        made.storage.put(one.path, ArtifactStore(local.store).storage.read(one.path))
+    put_run_file(made, run)
+    job = Job(run, tmp_path, 2)
+    assert job.wait() == 0, job.output
+    assert made.manifest(run.ref).counts["steps"] == 6 and made.manifest(run.checkpoint(3)).counts["ranks"] == 2
+
+    for ref, said in ((run.ref, "the losses of all 6 steps are equal"), (run.checkpoint(3), "on 2 ranks")):
+        code = main(["reproduce", ref.address, "--store", run.store, "--to", again, "--json"])
+        found = json.loads(capsys.readouterr().out)["outcomes"]
+        assert code == 0 and found[1]["verdict"] == "same bytes" and said in found[1]["detail"], found
+    assert ArtifactStore(again).manifest(run.checkpoint(6)).counts["ranks"] == 2

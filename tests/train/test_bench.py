@@ -77,6 +77,6 @@ def test_published_shapes_are_the_default() -> None:
     options = parse([])
     assert options.model == ["1b", "7b"]
     one, seven = (shape(name, options, cuda=True) for name in options.model)
-    assert (one.sequence_length, one.micro_batch, one.precision, one.compile) == (2048, 16, "bfloat16", True)
-    assert (seven.micro_batch, seven.recompute) == (2, False)
+    assert (one.sequence_length, one.micro_batch, one.precision, one.compile) == (2048, 32, "bfloat16", True)
+    assert (seven.micro_batch, seven.recompute) == (8, "cheap")
     assert shape("tiny", options, cuda=False).sequence_length == 256

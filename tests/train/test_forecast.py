@@ -49,7 +49,10 @@ def test_memory_grows_with_what_it_should() -> None:
     assert one - eight == pytest.approx(16 * model.parameters * 7 / 8, rel=1e-6)
     assert 16 * model.parameters < one < 16 * model.parameters + 40e9
     less = device_bytes(model, 2048, 4, 8, "bfloat16", "block")
-    assert less < device_bytes(model, 2048, 4, 8, "bfloat16") and less < 80e9
+    assert less < device_bytes(model, 2048, 4, 8, "bfloat16", "cheap") < device_bytes(model, 2048, 4, 8, "bfloat16")
+    assert less < 80e9
+    gathered = device_bytes(model, 2048, 1, 8, "bfloat16", "none", False)
+    assert gathered - eight == pytest.approx(2 * model.parameters, rel=0.1), "all of it, not one block"
 
 
 def test_overrides_change_what_they_say_and_nothing_else() -> None:

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from olmo_core.model.initialization import initialize
 from olmo_core.model.loss import Losses
 from olmo_core.model.transformer import Transformer
+from olmo_core.train.run_file import Recompute
 from olmo_core.train.sharding import initialize_sharded, shard
 from tests.train.tiny_run import MODEL
 
@@ -38,8 +39,8 @@ def loss(model: Transformer) -> Losses:
     return losses
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_names_and_losses_are_those_of_the_plain_model(mesh: DeviceMesh, recompute: bool) -> None:
+@pytest.mark.parametrize("recompute", ["none", "block"])
+def test_names_and_losses_are_those_of_the_plain_model(mesh: DeviceMesh, recompute: Recompute) -> None:
     plain, sharded = Transformer(MODEL), Transformer(MODEL)
     initialize(plain, 1)
     shard(sharded, mesh, precision="float32", recompute=recompute)
@@ -66,8 +67,8 @@ def test_bfloat16_is_of_the_products_only(mesh: DeviceMesh) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", [False, True])
-def test_all_blocks_share_one_compiled_graph(mesh: DeviceMesh, recompute: bool) -> None:
+@pytest.mark.parametrize("recompute", ["none", "cheap", "block"])
+def test_all_blocks_share_one_compiled_graph_and_the_losses_have_theirs(mesh: DeviceMesh, recompute: Recompute) -> None:
     compiled = 0
 
     def count(graph: Any, examples: Any) -> Any:
@@ -81,4 +82,4 @@ def test_all_blocks_share_one_compiled_graph(mesh: DeviceMesh, recompute: bool) 
     initialize_sharded(model, 1)
     losses = [loss(model).total.item() for _ in range(2)]
     assert losses[0] == losses[1]
-    assert compiled == 1
+    assert compiled == 2

@@ -21,6 +21,7 @@ from olmo_core.train.metrics import Sums
 from olmo_core.train.non_finite import NonFinite
 from olmo_core.train.optimizer import build_optimizer
 from olmo_core.train.recipe import DataRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from olmo_core.train.run_file import Recompute
 from olmo_core.train.schedule import learning_rate
 from olmo_core.train.sharding import initialize_sharded, shard
 from olmo_core.train.step import Stepper
@@ -73,7 +74,7 @@ def reference() -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
     return losses, norms, {name: p.detach() for name, p in model.named_parameters()}
 
 
-def on_ranks(rank: int, world: int, micro_batch: int | None, recompute: bool) -> tuple[list[Any], list[Any], Any]:
+def on_ranks(rank: int, world: int, micro_batch: int | None, recompute: Recompute) -> tuple[list[Any], list[Any], Any]:
     """The same by the trainer's step on this rank's rows."""
     mesh = init_device_mesh("cpu", (world,))
     here = World(
@@ -106,7 +107,7 @@ def on_ranks(rank: int, world: int, micro_batch: int | None, recompute: bool) ->
 
 def several(rank: int, world: int) -> list[tuple[list[Any], list[Any], Any]]:
     """All at once, one instance at a time, and three at a time with recomputation."""
-    return [on_ranks(rank, world, *how) for how in ((None, False), (1, False), (3, True))]
+    return [on_ranks(rank, world, *how) for how in ((None, "none"), (1, "none"), (3, "block"))]
 
 
 @pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])

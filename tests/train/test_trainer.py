@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,28 @@ def test_a_run_learns_and_leaves_its_record(tmp_path: Path) -> None:
     assert (started["dropped_tokens"], started["dropped_instances"]) == (5, 0)
     assert train(run) == DONE  # and nothing is trained again
     assert len(events(run)) == 1
+
+
+def test_parameters_that_stay_gathered_change_no_number(tmp_path: Path) -> None:
+    """Held-out losses and checkpoints in between, and a resumption: the same bytes as with parameters gathered twice."""
+    how = {"steps": 12, "held_out": True, "evaluate_every": 4, "save_every": 4}
+    twice = tiny_run(tmp_path / "twice", **how)
+    once = tiny_run(tmp_path / "once", **how, reshard_after_forward=False)
+    asked = Preemption()
+
+    def ask(step: int, index: int, loss: torch.Tensor) -> torch.Tensor:
+        if step == 6:
+            asked.signal, asked.since = "SIGTERM", time.monotonic()
+        return loss
+
+    assert train(twice) == DONE
+    assert train(once, asked, hook=ask) == PREEMPTED
+    assert train(once) == DONE
+    assert losses(once) == losses(twice)
+    assert [metrics(once)[step]["held_out_loss"] for step in (0, 4, 8, 12)] == [
+        metrics(twice)[step]["held_out_loss"] for step in (0, 4, 8, 12)
+    ]
+    assert equal(checkpoint(once, 12), checkpoint(twice, 12))
 
 
 def test_a_step_that_is_not_finite_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -309,6 +332,7 @@ def test_bad_input_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.
         r"resources.device: cuda, but .* no GPU here.*set resources.device",
     )
     refused(with_resources(run, micro_batch=0), RecipeError, r"resources.micro_batch: 0; it must be at least 1")
+    refused(with_resources(run, recompute="cheap"), RecipeError, r"resources.recompute: cheap .* set resources.compile")
     refused(tiny_run(tmp_path, anneal_steps=99), RecipeError, r"schedule.anneal_steps: 99 of a run of 20 steps")
     refused(tiny_run(tmp_path, batch=400), InputError, "batch")
     store = ArtifactStore(run.store)

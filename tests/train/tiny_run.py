@@ -89,13 +89,16 @@ class Job:
         *,
         module: str = "olmo_core.train",
         arguments: tuple[str, ...] = (),
+        gpus: bool = False,
     ) -> None:
         path = folder / "RUN.json"
         path.write_text(run.to_json(), encoding="utf-8")
         command = [sys.executable, "-m"]
         if ranks:  # 0: alone, without torchrun
             command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        if not gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         self.process = subprocess.Popen(
             [*command, module, str(path), *arguments],
             cwd=ROOT,

@@ -148,17 +148,17 @@ def latest(page: Page, most: int) -> str:
         group = beside.get(one.ref)
         rows.append(
             (
-                page.artifact(one.ref),
-                tags(one.tags, 2),
-                text(recipe_name(one)),
+                page.artifact(one.ref, f"{one.ref.name}/{one.ref.fingerprint[:12]}"),
                 f"{steps_of(catalog, one):,}" if "checkpoint" in one.inputs else "",
                 _main(catalog, one),
+                text(recipe_name(one)),
                 when(one.ended),
+                tags(one.tags, 2),
                 page.a(path_of(group), f"beside {len(group) - 1} more") if group else "",
             )
         )
-    header = ("evaluation", "tags", "asked", "step", "main numbers", "ended (UTC)", "")
-    return table(header, rows, left=3) if rows else ""
+    header = ("evaluation", "step", "bits per byte, accuracy", "asked", "ended (UTC)", "tags", "")
+    return table(header, rows, left=1) if rows else ""
 
 
 def _main(catalog: Catalog, entry: Entry) -> str:
@@ -177,9 +177,9 @@ def _main(catalog: Catalog, entry: Entry) -> str:
                 scores_.append(100 * stored(found, found["primary"]).value)
         except (OlmoError, ValueError, KeyError, TypeError):
             return "cannot be read"
-    shown = [f"{sum(bits) / len(bits):.3f} bits per byte"] if bits else []
+    shown = [f"{sum(bits) / len(bits):.3f}"] if bits else []
     if scores_:
-        shown.append(f"mean of {len(scores_)} benchmarks {sum(scores_) / len(scores_):.1f}")
+        shown.append(f"{sum(scores_) / len(scores_):.1f}%" + (f" (mean of {len(scores_)})" if len(scores_) > 1 else ""))
     return text(", ".join(shown))
 
 

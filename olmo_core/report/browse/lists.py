@@ -18,11 +18,12 @@ def overview(catalog: Catalog) -> Page:
     page = Page(catalog=catalog, path="index.html", title="Artifact store", small="OLMo Flows")
     entries = catalog.entries
     corpora_, runs = corpora.reports(catalog), catalog.kind(Kind.RUN)
+    started = len(runs) + len(catalog.under_way)
     numbers = [
         (f"{len(entries):,}", "artifacts"),
         (size(catalog.bytes), "stored, each object once"),
-        (f"{len(corpora_):,}", "corpora"),
-        (f"{len(runs) + len(catalog.under_way):,}", "training runs"),
+        (f"{len(corpora_):,}", "corpus" if len(corpora_) == 1 else "corpora"),
+        (f"{started:,}", "training run" if started == 1 else "training runs"),
         (f"{len(catalog.kind(Kind.CHECKPOINT)):,}", "checkpoints"),
         (f"{len(catalog.kind(Kind.EVALUATION)):,}", "evaluations"),
     ]
@@ -86,15 +87,15 @@ def entry_table(page: Page, some: Sequence[Entry], *, with_kind: bool = True) ->
     rows = [
         (
             page.artifact(one.ref, None if with_kind else f"{one.ref.name}/{one.ref.fingerprint[:12]}"),
-            tags(one.tags, 2),
             text(one.stage),
             f"{one.ledger.kept.documents:,}" if one.ledger.kept.documents else "",
             size(one.bytes),
             when(one.ended),
+            tags(one.tags, 2),
         )
         for one in some
     ]
-    return table(("artifact", "tags", "stage", "documents", "stored", "ended (UTC)"), rows, left=3) if rows else ""
+    return table(("artifact", "stage", "documents", "stored", "ended (UTC)", "tags"), rows, left=2) if rows else ""
 
 
 def artifacts(catalog: Catalog) -> Page:

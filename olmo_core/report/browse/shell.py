@@ -38,7 +38,8 @@ table.told td:last-child{white-space:normal;min-width:190px;overflow-wrap:anywhe
 svg .pale{fill:none;stroke:var(--soft);stroke-width:1}svg .held{fill:none;stroke:var(--lost);stroke-width:1.4}svg .helddot{fill:var(--lost)}
 svg .rate{fill:none;stroke:var(--dim);stroke-width:1.2}svg .event{stroke:var(--gain);stroke-width:1.2;stroke-dasharray:4 3}
 table.ledger{width:100%;table-layout:fixed}table.ledger td:nth-child(1){width:30%;overflow-wrap:anywhere}table.ledger td:nth-child(3){width:92px}table.ledger td:nth-child(4){width:92px}table.ledger td:nth-child(5){width:66px}
-@media (max-width:640px){table.ledger td:nth-child(1){width:38%}table.ledger td:nth-child(4),table.ledger td:nth-child(5){display:none}nav .own{display:none}}
+@media (max-width:640px){table.ledger td:nth-child(1){width:44%}table.ledger :is(td,th):nth-child(n+4){display:none}nav .own{display:none}
+.wide td:first-child{min-width:118px}}
 """
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
 
 from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
@@ -12,9 +17,24 @@ from olmo_core.errors import OlmoError
 from olmo_core.report.browse import artifact, corpora, evaluations, lists, steps, training
 from olmo_core.report.browse.catalog import Catalog, Limits, read_catalog
 from olmo_core.report.browse.shell import Page
+from olmo_core.storage import Storage, Written
 
 LISTING = "olmo-browse.json"
-"""Names the files of a site in its folder: what an earlier one left there and this one has not is deleted."""
+"""Names the files of a site where it lies, each with its sha256: what is there already is not written again, and what an earlier
+site left there and this one has not is deleted."""
+_AT_ONCE = 8
+"""Files that are written at the same time: an object store takes many at once."""
+
+
+@dataclass(kw_only=True)
+class Done:
+    """What writing a site came to, in files."""
+
+    files: int = 0
+    """Of the whole site."""
+    written: int = 0
+    """Those of them that were not there yet as they are."""
+    removed: int = 0
 
 
 def files(catalog: Catalog) -> Iterator[tuple[str, bytes]]:
@@ -45,45 +65,90 @@ def _file(page: Page) -> tuple[str, bytes]:
 
 
 def write(
-    store: ArtifactStore, folder: Path, limits: Limits | None = None, progress: Callable[[str], None] | None = None
-) -> int:
-    """Write the site of a store into a folder; returns the number of its files.
+    store: ArtifactStore, place: Storage, limits: Limits | None = None, progress: Callable[[str], None] | None = None
+) -> Done:
+    """Write the site of a store into a folder or below a prefix of a bucket; only files that changed are written.
 
-    Raises OlmoError for a folder with files that are not of an earlier site.
+    Raises OlmoError for a place with files that are not of an earlier site.
     """
-    before = _before(folder)
+    site = _Site(place=place, before=_before(place), progress=progress)
     catalog = read_catalog(store, limits, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Named before they are written: what is cut off can be written again.
-    written: list[str] = []
-    for path, raw in files(catalog):
-        target = folder / path
-        if not written:
-            _note(folder, [*before, path])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(raw)
-        written.append(path)
-        if progress is not None and len(written) % 100 == 0:
-            progress(f"{len(written):,} pages written")
-    for path in set(before) - set(written):
-        (folder / path).unlink(missing_ok=True)
-    _note(folder, written)
-    return len(written)
+    leading: list[tuple[str, bytes]] = []
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        site.put(_others(files(catalog), leading), threads)
+        site.put(leading, threads)
+    return site.end()
 
 
-def _note(folder: Path, paths: list[str]) -> None:
-    (folder / LISTING).write_text(json.dumps(sorted(set(paths)), indent=0), encoding="utf-8")
+def _others(every: Iterable[tuple[str, bytes]], leading: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files, and keep back those that lead to others: whoever reads meanwhile must not be led to what is not there."""
+    for path, raw in every:
+        if "/" in path:
+            yield path, raw
+        else:
+            leading.append((path, raw))
 
 
-def _before(folder: Path) -> list[str]:
-    """Return the files of an earlier site in the folder."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return []
+@dataclass(kw_only=True)
+class _Site:
+    """A site while it is written."""
+
+    place: Storage
+    before: dict[str, str]
+    """sha256 of what an earlier site left, by path; empty where it is not known."""
+    progress: Callable[[str], None] | None
+    now: dict[str, str] = field(default_factory=dict)
+    done: Done = field(default_factory=Done)
+
+    def __post_init__(self) -> None:
+        # The listing may say what somebody has deleted since.
+        self._sizes = {one.path: one.size for one in self.place.walk("")} if self.before else {}
+
+    def put(self, some: Iterable[tuple[str, bytes]], threads: ThreadPoolExecutor) -> None:
+        """Write files that are not there yet as they are; all are there when this returns."""
+        waiting: deque[Future[Written]] = deque()
+        for path, raw in some:
+            self.now[path] = hashlib.sha256(raw).hexdigest()
+            if self.before.get(path) != self.now[path] or self._sizes.get(path) != len(raw):
+                if not self.done.written:
+                    # Before the first: what is cut off here is known for ours, and nothing in it is taken for what it was.
+                    self._note(dict.fromkeys([*self.before, path], ""))
+                self.done.written += 1
+                waiting.append(threads.submit(self.place.put, path, raw))
+                if len(waiting) > 2 * _AT_ONCE:
+                    waiting.popleft().result()
+            if self.progress is not None and len(self.now) % 100 == 0:
+                self.progress(f"{len(self.now):,} pages made, {self.done.written:,} of them new")
+        for one in waiting:
+            one.result()
+
+    def end(self) -> Done:
+        """Delete what this site has no more, and note what it has."""
+        gone = set(self.before) - set(self.now)
+        for path in gone:
+            self.place.delete(path)
+        if gone or self.now != self.before:
+            self._note(self.now)
+        self.done.files, self.done.removed = len(self.now), len(gone)
+        return self.done
+
+    def _note(self, digests: dict[str, str]) -> None:
+        self.place.put(LISTING, json.dumps(digests, indent=0, sort_keys=True).encode())
+
+
+def _before(place: Storage) -> dict[str, str]:
+    """Return the files of an earlier site, with the sha256 of each."""
+    folders, objects = place.contents("")
+    if not folders and not objects:
+        return {}
     try:
-        found = [str(one) for one in json.loads((folder / LISTING).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
+        found: Any = json.loads(place.read(LISTING)) if LISTING in objects else None
+        # Of an older version the listing has names only.
+        told = {str(one): str(found[one]) if isinstance(found, dict) else "" for one in found}
+    except (ValueError, TypeError) as error:
         raise OlmoError(
-            f"{folder} has files that are not of an earlier `olmo browse` (it has no {LISTING}): give a new or empty folder"
+            f"{place.uri} has files that are not of an earlier `olmo browse` (it has no {LISTING} that can be read): give a new or "
+            "empty folder or prefix"
         ) from error
     # The list is a file that anybody may have changed: nothing outside the folder is deleted.
-    return [one for one in found if not PurePosixPath(one).is_absolute() and ".." not in PurePosixPath(one).parts]
+    return {k: v for k, v in told.items() if not PurePosixPath(k).is_absolute() and ".." not in PurePosixPath(k).parts}

@@ -67,12 +67,8 @@ def page_of(catalog: Catalog, entry: Entry) -> Page:
     )
     try:
         inspection = Inspection(catalog.store, catalog.store.manifest(entry.ref))
-        for step in steps:
-            page.add(
-                f"step-{step}",
-                f"Step {step:,}",
-                _documents(inspection.texts(step, limits.documents + 1), limits.documents),
-            )
+        for step, found in inspection.texts(steps, limits.documents + 1).items():
+            page.add(f"step-{step}", f"Step {step:,}", _documents(found, limits.documents))
     except OlmoError as error:
         page.sections = []
         page.add("gone", "Not to be told", f'<p class="note">{text(error)}</p>\n')

@@ -176,18 +176,17 @@ def _checkpoints(page: Page, run: ArtifactRef) -> str:
     every = checkpoints_of(page.catalog, run)
     rows = [
         (
-            page.artifact(one.ref),
-            tags(one.tags),
-            f"{int(one.recipe.get('step', 0)):,}",
+            page.artifact(one.ref, f"step {int(one.recipe.get('step', 0)):,}"),
             count(float(one.counts.get("tokens", 0))),
             when(one.ended),
             _evaluated(page, one),
+            tags(one.tags),
         )
         for one in every[-CHECKPOINTS:]
     ]
     more = f"<p>The last {CHECKPOINTS} of {len(every):,}.</p>\n" if len(every) > CHECKPOINTS else ""
-    header = ("checkpoint", "tags", "step", "tokens", "saved (UTC)", "evaluations")
-    return more + table(header, rows, left=2) if rows else ""
+    header = ("checkpoint", "tokens", "saved (UTC)", "evaluations", "tags")
+    return more + table(header, rows, left=1) if rows else ""
 
 
 def _evaluated(page: Page, checkpoint: Entry) -> str:

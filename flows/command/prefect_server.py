@@ -1,0 +1,52 @@
+"""`python -m flows.command.prefect_server ...` is `prefect server start ...` that does not stop for a minute under load.
+
+On SQLite Prefect's server has a connection for each request at work, each with a thread of its own. A statement that has
+failed leaves its cursor in a cycle of objects, for the garbage collector to find. Python collects wherever something is
+allocated, mostly in the thread of the event loop, and to let go of a cursor is to wait for its connection
+(`sqlite3_reset` takes its mutex). Is that connection just waiting for the database's lock, then the loop waits for it,
+and who has the lock waits for the loop: nothing moves until SQLite gives up, after 60 s ("database is locked"), and soon the
+next time. So here garbage is collected by a thread that nobody waits for.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+
+PAUSE = 1.0
+"""Seconds between two collections of young objects."""
+ALL = 20
+"""Collections of young objects to one of all."""
+
+
+def collect_apart(pause: float = PAUSE) -> threading.Thread:
+    """Collect garbage in a thread of its own from now on, and nowhere else."""
+    gc.disable()
+    thread = threading.Thread(target=_collect, args=(pause,), name="garbage", daemon=True)
+    thread.start()
+    return thread
+
+
+def _collect(pause: float) -> None:
+    number = 0
+    while True:
+        time.sleep(pause)
+        number += 1
+        gc.collect(1 if number % ALL else 2)
+        if number == ALL:
+            gc.freeze()  # what was imported stays anyway, and takes most of the time
+
+
+def main() -> None:
+    """Start the server with the words of the command line; does not return."""
+    collect_apart()
+    from prefect.cli import app
+
+    sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
+    app()
+
+
+if __name__ == "__main__":
+    main()

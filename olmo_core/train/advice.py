@@ -1,0 +1,54 @@
+"""What is allowed and unwise in a run, seen before it starts: each a sentence with the number and the remedy. Nothing is refused for it."""
+
+from __future__ import annotations
+
+from olmo_core.train.run_file import RunFile, save_interval
+
+EPOCHS = 4.0
+"""Repeating tokens up to so often is nearly as good as new ones; beyond, their value decays (Muennighoff et al. 2023,
+arXiv 2305.16264, section 6)."""
+FAR = 10.0
+"""A learning rate so many times above or below the usual one is far from it. Published ones are within 4 times."""
+
+
+def unwise(run: RunFile, epochs: float | None) -> tuple[str, ...]:
+    """Return what a person should know before a run starts; `epochs` None where the tokens are not made yet."""
+    recipe, schedule = run.recipe, run.recipe.schedule
+    found = []
+    length = recipe.steps if schedule.unit == "steps" else recipe.steps * recipe.tokens_per_step
+    if schedule.warmup >= length:
+        found.append(
+            f"schedule.warmup: {schedule.warmup:,} {schedule.unit}, and the run has {length:,}: it ends before the learning rate reaches "
+            f"its peak; a warmup of {max(1, length // 20):,} would be a twentieth of it"
+        )
+    if epochs is not None and epochs > EPOCHS:
+        found.append(
+            f"tokens: {epochs:.1f} epochs over the same tokens; beyond {EPOCHS:g} repeating teaches less and less (arXiv 2305.16264): "
+            f"take more tokens, or lower tokens (an override: budget)"
+        )
+    if recipe.steps > 1 and save_interval(run) >= recipe.steps:
+        found.append(
+            f"resources.save_every: {save_interval(run):,} of {recipe.steps:,} steps: the only checkpoint after the first is the last, and "
+            f"whatever interrupts the run throws it back to its start; leave save_every out, or lower it"
+        )
+    usual = usual_learning_rate(recipe.model.parameters, recipe.steps * recipe.tokens_per_step)
+    rate = recipe.optimizer.learning_rate
+    if not usual / FAR <= rate <= usual * FAR:
+        found.append(
+            f"optimizer.learning_rate: {rate:.2g} is {_times(rate, usual)} the usual, about {usual:.1g} for "
+            f"{recipe.model.parameters:,} parameters and so many tokens; "
+            + ("the loss may not fall, or diverge" if rate > usual else "the run may learn next to nothing")
+        )
+    return tuple(found)
+
+
+def usual_learning_rate(parameters: int, tokens: int) -> float:
+    """Return 0.3118 C^-0.125, C = 6 parameters tokens: the optimum that DeepSeek LLM fitted (arXiv 2401.02954, equation 1).
+
+    OLMo 1B and 7B, published: 4e-4 and 3e-4; by this 5e-4 and 4e-4.
+    """
+    return float(0.3118 * (6.0 * parameters * tokens) ** -0.125)
+
+
+def _times(rate: float, usual: float) -> str:
+    return f"{rate / usual:,.0f} times" if rate > usual else f"a {usual / rate:,.0f}th of"
