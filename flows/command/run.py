@@ -154,6 +154,7 @@ def server() -> Iterator[None]:
     if url is None:
         yield
         return
+    from prefect.logging.handlers import APILogHandler
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -165,7 +166,10 @@ def server() -> Iterator[None]:
     own.start(timeout=STARTUP_SECONDS)
     try:
         with temporary_settings({PREFECT_API_URL: own.api_url}):
-            yield
+            try:
+                yield
+            finally:
+                APILogHandler().flush()  # what it has yet to send would be an error after its server has gone
     finally:
         own.stop()
 
