@@ -20,6 +20,7 @@ from olmo_core.evaluation.resources import ScoringResources
 from olmo_core.evaluation.run import _hugging_face, evaluate
 from olmo_core.evaluation.targets import find_targets, subject_of
 from olmo_core.model.hugging_face_files import WeightFiles
+from olmo_core.train.checkpoint_format import INDEX
 from olmo_core.train.checkpoint_read import read_index
 from olmo_core.train.run_file import RunFile
 from olmo_core.train.session import train
@@ -144,8 +145,9 @@ def test_a_pickle_for_a_checkpoint_or_its_tokens_is_refused(here: Place, tmp_pat
         for bad in (marking(mark), torch_like(mark)):
             path.unlink()
             path.write_bytes(bad)
-            with pytest.raises(OlmoError, match="damaged|sha256"):
-                read_index(store, manifest)
+            if one.path == manifest.object(INDEX).path:
+                with pytest.raises(OlmoError, match="damaged|sha256"):
+                    read_index(store, manifest)
             with pytest.raises(OlmoError, match="damaged|sha256"):
                 evaluate(store, here.recipe, target, resources)
         path.write_bytes(raw)
