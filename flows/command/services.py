@@ -98,7 +98,12 @@ def changed_variables(project: Project, worker: ProcessRecord) -> list[str]:
 
 def check_port(port: int, host: str = HOST) -> None:
     """Raise ServiceError when the server could not listen on an address and a port of it, saying why."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ServiceError(
+            f"{host} is no address or name of this machine ({error}); give --host or OLMO_HOST another"
+        ) from error
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
