@@ -199,6 +199,7 @@ def test_the_password_is_shown_nowhere(running_services: Services) -> None:
 
 def test_what_is_taken_for_the_password(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """None on loopback, a random one beyond, that of the variable if set; kept until its file is deleted."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)  # commands that other tests have run in this process set it
     assert password.settle(project, "127.0.0.1") is False and password.stored(project) is None
     assert password.settle(project, "0.0.0.0") is True
     first = password.stored(project)

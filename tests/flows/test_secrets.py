@@ -101,9 +101,10 @@ def test_a_block_gives_the_credentials_and_nothing_shows_them(
 
     assert not SEEN.search("\n".join(said).encode())
     assert places_that_show_it(running_services.home) == []
-    # Prefect keeps results as pickles unless it is told otherwise: here it keeps none at all.
+    # Prefect keeps results, and what a run failed with, as pickles unless it is told otherwise: here the latter only, as JSON.
     assert pickles(running_services.home / "prefect") == []
-    assert not any((running_services.home / "prefect" / "storage").glob("*"))
+    kept = [json.loads(path.read_bytes()) for path in (running_services.home / "prefect" / "storage").glob("*")]
+    assert all(set(one) == {"__exc_type__", "message"} for one in kept), kept
 
 
 @pytest.mark.parametrize(
