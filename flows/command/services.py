@@ -202,7 +202,10 @@ def _wait(ready: Callable[[], bool], record: ProcessRecord, *, log: Path, what: 
         if not processes.is_running(record):
             raise ServiceError(f"{what} ended while starting; its log {log} ends with\n{log_tail(log)}")
         if time.monotonic() > until:
-            raise ServiceError(f"{what} was not ready after {deadline:.0f} s; its log {log} ends with\n{log_tail(log)}")
+            raise ServiceError(
+                f"{what} was not ready after {deadline:.0f} s; it goes on starting: run this again, or give --wait more, or end it "
+                f"with `olmo down`; its log {log} ends with\n{log_tail(log)}"
+            )
         time.sleep(0.25)
 
 

@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         type=between(0, float("inf")),
-        default=120,
+        default=300,
         metavar="SECONDS",
-        help="patience with each service",
+        help="patience with each service (default: %(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="name neither deployments nor what could be done next")
 
