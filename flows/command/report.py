@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import webbrowser
 from pathlib import Path
 
@@ -100,7 +101,10 @@ def _evaluations(store: ArtifactStore, arguments: argparse.Namespace) -> Manifes
         items = reporting.contaminated_items(store, refs)
     elif arguments.contaminated != "none":
         items = store.resolve(arguments.contaminated)
-    return reporting.build_report(store, refs, reporting.labels_of(store, manifests), contaminated=items).manifest
+    built = reporting.build_report(store, refs, reporting.labels_of(store, manifests), contaminated=items)
+    if not built.reused:
+        print(f"written: {built.ref}", file=sys.stderr)
+    return built.manifest
 
 
 def page_path(manifest: Manifest) -> str:
