@@ -15,7 +15,7 @@ from flows.command.following import follow, start
 from flows.command.project import Project, find_project
 from flows.command.run_chain import text_of
 from flows.command.server_api import ServerApi
-from flows.command.watch import address, in_words
+from flows.command.watch import in_words
 from olmo_core.artifacts.store import ArtifactStore
 
 CORPUS = "quickstart"
@@ -43,7 +43,7 @@ def _chain(project: Project, api: ServerApi) -> int:
         return 1
     store = ArtifactStore(os.environ.get("OLMO_STORE") or str(project.home / "store"))
     print(f"\n{text_of(store, run['labels']['olmo.made.summary'])}")
-    print(f"This run: {address(project, run['id'])}")
+    print(f"This run: {api.run_page(run['id'])}")
     print("Again, and every stage is reused: prefect deployment run data-to-model   End the services: olmo down")
     return 0
 
@@ -63,7 +63,7 @@ def _followed(project: Project, api: ServerApi, deployment: str, parameters: dic
     """Start a deployment and show its run to the end; returns the run, or None, with the reason told, if it did not complete."""
     _say(f"prefect deployment run {deployment} && olmo watch")
     run_id = start(api, f"{deployment}/{deployment}", parameters)
-    print(f"run {run_id}  {address(project, run_id)}", flush=True)
+    print(f"run {run_id}  {api.run_page(run_id)}", flush=True)
     run = follow(api, run_id)
     if run["state_type"] == "COMPLETED":
         return run

@@ -79,10 +79,9 @@ class ServerApi:
             return cls.at(url, password=os.environ.get(password.CLIENT), timeout=timeout)
         return cls(state.port, host=state.host, password=password.of_commands(project), timeout=timeout)
 
-    @property
-    def dashboard(self) -> str:
-        """Where a browser finds the server's pages."""
-        return f"{self.address.removesuffix('/api')}/v2"
+    def run_page(self, run_id: str) -> str:
+        """Return where the dashboard shows a flow run."""
+        return f"{self.address.removesuffix('/api')}/v2/runs/flow-run/{run_id}"
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The decoded answer to one request; `path` starts with a slash and comes after `/api`.

@@ -89,7 +89,7 @@ def status(project: Project, *, runs: int) -> dict[str, Any]:
             }
             for name, deployment in sorted(api.deployments().items())
         ]
-        found["runs"] = [_run(entry, state.ui_url) for entry in _last_runs(api, runs)]
+        found["runs"] = [_run(entry, api.run_page(entry["id"])) for entry in _last_runs(api, runs)]
     found["healthy"] = answers and all(worker["state"] == "healthy" for worker in found["workers"])
     return found
 
@@ -112,14 +112,14 @@ def _last_runs(api: ServerApi, limit: int) -> list[dict[str, Any]]:
         return []
 
 
-def _run(entry: dict[str, Any], dashboard: str) -> dict[str, Any]:
+def _run(entry: dict[str, Any], page: str) -> dict[str, Any]:
     return {
         "id": entry["id"],
         "name": entry["name"],
         "state": entry["state_name"],
         "started": entry["start_time"],
         "seconds": round(entry["total_run_time"], 1),
-        "url": f"{dashboard}/runs/flow-run/{entry['id']}",
+        "url": page,
     }
 
 

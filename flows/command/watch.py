@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows.command.following import follow
-from flows.command.project import Project, find_project
+from flows.command.project import find_project
 from flows.command.server_api import ServerApi
 from olmo_core.errors import OlmoError
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     api = ServerApi.of(find_project(), elsewhere=True)
     found = named(api, arguments.run)
-    print(f"{found['name']}  {found['id']}  {api.dashboard}/runs/flow-run/{found['id']}", flush=True)
+    print(f"{found['name']}  {found['id']}  {api.run_page(found['id'])}", flush=True)
     try:
         ended = follow(api, found["id"])
     except KeyboardInterrupt:
@@ -73,11 +73,6 @@ def named(api: ServerApi, run: str | None) -> dict[str, Any]:
         what = f"no flow run has the id or name {run!r}" if run else "there is no flow run yet"
         raise OlmoError(f"{what}; `olmo status` lists the last ones")
     return found[0]
-
-
-def address(project: Project, run_id: str) -> str:
-    """Return where the dashboard shows a flow run."""
-    return f"{project.read_state().ui_url}/runs/flow-run/{run_id}"
 
 
 def in_words(ended: dict[str, Any]) -> str:

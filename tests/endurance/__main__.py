@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -24,9 +23,8 @@ from flows.command import tables
 from tests.endurance import runs
 from tests.endurance.audit import differences
 from tests.endurance.runs import Run, Span
-from tests.endurance.setting import STORES, Setting, open_setting, write_recipe
+from tests.endurance.setting import STORES, Setting, begun, open_setting, write_recipe
 from tests.fault_proxy import OFTEN
-from tests.s3_server import missing
 
 KILLS_OF_A_STORE = 8
 """Kills before a store is let come to its end; the next kills hit another one."""
@@ -35,13 +33,9 @@ KILLS_OF_A_STORE = 8
 def main(words: list[str] | None = None) -> int:
     """Run it; returns the exit code."""
     arguments = parse(words)
-    if why := missing():
-        print(why)
+    if (seed := begun(arguments.seed)) is None:
         return 1
-    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)
-    print(f"seed {seed}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     began = time.time()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     with tempfile.TemporaryDirectory(prefix="olmo-endurance-") as folder:
         write = partial(write_recipe, max_bytes=arguments.max_bytes)
         with open_setting(Path(folder), write, seed=seed) as setting:

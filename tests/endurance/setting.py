@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from olmo_core.documents.reader import read_documents, scan
 from olmo_core.recipe import from_mapping
 from tests.fault_proxy import OFTEN, FaultProxy
 from tests.flows.conftest import Services, done
-from tests.s3_server import S3Server, free_port
+from tests.s3_server import S3Server, free_port, missing
 from tests.small_corpus import passages, record, small_recipe, write_jsonl
 
 BUCKET = "endurance"
@@ -122,6 +124,17 @@ def write_chain(folder: Path) -> Path:
     for name, values in recipes.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     return folder / "chain.yaml"
+
+
+def begun(seed: int | None) -> int | None:
+    """Say what is begun, and end what was started when told to end; returns the seed (drawn for None), None without an S3 server."""
+    if why := missing():
+        print(why)
+        return None
+    drawn = seed if seed is not None else random.SystemRandom().randrange(1 << 31)
+    print(f"seed {drawn}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    return drawn
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -27,9 +26,8 @@ from tests.endurance.audit import differences
 from tests.endurance.campaigns import ALL, CHILD, FLOW, KILLED, ORPHANED, PARENT, RETRIED, WORKER, Aim, ChainRun
 from tests.endurance.progress import Stage
 from tests.endurance.same import MAY_DIFFER
-from tests.endurance.setting import SAVE_EVERY, Setting, open_setting, write_chain
+from tests.endurance.setting import SAVE_EVERY, Setting, begun, open_setting, write_chain
 from tests.fault_proxy import OFTEN
-from tests.s3_server import missing
 
 S = Stage
 CAMPAIGNS: dict[str, tuple[tuple[Stage, ...], dict[Stage, tuple[str, ...]], Callable[..., ChainRun]]] = {
@@ -65,13 +63,9 @@ CAMPAIGNS: dict[str, tuple[tuple[Stage, ...], dict[Stage, tuple[str, ...]], Call
 def main(words: list[str] | None = None) -> int:
     """Run it; returns the exit code."""
     arguments = parse(words)
-    if why := missing():
-        print(why)
+    if (seed := begun(arguments.seed)) is None:
         return 1
-    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)
-    print(f"seed {seed}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     began = time.time()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     done, ended = list[ChainRun](), False
     with tempfile.TemporaryDirectory(prefix="olmo-endurance-") as folder:
         trainer = ("--device", "cpu", "--threads", "1", "--save-every", str(SAVE_EVERY))

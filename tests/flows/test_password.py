@@ -214,7 +214,7 @@ def test_what_is_taken_for_the_password(project: Project, monkeypatch: pytest.Mo
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:4200/api")
     assert password.of_commands(project) == "me:chosen-by-me", "the variable's is for the server elsewhere"
     there = ServerApi.of(project, elsewhere=True)
-    assert there.dashboard == "http://elsewhere:4200/v2"
+    assert there.run_page("1") == "http://elsewhere:4200/v2/runs/flow-run/1"
     monkeypatch.delenv("PREFECT_API_URL")
     monkeypatch.delenv(password.CLIENT)
     monkeypatch.delenv(password.SERVER)
