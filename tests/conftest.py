@@ -19,3 +19,17 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no {SHARED}: this test needs the real inputs that lie beside the project's checkout")
     return SHARED
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long value does not name a test; bytes might besides be others in each process, as gzip writes the time."""
+    return f"{argname}-of-{len(val)}" if isinstance(val, (str, bytes)) and len(val) > 80 else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest-xdist that does not keep groups together: each process would start servers and services of its own."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            marker = item.get_closest_marker("xdist_group")
+            if marker is not None and not item.nodeid.endswith(f"@{marker.args[0]}"):
+                session.shouldfail = f"{item.nodeid} is not kept with its group: install with -c constraints.txt"
