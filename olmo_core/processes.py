@@ -71,10 +71,17 @@ def is_running(record: ProcessRecord | None) -> bool:
     return record is not None and started(record.pid) == record.started
 
 
-def start_detached(command: Sequence[str], *, log: Path, directory: Path, environment: Mapping[str, str]) -> int:
+def start_detached(
+    command: Sequence[str],
+    *,
+    log: Path,
+    directory: Path,
+    environment: Mapping[str, str],
+    stdin: int = subprocess.DEVNULL,
+) -> int:
     """Start a command in its own session with its output appended to a log; returns its process number.
 
-    A log that has grown beyond LOG_LIMIT is first renamed to `NAME.log.1`.
+    A log that has grown beyond LOG_LIMIT is first renamed to `NAME.log.1`. `stdin`: the descriptor that it reads.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_LIMIT:
@@ -82,7 +89,7 @@ def start_detached(command: Sequence[str], *, log: Path, directory: Path, enviro
     with open(log, "ab") as output:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,

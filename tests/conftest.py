@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+
+from tests.report.chromium import NAMES
 
 pytest_plugins = ("tests.small_corpus", "tests.s3_server")
 """Fixtures `workers` and `small`: the whole chain over a small corpus, built once, only when a test asks for it.
@@ -19,6 +22,15 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no {SHARED}: this test needs the real inputs that lie beside the project's checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """A Chromium; pages are looked at as text everywhere (tests/report/test_page.py)."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser: this test needs one of {', '.join(NAMES)}")
+    return found
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

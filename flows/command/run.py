@@ -15,6 +15,8 @@ from typing import Any
 from flows.command import choices, password, run_chain, run_training, tables
 from flows.command.project import find_project
 from flows.command.server_api import ServerApi
+from flows.command.signals import unwound_by_signals
+from flows.command.temporary_server import temporary_server
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
 from olmo_core.artifacts.store import ArtifactStore
@@ -30,12 +32,9 @@ DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
 --sample or --limit it is a trial: the artifacts get the name {name}-trial, and time, bytes and tokens of the whole are
 estimated. train-olmo has options of its own, listed last; data-to-model takes its recipe and those of machine and store. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
-started for the time of the run.
+started for the time of the run, with a dashboard of its own; its address is told.
 """
 FLOWS = ("build-dolma", "train-classifier", "train-olmo", "data-to-model", "ablate-data")
-STARTUP_SECONDS = 300
-"""A server of one's own may take so long on a busy machine. Prefect's default is 20 s, and its settings are read before
-a variable that is set here could say otherwise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,13 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command; returns its exit code."""
-    try:
-        return _run(arguments)
-    except KeyboardInterrupt as interrupt:
-        said = str(interrupt) or "finished stages and shards are kept"
-        again = shlex.join(["olmo", *arguments.words])
-        raise KeyboardInterrupt(f"{said}. It goes on with: {again}") from None
+    """Carry out the command; returns its exit code. SIGTERM and SIGHUP end it by that signal."""
+    with unwound_by_signals("olmo run"):
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt as interrupt:
+            said = str(interrupt) or "finished stages and shards are kept"
+            again = shlex.join(["olmo", *arguments.words])
+            raise KeyboardInterrupt(f"{said}. It goes on with: {again}") from None
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -154,24 +154,26 @@ def server() -> Iterator[None]:
     if url is None:
         yield
         return
-    from prefect.logging.handlers import APILogHandler
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
     if not temporary:
-        with temporary_settings({PREFECT_API_URL: url}):
+        with _pointed_at(url):
             yield
         return
-    own = SubprocessASGIServer()
-    own.start(timeout=STARTUP_SECONDS)
-    try:
-        with temporary_settings({PREFECT_API_URL: own.api_url}):
-            try:
-                yield
-            finally:
-                APILogHandler().flush()  # what it has yet to send would be an error after its server has gone
-    finally:
-        own.stop()
+    with temporary_server(find_project()) as own, _pointed_at(own.api_url):
+        try:
+            yield
+        finally:
+            from prefect.logging.handlers import APILogHandler
+
+            APILogHandler().flush()  # what it has yet to send would be an error after its server has gone
+
+
+@contextlib.contextmanager
+def _pointed_at(url: str) -> Iterator[None]:
+    """Make a server Prefect's own, and its dashboard that of the addresses which Prefect prints."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_UI_URL: f"{url.removesuffix('/api')}/v2"}):
+        yield
 
 
 def prefect_environment() -> tuple[str | None, bool]:
@@ -190,7 +192,8 @@ def prefect_environment() -> tuple[str | None, bool]:
     temporary = not answers(url)
     if temporary:
         home = project.home / "prefect-run"
-        home.mkdir(parents=True, exist_ok=True)
+        project.home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, exist_ok=True)  # as the other server's: what runs logged is for its owner only
         os.environ.setdefault("PREFECT_HOME", str(home))
         # A password that was once given to this project's server is for this one, too.
         secret = os.environ.get(password.SERVER) or password.stored(project)

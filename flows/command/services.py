@@ -140,10 +140,14 @@ def start_server(project: Project, state: State) -> ProcessRecord:
     project.home.mkdir(parents=True, exist_ok=True)
     # The database holds what runs logged and, encrypted with a key beside it, secrets: for its owner only.
     project.prefect_home.mkdir(mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "flows.command.prefect_server", "--host", state.host, "--port", str(state.port)]
     variables = environment(project, state) | ({password.SERVER: secret} if secret else {})
     # Not in the project's directory: pyproject.toml and .env there hold settings for clients.
-    return _start(command, project, variables, service="server", directory=project.home)
+    return start(server_command(state), project, variables, service="server", directory=project.home)
+
+
+def server_command(state: State) -> list[str]:
+    """The command line of a Prefect server at the state's host and port."""
+    return [sys.executable, "-m", "flows.command.prefect_server", "--host", state.host, "--port", str(state.port)]
 
 
 def limit_pool(api: ServerApi, pool: str, limit: int) -> None:
@@ -159,14 +163,24 @@ def start_worker(project: Project, state: State, pool: str) -> ProcessRecord:
     """Start a worker of a pool; flow runs use this interpreter too."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     command += ["--name", worker_name(pool), "--no-create-pool-if-not-found"]
-    return _start(command, project, environment(project, state), service=f"worker-{pool}", directory=project.directory)
+    return start(command, project, environment(project, state), service=f"worker-{pool}", directory=project.directory)
 
 
-def _start(
-    command: list[str], project: Project, variables: dict[str, str], *, service: str, directory: Path
+def start(
+    command: list[str],
+    project: Project,
+    variables: dict[str, str],
+    *,
+    service: str,
+    directory: Path,
+    stdin: int = subprocess.DEVNULL,
 ) -> ProcessRecord:
+    """Start a detached process that logs to `project.log(service)`; raises ServiceError when it ended at once.
+
+    `stdin`: the descriptor that it reads.
+    """
     log = project.log(service)
-    pid = processes.start_detached(command, log=log, directory=directory, environment=variables)
+    pid = processes.start_detached(command, log=log, directory=directory, environment=variables, stdin=stdin)
     record = processes.record(pid)
     if record is None:
         raise ServiceError(f"the {service} ended at once; its log {log} ends with\n{log_tail(log)}")
@@ -176,7 +190,7 @@ def _start(
 def wait_for_server(project: Project, state: State, record: ProcessRecord, *, deadline: float) -> None:
     """Return when the server answers; raise ServiceError when it ended or does not within `deadline` seconds."""
     api = ServerApi(state.port, host=state.host, timeout=5)
-    _wait(api.is_healthy, record, log=project.log("server"), what="the Prefect server", deadline=deadline)
+    wait_for(api.is_healthy, record, log=project.log("server"), what="the Prefect server", deadline=deadline)
 
 
 def wait_for_worker(
@@ -187,7 +201,7 @@ def wait_for_worker(
     `before`: its `last_heartbeat` before it was started. A worker of the same name that was killed a moment ago still
     counts as online: a new sign of life is looked for.
     """
-    _wait(
+    wait_for(
         lambda: last_heartbeat(api, pool) != before,
         record,
         log=project.log(f"worker-{pool}"),
@@ -196,15 +210,30 @@ def wait_for_worker(
     )
 
 
-def _wait(ready: Callable[[], bool], record: ProcessRecord, *, log: Path, what: str, deadline: float) -> None:
+GOES_ON = "it goes on starting: run this again, or give --wait more, or end it with `olmo down`"
+"""What becomes of a service of `olmo up` that takes too long."""
+
+
+def wait_for(
+    ready: Callable[[], bool],
+    record: ProcessRecord,
+    *,
+    log: Path,
+    what: str,
+    deadline: float,
+    too_late: str = GOES_ON,
+) -> None:
+    """Return when a process that was started is ready; raise ServiceError when it ended or is not within `deadline` seconds.
+
+    `too_late`: what the second error tells to do.
+    """
     until = time.monotonic() + deadline
     while not ready():
         if not processes.is_running(record):
             raise ServiceError(f"{what} ended while starting; its log {log} ends with\n{log_tail(log)}")
         if time.monotonic() > until:
             raise ServiceError(
-                f"{what} was not ready after {deadline:.0f} s; it goes on starting: run this again, or give --wait more, or end it "
-                f"with `olmo down`; its log {log} ends with\n{log_tail(log)}"
+                f"{what} was not ready after {deadline:.0f} s; {too_late}; its log {log} ends with\n{log_tail(log)}"
             )
         time.sleep(0.25)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.flows.conftest import ROOT, Services, done, wait_until
 from tests.flows.in_sight import KEY, SECRET, CommandLines, places_that_show_it
 from tests.flows.test_train_olmo import ended
 from tests.pickles import pickles
-from tests.report import chromium, devtools
+from tests.report import devtools
 from tests.small_corpus import passages, record, write_jsonl
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
@@ -81,14 +82,60 @@ def children(services: Services, parent: str) -> dict[str, dict[str, Any]]:
     return {flows[one["flow_id"]]: one for one in found}
 
 
-def shown_in_the_dashboard(services: Services, parent: str, stages: dict[str, dict[str, Any]], folder: Path) -> None:
-    """In a browser: the run, the runs it has started and its card; and the tasks of the curation. Nothing where there is no browser."""
-    browser = next((path for name in chromium.NAMES if (path := shutil.which(name))), None)
-    if browser is None:
-        return
-    runs = f"http://127.0.0.1:{services.port}/v2/runs"
-    kept = password.stored(Project(directory=ROOT, home=services.home)) or ""
-    with devtools.tab(browser, folder / "profile") as tab:
+@dataclass(frozen=True, kw_only=True)
+class Chained:
+    """A run of data-to-model that failed in its last stage and was retried to its end."""
+
+    folder: Path
+    """With recipes, texts, store and TensorBoard's events."""
+    file: Path
+    store: ArtifactStore
+    before: list[dict[str, str]]
+    """What `--plan` told of each stage before anything was built."""
+    parent: str
+    """Id of the run."""
+    first: dict[str, dict[str, Any]]
+    """The runs of its stages after the first try, by the flow's name."""
+    again: dict[str, dict[str, Any]]
+    """The same after the retry."""
+
+
+def planned(file: Path, store: ArtifactStore) -> list[dict[str, str]]:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(["run", "data-to-model", str(file), "--store", store.uri, "--plan", "--json"]) == 0
+    stages: list[dict[str, str]] = json.loads(said.getvalue())["stages"]
+    return stages
+
+
+@pytest.fixture(scope="module")
+def chained(running_services: Services, tmp_path_factory: pytest.TempPathFactory) -> Chained:
+    """Evaluation fails for want of a text, which is written then; a retry of the parent completes it. Made once."""
+    services, folder = running_services, tmp_path_factory.mktemp("chained")
+    file, store = recipes(folder), ArtifactStore(str(folder / "store"))
+    before = planned(file, store)
+    services.save_block("chain", {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
+    with CommandLines() as lines:
+        parent = start(services, "data-to-model", file, store)
+        state = ended(services, parent, seconds=900)
+    assert any(b"olmo_core.train" in line for line in lines.seen) and not lines.showing
+    assert state["type"] == "FAILED" and "/late has no file that ends with" in state["message"], state
+    first = children(services, parent)
+
+    write_jsonl(folder / "late" / "prose.jsonl", [record("late", passages()[130])])
+    done(services.prefect("flow-run", "retry", parent))
+    wait_until(lambda: services.run(parent)["run_count"] == 2, seconds=300, what="the second try")
+    assert ended(services, parent, seconds=900)["type"] == "COMPLETED", services.run(parent)["state"]
+    again = children(services, parent)
+    return Chained(folder=folder, file=file, store=store, before=before, parent=parent, first=first, again=again)
+
+
+def test_the_dashboard_shows_the_chain(
+    browser: str, running_services: Services, chained: Chained, tmp_path: Path
+) -> None:
+    """In a browser: the run, the runs it has started and its card; and the tasks of the curation."""
+    runs = f"http://127.0.0.1:{running_services.port}/v2/runs"
+    kept = password.stored(Project(directory=ROOT, home=running_services.home)) or ""
+    with devtools.tab(browser, tmp_path / "profile") as tab:
 
         def shows(address: str, *words: str) -> None:
             tab.show(address, 1400)
@@ -98,41 +145,25 @@ def shown_in_the_dashboard(services: Services, parent: str, stages: dict[str, di
         shows(runs, "Login")
         # Where its form keeps the password.
         tab.ask(f"localStorage.setItem('prefect-password', '{base64.b64encode(kept.encode()).decode()}')")
-        of_parent, names = f"{runs}/flow-run/{parent}", [one["name"] for one in stages.values()]
-        shows(f"{of_parent}?tab=SubflowRuns", "data-to-model", "Completed", "3 Subflow runs", *names, *stages)
+        of_parent, names = f"{runs}/flow-run/{chained.parent}", [one["name"] for one in chained.again.values()]
+        shows(f"{of_parent}?tab=SubflowRuns", "data-to-model", "Completed", "3 Subflow runs", *names, *chained.again)
         shows(f"{of_parent}?tab=Artifacts", "data-to-model-chained")
-        shows(
-            f"{runs}/flow-run/{stages['build-dolma']['id']}?tab=TaskRuns", "selection/web", "tokenization/", "Completed"
-        )
+        curation = f"{runs}/flow-run/{chained.again['build-dolma']['id']}?tab=TaskRuns"
+        shows(curation, "selection/web", "tokenization/", "Completed")
 
 
 def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
-    running_services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    running_services: Services, chained: Chained, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Evaluation fails for want of a text; a retry of the parent takes corpus and model, and retries that one. Then all is reused, also by ablate-data."""
-    services, file, store = running_services, recipes(tmp_path), ArtifactStore(str(tmp_path / "store"))
-    assert main(["run", "data-to-model", str(file), "--store", store.uri, "--plan", "--json"]) == 0
-    before = json.loads(capsys.readouterr().out)["stages"]
-    assert [one[""].split()[0] for one in before] == ["build", "train", "score"]
-
-    services.save_block("chain", {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
-    with CommandLines() as lines:
-        parent = start(services, "data-to-model", file, store)
-        state = ended(services, parent, seconds=900)
-    assert any(b"olmo_core.train" in line for line in lines.seen) and not lines.showing
-    assert state["type"] == "FAILED" and "/late has no file that ends with" in state["message"], state
-    stages = children(services, parent)
+    services, parent, stages, again = running_services, chained.parent, chained.first, chained.again
+    file, store, folder = chained.file, chained.store, chained.folder
+    assert [one[""].split()[0] for one in chained.before] == ["build", "train", "score"]
     assert {name: run["state_type"] for name, run in stages.items()} == {
         "build-dolma": "COMPLETED",
         "train-olmo": "COMPLETED",
         "evaluate-olmo": "FAILED",
     }
-
-    write_jsonl(tmp_path / "late" / "prose.jsonl", [record("late", passages()[130])])
-    done(services.prefect("flow-run", "retry", parent))
-    wait_until(lambda: services.run(parent)["run_count"] == 2, seconds=300, what="the second try")
-    assert ended(services, parent, seconds=900)["type"] == "COMPLETED", services.run(parent)["state"]
-    again = children(services, parent)
     assert {name: run["id"] for name, run in again.items()} == {name: run["id"] for name, run in stages.items()}
     assert {name: run["run_count"] for name, run in again.items()} == {
         "build-dolma": 1,
@@ -144,7 +175,7 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
         name.removeprefix("olmo.made."): one for name, one in services.run(parent)["labels"].items() if "made" in name
     }
     assert set(made) == {"tokens", "run", "checkpoint", "evaluation", "summary"}
-    for one in before[:2]:
+    for one in chained.before[:2]:
         assert one["artifact"] in made.values(), "the plan knew the addresses"
     summary = store.manifest(store.resolve("report/data-to-model-chained"))
     assert {str(ref) for ref in summary.inputs.values()} > {made["run"], made["checkpoint"], made["evaluation"]}
@@ -170,11 +201,9 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
 
     # No secret and no pickle in corpus, run, checkpoints, evaluation, summary, TensorBoard's events, logs of jobs and services,
     # and the server's database with its events, parameters and automations.
-    assert list((tmp_path / "board").rglob("*tfevents*")) and list((services.home / "jobs").glob("*"))
-    assert places_that_show_it(tmp_path, services.home) == []
-    assert pickles(tmp_path) == []
-
-    shown_in_the_dashboard(services, parent, again, tmp_path)
+    assert list((folder / "board").rglob("*tfevents*")) and list((services.home / "jobs").glob("*"))
+    assert places_that_show_it(folder, services.home) == []
+    assert pickles(folder) == []
 
     # The same again: nothing is done twice, and `follow` tells of all runs below it.
     second = start(services, "data-to-model", file, store)
@@ -189,8 +218,7 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     told = shown.getvalue().splitlines()
     assert any(one.startswith("chained-model-") and one.endswith(": Completed") for one in told), told
     assert services.run(second)["labels"]["olmo.made.summary"] == made["summary"]
-    assert main(["run", "data-to-model", str(file), "--store", store.uri, "--plan", "--json"]) == 0
-    assert {one[""] for one in json.loads(capsys.readouterr().out)["stages"]} == {"reuse"}
+    assert {one[""] for one in planned(file, store)} == {"reuse"}
 
 
 def test_variants_are_compared_in_this_process(running_services: Services, tmp_path: Path) -> None:

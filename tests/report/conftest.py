@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from olmo_core.workers import Workers
-from tests.report.chromium import NAMES
 from tests.report.odd_corpus import OddCorpus, build_odd_corpus
 from tests.report.whole_store import Whole, build_whole
 from tests.small_corpus import Run
-
-
-@pytest.fixture(scope="session")
-def browser() -> str:
-    """A Chromium; the tests without one (test_page.py) look at the same page as text."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no browser: this test needs one of {', '.join(NAMES)}")
-    return found
 
 
 @pytest.fixture(scope="session")

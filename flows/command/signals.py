@@ -1,0 +1,49 @@
+"""How `olmo run` ends by SIGTERM and SIGHUP: as by Ctrl-C, with all that it has begun ended and told, and then by that signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals whose default is to end a process at once: of what it has started, some would stay, and its run "Running"."""
+
+
+@contextlib.contextmanager
+def unwound_by_signals(command: str) -> Iterator[None]:
+    """Make a signal of ENDING a KeyboardInterrupt in the main thread; at its end print what that says, and die of the signal.
+
+    One that is ignored (`nohup`) stays so. Amid a flow Prefect takes SIGTERM first, calls the run Crashed and hands it on.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def as_terminated(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in ((signal.SIGTERM, interrupt), (signal.SIGHUP, as_terminated)):
+        if before[number] is signal.SIG_DFL:
+            signal.signal(number, handler)
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        if not received:
+            raise
+        print(f"{command}: ended by {signal.Signals(received[0]).name}: {interruption}", file=sys.stderr)
+    finally:
+        for number in ENDING:
+            signal.signal(number, before[number])
+        if received:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.kill(os.getpid(), received[0])
+            raise SystemExit(128 + received[0])  # the first process of a container does not die of its own signals

@@ -1,0 +1,101 @@
+"""The Prefect server of a run for which none is up: `olmo run` starts it, and it is gone when that is, however it ends.
+
+It is the server of `olmo up` (prefect_server.py) with its dashboard, on a free port of 127.0.0.1; only its history is kept
+elsewhere. It holds the read end of a pipe of which nobody but this process has the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+from flows.command import password, services
+from flows.command.prefect_server import TIDYING, UNTIL_EOF
+from flows.command.project import HOST, Project, State
+from flows.command.server_api import ServerApi
+from olmo_core import processes
+
+SERVICE = "run-server"
+"""Name of its log: `.olmo/run-server.log`."""
+STARTUP_SECONDS = 600.0
+"""It may take so long on a busy machine; on an idle one it takes about ten."""
+
+
+@contextlib.contextmanager
+def temporary_server(project: Project, *, patience: float = STARTUP_SECONDS) -> Iterator[State]:
+    """Yield where a server answers that is there as long as the context is.
+
+    Its database is in PREFECT_HOME, or where the user's Prefect variables say; its password is that of
+    PREFECT_SERVER_API_AUTH_STRING. Raises ServiceError, with the end of its log, when it ends or is not ready in time.
+    """
+    with held_port() as port, _pipe() as end:
+        state = State(port=port)
+        log = project.log(SERVICE)
+        print(
+            f"no Prefect server is up; one is started for this run, as long as it lasts: {state.ui_url}/runs (log {log})",
+            file=sys.stderr,
+            flush=True,
+        )
+        command = services.server_command(state)
+        record = services.start(
+            [*command[:3], UNTIL_EOF, *command[3:]],
+            project,
+            _environment(project, state),
+            service=SERVICE,
+            directory=project.home,  # as `olmo up` does
+            stdin=end,
+        )
+        try:
+            services.wait_for(
+                ServerApi(port, timeout=5).is_healthy,
+                record,
+                log=log,
+                what="the run's Prefect server",
+                deadline=patience,
+                too_late="with `olmo up` there is one that need not be waited for",
+            )
+            yield state
+        finally:
+            processes.end([record], grace=2 * TIDYING)
+
+
+def _environment(project: Project, state: State) -> dict[str, str]:
+    """That of `olmo up`'s server, with the database and password of this process, and not known to `olmo down`."""
+    variables = services.environment(project, state)
+    del variables[processes.MARK]
+    variables["PREFECT_HOME"] = os.environ["PREFECT_HOME"]
+    variables |= {
+        name: value for name, value in os.environ.items() if name.startswith("PREFECT_") and "DATABASE" in name
+    }
+    secret = os.environ.get(password.SERVER)
+    return variables | ({password.SERVER: secret} if secret else {})
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[int]:
+    """Yield the read end of a pipe whose other end only this process has, and no child of it."""
+    read, write = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """Yield a port that the system gives to nobody else meanwhile.
+
+    It stays bound, and so is not free, but nobody listens on it: Linux lets a second socket have it then that says
+    SO_REUSEADDR too, as the server's does. So who answers there is ours, also of two runs that start at once.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((HOST, 0))
+        port = int(held.getsockname()[1])
+        if sys.platform != "linux":  # where it would keep the server from it, too
+            held.close()
+        yield port
