@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from olmo_core import processes
 from olmo_core.artifacts.build import Built, build
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import CORPUS_STAGES
@@ -227,6 +228,7 @@ def test_e_the_command_fails_for_a_cut_file(tmp_path: Path) -> None:
         timeout=280,
     )
     assert done.returncode == 1, done.stderr
+    assert processes.carrying(OLMO_HOME=str(tmp_path / "home")) == [], "its server, too, has ended"
     assert "1.jsonl.gz: gzip data is truncated" in done.stderr + done.stdout
     assert {str(m.ref.kind) for m in ArtifactStore(str(tmp_path / "store")).finished()} == {"inventory"}
 

@@ -162,9 +162,12 @@ def server() -> Iterator[None]:
         try:
             yield
         finally:
+            from prefect.events.worker import EventsWorker
             from prefect.logging.handlers import APILogHandler
 
-            APILogHandler().flush()  # what it has yet to send would be an error after its server has gone
+            # What is yet to be sent would be an error after the server has gone, and no more on record.
+            APILogHandler().flush()
+            EventsWorker.drain_all(timeout=5)
 
 
 @contextlib.contextmanager

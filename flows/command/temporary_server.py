@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from flows.command import password, services
-from flows.command.prefect_server import TIDYING, UNTIL_EOF
+from flows.command.prefect_server import UNTIL_EOF
 from flows.command.project import HOST, Project, State
 from flows.command.server_api import ServerApi
 from olmo_core import processes
@@ -22,6 +22,8 @@ SERVICE = "run-server"
 """Name of its log: `.olmo/run-server.log`."""
 STARTUP_SECONDS = 600.0
 """It may take so long on a busy machine; on an idle one it takes about ten."""
+GRACE = 20.0
+"""Seconds that it has to write down what it was told last, and to end."""
 
 
 @contextlib.contextmanager
@@ -59,7 +61,7 @@ def temporary_server(project: Project, *, patience: float = STARTUP_SECONDS) -> 
             )
             yield state
         finally:
-            processes.end([record], grace=2 * TIDYING)
+            processes.end([record], grace=GRACE)
 
 
 def _environment(project: Project, state: State) -> dict[str, str]:
