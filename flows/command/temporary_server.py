@@ -7,10 +7,12 @@ elsewhere. It holds the read end of a pipe of which nobody but this process has 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from flows.command import password, services
 from flows.command.prefect_server import UNTIL_EOF
@@ -33,7 +35,7 @@ def temporary_server(project: Project, *, patience: float = STARTUP_SECONDS) -> 
     Its database is in PREFECT_HOME, or where the user's Prefect variables say; its password is that of
     PREFECT_SERVER_API_AUTH_STRING. Raises ServiceError, with the end of its log, when it ends or is not ready in time.
     """
-    with held_port() as port, _pipe() as end:
+    with held_port() as port, _pipe() as end, contextlib.ExitStack() as at_last:
         state = State(port=port)
         log = project.log(SERVICE)
         print(
@@ -41,16 +43,17 @@ def temporary_server(project: Project, *, patience: float = STARTUP_SECONDS) -> 
             file=sys.stderr,
             flush=True,
         )
-        command = services.server_command(state)
-        record = services.start(
-            [*command[:3], UNTIL_EOF, *command[3:]],
-            project,
-            _environment(project, state),
-            service=SERVICE,
-            directory=project.home,  # as `olmo up` does
-            stdin=end,
-        )
-        try:
+        with _one_after_the_other(Path(os.environ["PREFECT_HOME"])):
+            command = services.server_command(state)
+            record = services.start(
+                [*command[:3], UNTIL_EOF, *command[3:]],
+                project,
+                _environment(project, state),
+                service=SERVICE,
+                directory=project.home,  # as `olmo up` does
+                stdin=end,
+            )
+            at_last.callback(processes.end, [record], grace=GRACE)
             services.wait_for(
                 ServerApi(port, timeout=5).is_healthy,
                 record,
@@ -59,9 +62,16 @@ def temporary_server(project: Project, *, patience: float = STARTUP_SECONDS) -> 
                 deadline=patience,
                 too_late="with `olmo up` there is one that need not be waited for",
             )
-            yield state
-        finally:
-            processes.end([record], grace=GRACE)
+        yield state
+
+
+@contextlib.contextmanager
+def _one_after_the_other(home: Path) -> Iterator[None]:
+    """Let servers that share a database start one at a time: of two that find none, one fails to make its tables."""
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "starting", "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _environment(project: Project, state: State) -> dict[str, str]:

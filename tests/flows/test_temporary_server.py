@@ -123,7 +123,8 @@ def test_no_server_outlives_its_run(olmo_run: Callable[[str], Started], place: P
     amid(first, tmp_path / "first")
     address = re.search(r"View at (http://127\.0\.0\.1:\d+/v2/runs/flow-run/([0-9a-f-]{36}))", first.said())
     assert address, first.said()
-    with urllib.request.urlopen(address.group(1), timeout=60) as page:
+    asked = urllib.request.Request(address.group(1), headers={"Accept": "text/html"})
+    with urllib.request.urlopen(asked, timeout=60) as page:
         assert "html" in page.headers["Content-Type"] and b"<title>Prefect" in page.read()
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(timeout=PATIENCE) == -signal.SIGTERM, first.said()
