@@ -142,3 +142,14 @@ def test_a_model_of_ours_is_asked_as_it_was_trained(tmp_path: Path) -> None:
     )
     assert ours.start == ours.end_of_text == 2
     assert theirs.decode([1, *context, 2], special=False) == "Answer:" != theirs.decode([1, *context, 2])
+
+
+def test_scores_of_one_setting_are_not_taken_for_anothers(tmp_path: Path) -> None:
+    """The same weights and the same tokenizer.json; only `add_bos_token` differs."""
+    store = ArtifactStore(str(tmp_path / "store"))
+    targets = [
+        find_targets(store, [str(asked.write(tmp_path / kind / "model", kind))])[0]
+        for kind in ("spaces", "switched off")
+    ]
+    a, b = (subject_of(store, one, encoder_of(store, one)) for one in targets)
+    assert a.tokenizer == b.tokenizer and a.weights != b.weights
