@@ -96,10 +96,11 @@ class Encoder:
         return [[*self.before, *ids] for ids in self.encode(texts)]
 
     def pairs(self, asked: Sequence[tuple[str, str]]) -> list[tuple[Ids, Ids]]:
-        """Return the ids of contexts and continuations. A context without text is the token `start`.
+        """Return the ids of contexts and continuations.
 
-        Encoded `together`, a continuation is what both have more than the context alone, and spaces at the context's end are the
-        continuation's: so a tokenizer that begins every text with a space (Llama 2, Mistral) begins no continuation with a second one.
+        Encoded `together`, a context without text is the token `start`, a continuation is what both have more than the context alone, and
+        spaces at the context's end are the continuation's: so a tokenizer that begins every text with a space (Llama 2, Mistral) begins
+        no continuation with a second one.
         """
         split = [_spaces_moved(*pair) for pair in asked] if self.together else list(asked)
         contexts = self._encoded({context for context, _ in split if context})
@@ -109,10 +110,10 @@ class Encoder:
         while some := list(islice(rest, _AT_ONCE)):
             whole = self.encode([context + text for context, text in some]) if self.together else []
             for number, (context, text) in enumerate(some):
-                if not context:
+                if self.together and not context:
                     found.append(((self.start,), apart[text]))
                     continue
-                own = contexts[context]
+                own = contexts.get(context, ())
                 target = tuple(whole[number][len(own) :]) if self.together else apart[text]
                 found.append(((*self.before, *own), target))
         return found
