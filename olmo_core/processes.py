@@ -104,8 +104,19 @@ def start_detached(
 
 def environment_of(pid: int) -> dict[str, str]:
     """The environment a process was started with; empty where it may not be read (another user's, not on Linux)."""
+    folder = _PROC.joinpath(str(pid))
     try:
-        raw = _PROC.joinpath(str(pid), "environ").read_bytes()
+        raw = folder.joinpath("environ").read_bytes()
+        # While a process becomes another program (exec), it has neither environment nor words for a moment, longer where
+        # processors are rare; the kernel's threads and what has ended have no program either, and never an environment.
+        with_words = 0  # the words come just before the environment
+        for _ in range(100):
+            if raw or with_words == 3:
+                break
+            folder.joinpath("exe").readlink()
+            time.sleep(0.002)
+            with_words += bool(folder.joinpath("cmdline").read_bytes())
+            raw = folder.joinpath("environ").read_bytes()
     except OSError:
         return {}
     pairs = (variable.partition(b"=") for variable in raw.split(b"\0") if variable)

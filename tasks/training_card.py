@@ -25,7 +25,7 @@ from tasks.made import tell
 from tasks.session import store_uri
 from tasks.stages import STORAGE_RETRIES
 from tasks.training import TrainingResources
-from tasks.training_view import draw, put_card, summary
+from tasks.training_view import complete, draw, put_card, summary
 
 BIGRAM_LIMIT = 30_000_000
 """Tokens of which a bigram model is made for comparison at most: about half a minute and 1 GB."""
@@ -51,6 +51,7 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
     if record.steps:
         logger.info("%s: %s", run, summary(record.steps, wanted.recipe.steps))
     body = clipped(f"{text}\n## Curve\n\n{picture}")
+    complete(record, wanted, picture)
     put_card(key("run", run.name), body, f"Card of {run}: loss, speed, checkpoints, how to go on")
     made = {"run": str(run)}
     return tell({**made, "checkpoint": str(saved[-1][1])} if saved else made)

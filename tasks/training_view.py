@@ -80,15 +80,27 @@ class TrainingView:
         last = self._record.last
         if last is None:
             return
-        name, total, step = self._run.recipe.name, self._run.recipe.steps, int(last["step"])
-        steps = self._record.steps
-        text = summary(steps, total)
-        if step != self._shown:
-            self._say(text)
+        if (step := int(last["step"])) != self._shown:
+            self._say(summary(self._record.steps, self._run.recipe.steps))
         self._shown = step
-        put("progress", key("progress", name, "training"), min(100.0 * step / total, 100.0), text, self._where)
-        drawn = draw(self._record, self._run)
-        put("markdown", key("curve", name), f"# {name}\n\n{text}\n\n{drawn}", f"Loss of {self._run.ref}", self._where)
+        _put_progress(self._record, self._run, draw(self._record, self._run), self._where)
+
+
+def complete(record: RunRecord, run: RunFile, drawn: str) -> None:
+    """Bring up to date what this flow run has shown of a run whose end it did not see, as after a kill; shows nothing new.
+
+    `drawn`: the whole curve, by `draw`.
+    """
+    if record.steps:
+        _put_progress(record, run, drawn, [one for one in (flow_run.id,) if one], make=False)
+
+
+def _put_progress(record: RunRecord, run: RunFile, drawn: str, flow_runs: list[UUID], *, make: bool = True) -> None:
+    name, total, text = run.recipe.name, run.recipe.steps, summary(record.steps, run.recipe.steps)
+    percent = min(100.0 * int(record.steps[-1]["step"]) / total, 100.0)
+    put("progress", key("progress", name, "training"), percent, text, flow_runs, make=make)
+    body, about_it = f"# {name}\n\n{text}\n\n{drawn}", f"Loss of {run.ref}"
+    put("markdown", key("curve", name), body, about_it, flow_runs, make=make)
 
 
 def draw(record: RunRecord, run: RunFile, baseline: float | None = None) -> str:
@@ -124,10 +136,12 @@ def summary(steps: list[Any], total: int) -> str:
     return ", ".join(parts)
 
 
-def put(kind: str, artifact_key: str, data: Any, description: str, flow_runs: list[UUID]) -> list[UUID]:
+def put(
+    kind: str, artifact_key: str, data: Any, description: str, flow_runs: list[UUID], *, make: bool = True
+) -> list[UUID]:
     """Create an artifact for each flow run, or replace what it shows: one a run, however often it is updated or retried.
 
-    Returns the artifacts' ids.
+    Without `make` none is created. Returns the artifacts' ids.
     """
     ids = []
     with get_client(sync_client=True) as client:
@@ -141,6 +155,7 @@ def put(kind: str, artifact_key: str, data: Any, description: str, flow_runs: li
             if known:
                 client.update_artifact(known[0].id, ArtifactUpdate(data=data, description=description))
                 ids.append(known[0].id)
+            if known or not make:
                 continue
             made = client.create_artifact(
                 ArtifactCreate(type=kind, key=artifact_key, data=data, description=description, flow_run_id=run)

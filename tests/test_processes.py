@@ -75,6 +75,18 @@ def test_processes_are_found_by_their_environment() -> None:
         process.wait()
 
 
+def test_a_process_that_becomes_another_program_is_found_all_the_while() -> None:
+    """In the middle of an exec the kernel shows no environment at all."""
+    command = "for _ in 1 2 3; do :; done; exec /bin/sh -c 'exec /bin/sh -c \"exec sleep 600\"'"
+    environment = {"PATH": os.environ["PATH"], "OLMO_OF_THIS_TEST": "1"}
+    for _ in range(40):
+        process = subprocess.Popen(["/bin/sh", "-c", command], env=environment)
+        found = {"OLMO_OF_THIS_TEST" in processes.environment_of(process.pid) for _ in range(300)}
+        process.kill()
+        process.wait()
+        assert found == {True}
+
+
 def test_detached_process_listens_to_interrupts(tmp_path: Path) -> None:
     """Also when `olmo up` runs in the background of a script, where the shell has it ignore SIGINT."""
     log = tmp_path / "new" / "log"

@@ -13,16 +13,15 @@ from olmo_core.evaluation.scores import SCORED, ItemScores, Status, scores_of
 
 def ask(encoder: Encoder, items: Sequence[Item], scorer: Scorer, progress: Progress | None = None) -> ItemScores:
     """Return the scores of all choices of all items. An item with a problem is not asked; its choices have the status `empty`."""
-    texts = sorted({text for item in items if item.problem is None for text in _texts(item)})
-    ids = dict(zip(texts, (tuple(one) for one in encoder.encode(texts)), strict=True))
-    requests: list[Request] = []
+    asked: list[tuple[str, str]] = []
     for item in items:
         if item.problem is not None:
             continue
         for number, choice in enumerate(item.choices):
-            requests.append(Request(context=ids[item.context(number)], continuation=ids[choice]))
+            asked.append((item.context(number), choice))
             if item.unconditional is not None:
-                requests.append(Request(context=ids[item.unconditional], continuation=ids[choice]))
+                asked.append((item.unconditional, choice))
+    requests = [Request(context=context, continuation=target) for context, target in encoder.pairs(asked)]
     answers = iter(scorer.score(requests, progress))
     rows: list[list[tuple[str, float, float | None, int, Status]]] = []
     for item in items:
@@ -35,11 +34,6 @@ def ask(encoder: Encoder, items: Sequence[Item], scorer: Scorer, progress: Progr
             alone = next(answers) if item.unconditional is not None else None
             rows[-1].append((choice, given.log_likelihood, _value(alone), given.tokens, given.status))
     return scores_of(rows, [item.id for item in items])
-
-
-def _texts(item: Item) -> list[str]:
-    alone = [] if item.unconditional is None else [item.unconditional]
-    return [*item.contexts, *item.choices, *alone]
 
 
 def _value(score: Scored | None) -> float | None:

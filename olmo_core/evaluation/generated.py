@@ -30,7 +30,7 @@ def answer(
     rule = items.benchmark.generation
     if rule is None:
         raise InputError(f"{items.benchmark.name}: its answers are chosen, not generated")
-    prompts = encoder.encode([item.context(0) for item in items.items])
+    prompts = encoder.prompts([item.context(0) for item in items.items])
     room = scorer.model.context
     fits = [i for i, prompt in enumerate(prompts) if prompt and len(prompt) < room]
     texts: dict[int, tuple[str, bool]] = {}
@@ -39,7 +39,8 @@ def answer(
     if scorer.team is not None:
         scorer.team.tell("generate", (prompts, fits, rule.stop, rule.max_tokens))
     for i, ids in continuations(encoder, scorer, (prompts, fits, rule.stop, rule.max_tokens), progress).items():
-        whole = encoder.decode([one for one in ids if one != encoder.end_of_text])
+        # Special tokens can end an answer, but are no part of it: some have numbers in their names.
+        whole = encoder.decode([one for one in ids if one != encoder.end_of_text], special=False)
         stop = _stop(whole, rule.stop)
         texts[i] = (whole if stop is None else whole[:stop], bool(ids) and _ended(encoder, ids, rule.stop))
     status: list[str] = []
@@ -105,7 +106,7 @@ def _nobody(done: int, total: int) -> None:
 
 
 def _ended(encoder: Encoder, ids: Sequence[int], stops: Sequence[str]) -> bool:
-    return ids[-1] == encoder.end_of_text or _stop(encoder.decode(ids), stops) is not None
+    return ids[-1] in encoder.ends or _stop(encoder.decode(ids), stops) is not None
 
 
 def _stop(text: str, stops: Sequence[str]) -> int | None:

@@ -3,7 +3,7 @@
 The templates (`olmo_core.evaluation.benchmarks`) make items of a benchmark's rows; the scoring engine reads them; the
 metrics compare what it found with `gold`. Nothing here knows about tokens. Nothing here imports torch.
 
-A context and a continuation are tokenized separately, as Catwalk and OLMo's in-loop evaluation do; every continuation
+How a context and a continuation become tokens is the encoder's (`Encoder.pairs`); every continuation
 begins with one space, except where a benchmark says otherwise.
 """
 

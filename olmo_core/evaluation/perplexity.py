@@ -36,7 +36,7 @@ class Document:
 
 
 def windows(tokens: Sequence[int], before: int, context: int, rule: Windows = "paloma") -> list[Request]:
-    """Return requests that score every token of a document once; `before` (end of text) stands before its first token.
+    """Return requests that score every token of a document once; `before` (`Encoder.start`) stands before its first token.
 
     `paloma` is lm-eval's `get_rolling_token_windows` with a context of one, then `make_disjoint_window`.
     """

