@@ -26,10 +26,10 @@ from olmo_core.artifacts.store import ArtifactStore
 from tests.flows.conftest import ROOT, Place, wait_until
 from tests.small_corpus import passages, record, write_jsonl
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timeout(1800)]
 WHOSE = "OF_THE_RUN"
 """Variable by which a run and all that it has started are found."""
-PATIENCE = 200
+PATIENCE = 600
 DEAF = """
 import signal, sys, time
 from flows.command import prefect_server
