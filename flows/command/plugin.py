@@ -96,6 +96,10 @@ def resolve_bare_names() -> None:
         except httpx.ConnectError as error:
             message = f"no Prefect server answers at {self.api_url}; start this project's with `olmo up`"
             raise _refusal(message) from error
+        except httpx.TimeoutException as error:  # Prefect's client has asked again for minutes
+            raise _refusal(
+                f"{self.api_url} gives no answer in time: the machine is busy or the server hangs"
+            ) from error
         except httpx.HTTPStatusError as error:
             if error.response.status_code != 401:
                 raise
