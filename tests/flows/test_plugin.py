@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,17 @@ def test_without_a_server_the_message_says_what_to_do(place: Place) -> None:
     failed = place.prefect("deployment", "run", "build-dolma")
     assert failed.returncode == 1
     assert "olmo up" in failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_a_server_that_hangs_is_said(place: Place) -> None:
+    """After Prefect's own patience, here cut short: a listener that nobody accepts from."""
+    patience = {"PREFECT_API_REQUEST_TIMEOUT": "0.5", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Project(directory=ROOT, home=place.home).write_state(State(port=listener.getsockname()[1]))
+        failed = replace(place, extra=patience).prefect("deployment", "run", "build-dolma")
+    assert failed.returncode == 1
+    assert "gives no answer in time: the machine is busy or the server hangs" in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
 
 
