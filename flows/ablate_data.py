@@ -11,7 +11,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.build_dolma import build_dolma
-from flows.data_to_model import BUILD, EVALUATE, TRAIN, after
+from flows.data_to_model import after
+from flows.deployed import BUILD, EVALUATE, TRAIN
 from flows.evaluate_olmo import evaluate_olmo
 from flows.train_olmo import train_olmo
 from tasks.ablation import ablation_title, compare_corpora, open_ablation, publish_ablation

@@ -8,21 +8,17 @@ data-to-model`) they are subflows of this process. What exists already is reused
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.build_dolma import build_dolma
+from flows.deployed import BUILD, EVALUATE, TRAIN
 from flows.evaluate_olmo import evaluate_olmo
 from flows.train_olmo import train_olmo
 from tasks.children import run_stage
 from tasks.data_to_model import ChainResources, ask, chain_title, open_chain, publish_chain
-
-BUILD, TRAIN = "build-dolma/build-dolma", "train-olmo/train-olmo"
-EVALUATE: Mapping[str, str] = {"cpu": "evaluate-olmo/evaluate-olmo", "gpu": "evaluate-olmo/evaluate-olmo-gpu"}
-"""The deployments of the stages; where to evaluate is a resource."""
 
 
 def run_name() -> str:

@@ -17,7 +17,7 @@ from olmo_core.train.dataset import held_out_batches, open_tokens
 from olmo_core.train.forecast import token_counts
 from olmo_core.train.recipe import TrainRecipe
 from olmo_core.train.run_file import RunFile
-from olmo_core.train.run_record import RunRecord, run_file
+from olmo_core.train.run_record import RunRecord, baseline_of, put_baseline, run_file
 from tasks.credentials import credentials
 from tasks.dashboard import clipped, key
 from tasks.expected_errors import without_credentials
@@ -64,16 +64,24 @@ def saved_in(manifest: Manifest) -> list[tuple[int, ArtifactRef]]:
 
 
 def baseline(store: ArtifactStore, run: RunFile) -> tuple[float | None, str]:
-    """Return the held-out loss of a bigram model of the run's tokens and how it was smoothed; or None and why there is none."""
+    """Return the held-out loss of a bigram model of the run's tokens and how it was smoothed; or None and why there is none.
+
+    Measured once, and kept beside the run's metrics for `olmo artifacts show`.
+    """
     if run.held_out is None:
         return None, "(no held-out tokens)"
     tokens = sum(token_counts(store.manifest(run.tokens)))
     if run.files or tokens > BIGRAM_LIMIT:
         return None, f"(not measured: only for a tokens artifact of at most {count(BIGRAM_LIMIT)} tokens)"
-    train, held_out = open_tokens(store, run, verify=False), held_out_batches(store, run, verify=False)
     seen = run.recipe.batch * run.resources.evaluate_batches
+    known = baseline_of(store, run.ref)
+    if known is not None and known["held_out_chunks"] == seen:
+        return float(known["loss"]), str(known["note"])
+    train, held_out = open_tokens(store, run, verify=False), held_out_batches(store, run, verify=False)
     found = bigram_loss(train, held_out, held_out_chunks=seen)
-    return found.loss, f"({found.smoothing} smoothing, counted on all {count(tokens)} tokens)"
+    note = f"({found.smoothing} smoothing, counted on all {count(tokens)} tokens)"
+    put_baseline(store, run.ref, found.loss, note, seen)
+    return found.loss, note
 
 
 def facts(

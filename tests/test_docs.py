@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,12 @@ def test_commands_exist(page: Path) -> None:
     assert named <= set(COMMANDS) | {"help"}, named - set(COMMANDS)
     paths = re.findall(r"`((?:flows|tasks|olmo_core|tests|deployments)/[\w./-]+)`", text)
     assert [path for path in paths if not (ROOT / path).exists() and not list((ROOT).glob(f"{path}*"))] == []
+
+
+def test_installing_says_what_it_does_before_pip_is_silent() -> None:
+    """For minutes; `--dry-run`: nothing is installed."""
+    words = ["make", "--dry-run", "--always-make", "install"]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    (said,) = [i for i, line in enumerate(shown) if line.startswith("echo ") and "about 3 minutes" in line]
+    (pip,) = [i for i, line in enumerate(shown) if "pip install" in line]
+    assert said < pip

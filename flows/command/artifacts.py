@@ -138,7 +138,7 @@ def _show(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     print(
         f"by           olmo-flows {environment.get('olmo-flows')} at {environment.get('commit') or 'no commit'}, Python {environment.get('python')}"
     )
-    for name, value in trained(manifest):
+    for name, value in trained(store, manifest):
         print(f"{name:<12} {value}")
     if manifest.ledger != Ledger():
         _show_ledger(manifest.ledger)

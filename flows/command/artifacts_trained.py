@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.artifacts.ref import Kind
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.markdown import count
-from olmo_core.report.training import energy
+from olmo_core.report.training import energy, verdict
 from olmo_core.train.progress import duration
+from olmo_core.train.run_record import baseline_of
 
 
-def trained(manifest: Manifest) -> list[tuple[str, str]]:
+def trained(store: ArtifactStore, manifest: Manifest) -> list[tuple[str, str]]:
     """Return names and values; none for other kinds of artifacts."""
     if manifest.ref.kind not in (Kind.RUN, Kind.CHECKPOINT):
         return []
@@ -19,6 +21,7 @@ def trained(manifest: Manifest) -> list[tuple[str, str]]:
     found = [
         ("loss", _nats(counts.get("loss"))),
         ("held out", _nats(counts.get("held_out_loss"))),
+        *_bigram(store, manifest),
         ("step", f"{int(counts.get('steps' if of_run else 'step', 0)):,}"),
         ("tokens", count(float(counts.get("tokens", 0)))),
     ]
@@ -36,9 +39,25 @@ def trained(manifest: Manifest) -> list[tuple[str, str]]:
             ),
         ]
     else:
-        run = f"run/{manifest.ref.name}/{str(manifest.recipe.get('run', ''))[:12]}"
+        run = run_of(manifest)
         found += [("saved", manifest.ended), ("run", f"{run}; `olmo artifacts show {run}` tells its time and energy")]
     return found
+
+
+def run_of(manifest: Manifest) -> ArtifactRef:
+    """Return the run whose manifest, or whose checkpoint's, this is."""
+    if manifest.ref.kind == Kind.RUN:
+        return manifest.ref
+    return ArtifactRef(kind=Kind.RUN, name=manifest.ref.name, fingerprint=str(manifest.recipe["run"]))
+
+
+def _bigram(store: ArtifactStore, manifest: Manifest) -> list[tuple[str, str]]:
+    """Return the row on the bigram model of the same tokens, where train-olmo has measured one; no row where it has not."""
+    measured, held_out = baseline_of(store, run_of(manifest)), manifest.counts.get("held_out_loss")
+    if measured is None or held_out is None:
+        return []
+    loss = float(measured["loss"])
+    return [("bigram model", f"{_nats(loss)} {measured['note']}: this is {verdict(float(held_out), loss)}")]
 
 
 def _nats(value: object) -> str:

@@ -16,9 +16,9 @@ import os
 from typing import Any
 
 from flows.command.server_api import NotFoundError, ServerApi
+from flows.deployed import EVALUATE
 from olmo_core.errors import OlmoError
 
-DEPLOYMENTS = {"cpu": "evaluate-olmo/evaluate-olmo", "gpu": "evaluate-olmo/evaluate-olmo-gpu"}
 FAILURES, FAILURE_SECONDS = 3, 7 * 86400
 """Scheduled runs of a deployment that fail or crash within a week until it is paused: three nights."""
 HEARTBEAT = 60
@@ -163,7 +163,7 @@ def block_of(api: ServerApi, named: str) -> tuple[str, str]:
 def wanted(api: ServerApi) -> list[dict[str, Any]]:
     """Return the automations that are to be there. A pool whose deployment is not there has none."""
     deployments = api.deployments()
-    found = [automation(pool, deployments[name]["id"]) for pool, name in DEPLOYMENTS.items() if name in deployments]
+    found = [automation(pool, deployments[name]["id"]) for pool, name in EVALUATE.items() if name in deployments]
     found += [pause_after_failures(), crash_the_silent()]
     if named := os.environ.get(NOTIFY):
         found.append(notify(*block_of(api, named)))

@@ -14,6 +14,9 @@ from olmo_core.curation.chain import ALL_STAGES
 from olmo_core.curation.corpus_recipe import Overrides
 from olmo_core.errors import RecipeError, StorageError
 
+OVERRIDES = ("name", "seed", "language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit")
+"""Options of `add_recipe` that change the recipe of a corpus."""
+
 
 def address(text: str) -> str:
     """Return the name of an artifact when it has the form of one."""
@@ -95,8 +98,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def overrides(arguments: argparse.Namespace) -> Overrides:
     """Return the overrides that were given."""
-    names = ("name", "seed", "language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit")
-    return Overrides(**{name: getattr(arguments, name) for name in names})
+    return Overrides(**{name: getattr(arguments, name) for name in OVERRIDES})
 
 
 def store(arguments: argparse.Namespace) -> str:

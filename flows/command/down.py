@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _end_workers(project: Project, state: State, grace: float) -> list[str]:
     """End flow runs and workers while the server is still there to be told what became of the runs."""
     lines = []
-    own = ServerApi(state.port, host=state.host, password=password.stored(project))
+    # A server that hangs may not keep the rest from being ended.
+    own = ServerApi(state.port, host=state.host, password=password.stored(project), patience=20)
     api = own if processes.is_running(state.server) else None
     with contextlib.ExitStack() as pauses:
         # A worker that is told to end kills its runs at once (Prefect issue 22528). So the runs are asked first, and

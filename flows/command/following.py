@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -16,6 +17,10 @@ from flows.command.server_api import ServerApi, ServerError
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PAUSE = 1.0
 """Seconds between two looks."""
+PATIENCE = 300.0
+"""Seconds for which a server that is slow is asked again: what it tells of takes minutes or days."""
+_SILENCE = 60.0
+"""Seconds without any server that are borne: one that is started again is back by then."""
 _QUIET = 10.0
 """Seconds between two lines about a training run, at least, where the output is no terminal."""
 _STEP = re.compile(r"^(step [\d,]+ of [\d,]+|before the first step: )")
@@ -32,6 +37,7 @@ class Followed:
         self._api, self.run_id, self._out, self._clock = api, run_id, out, clock
         self._terminal = out.isatty()
         self._states: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
         self._told: set[str] = set()
         self._said: dict[str, str] = {}
         self._seen: dict[str, int] = {}
@@ -40,6 +46,7 @@ class Followed:
     def look(self) -> dict[str, Any]:
         """Show what is new since the last look; returns the run as the server has it now."""
         runs = self._family()
+        self._origins |= self._api.origins(run for run in runs if run["id"] not in self._origins)
         for run in runs:
             self._show_state(run)
         names = {str(run["id"]): str(run["name"]) for run in runs}
@@ -60,7 +67,7 @@ class Followed:
         return found
 
     def _show_state(self, run: dict[str, Any]) -> None:
-        name, state = str(run["name"]), str(run["state_name"])
+        name, state = f"{self._origins[run['id']]} {run['name']}", str(run["state_name"])
         if self._states.get(run["id"]) != state:
             self._states[run["id"]] = state
             if state not in ("Scheduled", "Pending"):
@@ -125,15 +132,14 @@ def _short(said: str) -> str:
 
 
 def follow(api: ServerApi, run_id: str, out: TextIO = sys.stdout) -> dict[str, Any]:
-    """Show a run until it is over; returns it. Raises ServerError when the server does not answer for a minute."""
-    followed, silent = Followed(api, run_id, out), 0.0
+    """Show a run until it is over; returns it. Raises ServerError when no server is there for a minute, or the client's patience ends."""
+    followed, heard = Followed(api, run_id, out), time.monotonic()
     while True:
         try:
             run = followed.look()
-            silent = 0.0
+            heard = time.monotonic()
         except ServerError:
-            silent += PAUSE
-            if silent > 60:
+            if time.monotonic() - heard > _SILENCE:
                 raise
             run = {}
         if run.get("state_type") in OVER:
@@ -148,6 +154,7 @@ def start(api: ServerApi, deployment: str, parameters: dict[str, Any]) -> str:
     made = api.request(
         "POST",
         f"/deployments/{known['id']}/create_flow_run",
-        {"parameters": parameters, "state": {"type": "SCHEDULED"}},
+        {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid.uuid4())},
+        repeatable=True,
     )
     return str(made["id"])

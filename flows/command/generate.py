@@ -22,6 +22,7 @@ Let a model go on with a text, printed as it comes:
     olmo generate tiny --prompt "The whale"                         tiny: the newest checkpoint of the run tiny
     olmo generate tiny@step100-tokens0B --prompt "The whale" --temperature 0.8 --top-p 0.95 --seed 1
     olmo generate ./OLMo-1B-hf --prompt "The whale"                 a folder in Hugging Face's layout
+    olmo generate tiny --prompt "" --temperature 0.8                a text of its own, from its beginning
 """
 
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         action="append",
         metavar="TEXT",
-        help="text to go on from (default: standard input); may be repeated",
+        help="text to go on from, '' for one from its beginning (default: standard input); may be repeated",
     )
     parser.add_argument(
         "--max-tokens", type=whole(1), default=100, metavar="N", help="new tokens at most (default: %(default)s)"
@@ -72,13 +73,23 @@ def run(arguments: argparse.Namespace) -> int:
         top_p=arguments.top_p,
         seed=arguments.seed,
     )
-    prompts = arguments.prompt or [sys.stdin.read()]
+    prompts = arguments.prompt or [_standard_input()]
     model, tokenizer = _load(arguments)
     if arguments.json or len(prompts) > 1:
         _batch(model, tokenizer, prompts, sampling, arguments.json)
     else:
         _stream(model, tokenizer, prompts[0], sampling)
     return 0
+
+
+def _standard_input() -> str:
+    if sys.stdin.isatty():
+        print("the text to go on from, then Ctrl-D (or give --prompt):", file=sys.stderr, flush=True)
+    if text := sys.stdin.read():
+        return text
+    raise UsageError(
+        "nothing came from standard input; give --prompt TEXT, or --prompt '' for a text from its beginning"
+    )
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Transformer, Tokenizer]:

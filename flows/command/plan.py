@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from flows.command import choices, tables
+from flows.command.usage import refuse
 from olmo_core.artifacts.plan import plan
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import load_recipe
+from olmo_core.recipe import read_yaml
 from olmo_core.report.markdown import size
 
 DESCRIPTION = """\
 Say for each stage of build-dolma whether it will be built or reused, how many of its shards, and which field or input
-changed. Lists the input files, and reads those that no earlier run has read; builds nothing.
+changed. Lists the input files, and reads those that no earlier run has read; builds nothing. Of a recipe file of data-to-model or
+train-olmo it says what `olmo run FLOW FILE --plan` does, with what is unwise in it.
 """
+_SIGNS = {"training": "data-to-model", "optimizer": "train-olmo"}
+"""Fields by which recipe files of other flows are known, that have a plan of their own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
+    if (flow := _other_flow(arguments.recipe)) is not None:
+        return _plan_of(flow, arguments)
     store = ArtifactStore(choices.store(arguments))
     recipe, models = resolve_models(store, load_recipe(arguments.recipe, choices.overrides(arguments)))
     inventories = take_inventories(store, recipe, rehash=arguments.rehash)
@@ -49,3 +57,21 @@ def run(arguments: argparse.Namespace) -> int:
         + (" Shards of stages after a built one: at least so many are reused." if built else "")
     )
     return 0
+
+
+def _other_flow(recipe: str) -> str | None:
+    """Return the flow of which a recipe file is, where that is not build-dolma."""
+    if not (recipe.endswith((".yaml", ".yml")) and Path(recipe).is_file()):
+        return None
+    values = read_yaml(Path(recipe))
+    fields = values if isinstance(values, dict) and "sources" not in values else {}
+    return next((flow for sign, flow in _SIGNS.items() if sign in fields), None)
+
+
+def _plan_of(flow: str, arguments: argparse.Namespace) -> int:
+    from flows.command.main import main
+
+    arguments.flow = f"`olmo plan` of a recipe of {flow}"
+    refuse(arguments, choices.OVERRIDES, f"; give it to `olmo run {flow} --plan`, if that has it")
+    words = ["run", flow, arguments.recipe, "--plan", "--store", choices.store(arguments)]
+    return main([*words, *(f"--{name}" for name in ("json", "rehash") if getattr(arguments, name))])

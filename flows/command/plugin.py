@@ -1,13 +1,15 @@
 """Prefect plugin: makes `prefect deployment run build-dolma` work from the project's directory.
 
 Prefect loads it in every process that imports `prefect` where the setting `plugins.enabled` is on: in the project's
-directory (pyproject.toml), and under the profile `olmo`. It does two things.
+directory (pyproject.toml), and under the profile `olmo`. It does three things.
 
 1. In the project's directory, with no address or profile asked for, the address of the server is the one `olmo up`
    chose, and its password the one that `olmo up` keeps. An address in pyproject.toml would be one for all checkouts, and would overrule `--profile`.
 2. In `prefect deployment ...` a name without a slash stands for the deployment of that name. Prefect 3.8.8 wants
    FLOW/DEPLOYMENT and has no hook for that, so one method of its client is wrapped; tests/flows/test_plugin.py tells
    when a new version needs another way.
+3. In `prefect deployment run ...` a relative path in a parameter means a file of the directory where the command runs, and one
+   that is not there ends the command. The worker would look for it elsewhere, and say so in the run.
 
 Whatever goes wrong in here is a warning: no other Prefect command may suffer from it.
 """
@@ -25,10 +27,12 @@ from typing import TYPE_CHECKING, Any
 from prefect.plugins import HookContext, SetupResult, register_hook
 
 from flows.command import password
-from flows.command.project import Project, is_project, state_folder
+from flows.command.project import Project, find_project, is_project, state_folder
+from olmo_core.errors import OlmoError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
 
 
@@ -38,6 +42,7 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     try:
         if subcommand(sys.argv) in ("deployment", "deployments"):
             resolve_bare_names()
+            resolve_paths()
         return SetupResult(env=project_environment(Path.cwd(), sys.argv))
     except Exception as error:  # see the module's docstring
         ctx.logger_factory("olmo-flows").warning("olmo-flows plugin does nothing: %s: %s", type(error).__name__, error)
@@ -96,6 +101,10 @@ def resolve_bare_names() -> None:
         except httpx.ConnectError as error:
             message = f"no Prefect server answers at {self.api_url}; start this project's with `olmo up`"
             raise _refusal(message) from error
+        except httpx.TimeoutException as error:  # Prefect's client has asked again for minutes
+            raise _refusal(
+                f"{self.api_url} gives no answer in time: the machine is busy or the server hangs"
+            ) from error
         except httpx.HTTPStatusError as error:
             if error.response.status_code != 401:
                 raise
@@ -103,6 +112,27 @@ def resolve_bare_names() -> None:
             raise _refusal(f"{self.api_url} answered 401: {password.refused(given=given)}") from error
 
     PrefectClient.read_deployment_by_name = read_deployment_by_name  # type: ignore[assignment, method-assign]
+
+
+def resolve_paths() -> None:
+    """Wrap the client's start of a deployment so that paths in its parameters are absolute, where this project's server starts it."""
+    from prefect.client.orchestration import PrefectClient
+
+    original = PrefectClient.create_flow_run_from_deployment
+
+    @functools.wraps(original)
+    async def create_flow_run_from_deployment(self: PrefectClient, *words: Any, **options: Any) -> FlowRun:
+        from flows.command.local_paths import made_absolute
+
+        project = find_project()
+        if options.get("parameters") and str(self.api_url).rstrip("/") == project.read_state().api_url:
+            try:
+                options["parameters"] = made_absolute(options["parameters"], Path.cwd(), project.directory)
+            except OlmoError as error:
+                raise _refusal(str(error)) from error
+        return await original(self, *words, **options)
+
+    PrefectClient.create_flow_run_from_deployment = create_flow_run_from_deployment  # type: ignore[assignment, method-assign]
 
 
 async def full_name(client: PrefectClient, name: str) -> str:

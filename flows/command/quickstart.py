@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from flows.command import main as olmo
-from flows.command.following import follow, start
+from flows.command.following import PATIENCE, follow, start
 from flows.command.project import Project, find_project
 from flows.command.run_chain import text_of
 from flows.command.server_api import ServerApi
@@ -29,7 +29,7 @@ def main() -> int:
     os.chdir(project.directory)
     if code := olmo.main(["up", "--quiet"]):
         return code
-    api = ServerApi.of(project)
+    api = ServerApi.of(project, patience=PATIENCE)
     code = _corpus(project, api) if "--data" in sys.argv[1:] else _chain(project, api)
     if code:
         return code

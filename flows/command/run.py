@@ -7,18 +7,18 @@ import contextlib
 import os
 import shlex
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from flows.command import choices, password, run_chain, run_training, tables
-from flows.command.project import find_project
+from flows.command.project import Project, find_project
 from flows.command.server_api import ServerApi
 from flows.command.signals import unwound_by_signals
 from flows.command.temporary_server import temporary_server
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
+from olmo_core import processes
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import resolve_models
 from olmo_core.curation.corpus_recipe import Overrides
@@ -192,7 +192,7 @@ def prefect_environment() -> tuple[str | None, bool]:
     # This project's own address was put there by our plugin, which runs when Prefect is imported: nobody asked for it.
     if os.environ.get("PREFECT_API_URL", url) != url:
         return None, False
-    temporary = not answers(url)
+    temporary = not answers(project)
     if temporary:
         home = project.home / "prefect-run"
         project.home.mkdir(parents=True, exist_ok=True)
@@ -211,13 +211,12 @@ def prefect_environment() -> tuple[str | None, bool]:
     return url, temporary
 
 
-def answers(url: str) -> bool:
-    """Say whether a Prefect API is there."""
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=3):
-            return True
-    except OSError:
-        return False
+def answers(project: Project) -> bool:
+    """Say whether a project's Prefect server is there; one that `olmo up` has started may take its time."""
+    state = project.read_state()
+    if processes.is_running(state.server):
+        return ServerApi(state.port, host=state.host).is_healthy()
+    return ServerApi(state.port, host=state.host, timeout=3, patience=0).is_healthy()
 
 
 def _estimate(manifests: dict[str, Any], workers: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe, load_recipe
+from olmo_core.errors import InputError
 from olmo_core.summary.recipe import DataToModelRecipe, load_data_to_model
 from olmo_core.train.advice import unwise
 from olmo_core.train.forecast import forecast
@@ -20,8 +21,7 @@ from olmo_core.train.overrides import recipe_with
 from olmo_core.train.run_file import RunFile
 
 _IN_THE_RECIPE = (
-    "name", "seed", "language_threshold", "near_duplicate_jaccard", "max_bytes", "sample", "limit", "data", "tokens",
-    "held_out", "start", "budget", "batch", "sequence_length", "learning_rate", "warmup",
+    *choices.OVERRIDES, "data", "tokens", "held_out", "start", "budget", "batch", "sequence_length", "learning_rate", "warmup",
 )  # fmt: skip
 """Options of other flows: here the recipe file says them."""
 
@@ -103,17 +103,22 @@ def _plan(store: ArtifactStore, arguments: argparse.Namespace) -> int:
     recipe = load_data_to_model(arguments.recipe)
     rows, run = planned(store, recipe, rehash=arguments.rehash)
     made = store.find(run.tokens)
-    warnings = (
-        () if store.find(run.ref) else unwise(run, forecast(run.recipe, made).epochs if made is not None else None)
-    )
+    warnings, code = [], 0
+    if store.find(run.ref) is None:
+        epochs = None
+        try:
+            epochs = forecast(run.recipe, made).epochs if made is not None else None
+        except InputError as error:
+            warnings, code = [f"the training will fail: {error}"], 1
+        warnings += unwise(run, epochs)
     if arguments.json:
         stages = [dict(zip(HEADER, row, strict=True)) for row in rows]
-        tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": stages, "warnings": list(warnings)})
-        return 0
+        tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": stages, "warnings": warnings})
+        return code
     tables.show(rows, HEADER, left=4)
     for one in warnings:
         print(f"WARNING  {one}")
-    return 0
+    return code
 
 
 HEADER = ("stage", "", "artifact", "why")

@@ -118,7 +118,7 @@ def check_port(port: int, host: str = HOST) -> None:
                 ) from error
     owner = (
         "a Prefect server that this project did not start"
-        if ServerApi(port, host=host, timeout=2).is_healthy()
+        if ServerApi(port, host=host, timeout=2, patience=0).is_healthy()
         else "another program"
     )
     raise ServiceError(f"port {port} is taken by {owner}; choose another one with `olmo up --port N` or OLMO_PORT=N")
@@ -189,7 +189,7 @@ def start(
 
 def wait_for_server(project: Project, state: State, record: ProcessRecord, *, deadline: float) -> None:
     """Return when the server answers; raise ServiceError when it ended or does not within `deadline` seconds."""
-    api = ServerApi(state.port, host=state.host, timeout=5)
+    api = ServerApi(state.port, host=state.host, timeout=5, patience=0)  # `wait_for` is patient
     wait_for(api.is_healthy, record, log=project.log("server"), what="the Prefect server", deadline=deadline)
 
 
@@ -354,4 +354,4 @@ def crash_abandoned_runs(api: ServerApi, pool: str) -> list[tuple[str, str]]:
 
 def _crash(api: ServerApi, kind: str, run_id: str) -> None:
     state = {"type": "CRASHED", "name": "Crashed", "message": "Its process is gone (seen by olmo)."}
-    api.request("POST", f"/{kind}/{run_id}/set_state", {"state": state, "force": True})
+    api.request("POST", f"/{kind}/{run_id}/set_state", {"state": state, "force": True}, repeatable=True)

@@ -89,7 +89,7 @@ def status(project: Project, *, runs: int) -> dict[str, Any]:
             }
             for name, deployment in sorted(api.deployments().items())
         ]
-        found["runs"] = [_run(entry, api.run_page(entry["id"])) for entry in _last_runs(api, runs)]
+        found["runs"] = _last_runs(api, runs)
     found["healthy"] = answers and all(worker["state"] == "healthy" for worker in found["workers"])
     return found
 
@@ -105,22 +105,25 @@ def _is_online(api: ServerApi, pool: str) -> bool:
 
 def _last_runs(api: ServerApi, limit: int) -> list[dict[str, Any]]:
     """The flow runs that were to start last, without those that a schedule has put into the future."""
+    past = {"expected_start_time": {"before_": datetime.now(UTC).isoformat()}}
     try:
-        past = {"expected_start_time": {"before_": datetime.now(UTC).isoformat()}}
-        return api.find("flow_runs", sort="EXPECTED_START_TIME_DESC", limit=limit, flow_runs=past) if limit else []
+        found = api.find("flow_runs", sort="EXPECTED_START_TIME_DESC", limit=limit, flow_runs=past) if limit else []
+        origins = api.origins(found)
     except ServerError:
         return []
-
-
-def _run(entry: dict[str, Any], page: str) -> dict[str, Any]:
-    return {
-        "id": entry["id"],
-        "name": entry["name"],
-        "state": entry["state_name"],
-        "started": entry["start_time"],
-        "seconds": round(entry["total_run_time"], 1),
-        "url": page,
-    }
+    return [
+        {
+            "id": entry["id"],
+            "of": origins[entry["id"]],
+            "name": entry["name"],
+            "state": entry["state_name"],
+            "started": entry["start_time"],
+            # Of one that runs up to now; `total_run_time` counts what is over only.
+            "seconds": round(entry["estimated_run_time"], 1),
+            "url": api.run_page(entry["id"]),
+        }
+        for entry in found
+    ]
 
 
 def _for_people(found: dict[str, Any]) -> str:
@@ -138,7 +141,7 @@ def _for_people(found: dict[str, Any]) -> str:
         note = ("paused, " if each["paused"] else "") + (f"scheduled: {', '.join(on)}" if on else "no active schedule")
         lines.append(f"deployment  {each['name']}  (pool {each['pool']}, {note})")
     lines += [
-        f"run         {each['state']:<14}{each['seconds']:>8.1f} s  {each['name']}  {each['id']}  {each['url']}"
+        f"run         {each['state']:<14}{each['seconds']:>8.1f} s  {each['of']}  {each['name']}  {each['id']}  {each['url']}"
         for each in found["runs"]
     ]
     if server["state"] == "not running" and not any(each["pid"] for each in found["workers"]):

@@ -55,7 +55,7 @@ def temporary_server(project: Project, *, patience: float = STARTUP_SECONDS) -> 
             )
             at_last.callback(processes.end, [record], grace=GRACE)
             services.wait_for(
-                ServerApi(port, timeout=5).is_healthy,
+                ServerApi(port, timeout=5, patience=0).is_healthy,  # `wait_for` is patient
                 record,
                 log=log,
                 what="the run's Prefect server",

@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     with project.lock():
         state = _choose_address(project, arguments.port, arguments.host or os.environ.get("OLMO_HOST"))
         _start_server(project, state, arguments.wait)
-        api = ServerApi(state.port, host=state.host, password=password.stored(project))
+        secret = password.stored(project)
+        api = ServerApi(state.port, host=state.host, password=secret, patience=arguments.wait)
         variables = services.environment(project, state)
         services.furnish(project, api, variables, cpu_limit=arguments.limit, gpu_limit=arguments.gpu_limit)
         before = {pool: services.last_heartbeat(api, pool) for pool in arguments.pools}
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         for pool, record in started.items():
             if record is not None:
                 services.wait_for_worker(project, api, record, pool, before=before[pool], deadline=arguments.wait)
-    _make_profile(state, password.stored(project))
+    _make_profile(state, secret)
     _say_what_to_do(project, state, api, arguments)
     return 0
 

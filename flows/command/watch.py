@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from flows.command.following import follow
+from flows.command.following import PATIENCE, follow
 from flows.command.project import find_project
 from flows.command.server_api import ServerApi
 from olmo_core.errors import OlmoError
@@ -29,9 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
-    api = ServerApi.of(find_project(), elsewhere=True)
+    api = ServerApi.of(find_project(), elsewhere=True, patience=PATIENCE)
     found = named(api, arguments.run)
-    print(f"{found['name']}  {found['id']}  {api.run_page(found['id'])}", flush=True)
+    print(
+        f"{api.origins([found])[found['id']]}  {found['name']}  {found['id']}  {api.run_page(found['id'])}", flush=True
+    )
     try:
         ended = follow(api, found["id"])
     except KeyboardInterrupt:

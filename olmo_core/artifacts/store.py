@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from olmo_core.artifacts.manifest import Manifest, StoredObject
+from olmo_core.artifacts.near import near_names, near_tags
 from olmo_core.artifacts.ref import ArtifactRef, Kind, check_tag
 from olmo_core.errors import IntegrityError, RecipeError, StorageError
 from olmo_core.storage import Storage
@@ -17,6 +18,10 @@ from olmo_core.storage import Storage
 _BLOCK = 1 << 23
 _AT_ONCE = 8
 """Objects that `verify` reads at the same time: hashing holds no lock, and a store answers many at once."""
+
+
+_MOST_TAGS = 12
+"""Tags that a message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +139,26 @@ class ArtifactStore:
                 return tags[tag or "latest"]
             if not tag and (every := list(self.finished(kind, name))):
                 return max(every, key=lambda m: m.ended).ref
-            raise RecipeError(
-                f"there is no {kind}/{name}{'@' + tag if tag else ''} in {self.uri}; tags: {', '.join(tags) or 'none'}; `olmo artifacts ls` lists all artifacts"
-            )
+            raise RecipeError(self._not_there(kind, name, tag, tags))
         found = [m.ref for m in self.finished(kind, name) if m.ref.fingerprint.startswith(parts[2])]
-        if len(found) != 1:
-            raise RecipeError(f"{text!r} names {len(found)} artifacts; `olmo artifacts ls {kind}/{name}` lists them")
-        return found[0]
+        if len(found) == 1:
+            return found[0]
+        if not found and not self.storage.folders(f"{kind}/{name}"):
+            raise RecipeError(f"{text!r} names 0 artifacts: {self._not_there(kind, name)}")
+        raise RecipeError(f"{text!r} names {len(found)} artifacts; `olmo artifacts ls {kind}/{name}` lists them")
+
+    def _not_there(self, kind: str, name: str, tag: str = "", tags: Collection[str] = ()) -> str:
+        """What to tell somebody who has named an artifact that is not there, with the nearest names of those that are."""
+        near = [f"{kind}/{name}@{one}" for one in near_tags(tag, sorted(tags))] if tag else []
+        near = near or (near_names(self.storage, kind, name) if not tags else [])
+        told = f"there is no {kind}/{name}{'@' + tag if tag else ''} in {self.uri}; "
+        if near:
+            told += f"did you mean {' or '.join(near)}? "
+        if len(tags) > _MOST_TAGS:
+            return f"{told}`olmo artifacts ls {kind}/{name}` lists its {len(tags):,} tags"
+        if tags:
+            told += f"tags: {', '.join(sorted(tags))}; "
+        return f"{told}`olmo artifacts ls` lists all artifacts"
 
     def finished(self, kind: str | None = None, name: str | None = None) -> Iterator[Manifest]:
         """Yield the manifests of all finished artifacts, of one kind, or of one name."""

@@ -156,7 +156,7 @@ def card(facts: CardFacts) -> str:
         ("loss", _number(loss)),
         ("held-out loss", f"**{_number(held_out)}**" + (f" on `{facts.held_out}`" if facts.held_out else "")),
         ("bigram model", f"{_number(facts.baseline)} {facts.baseline_note}".strip()),
-        ("verdict", _verdict(held_out, facts.baseline)),
+        ("verdict", verdict(held_out, facts.baseline)),
         ("speed", _speed(steps)),
         ("MFU", _share(steps)),
         ("energy", energy(counts)),
@@ -191,7 +191,8 @@ def _told(event: Line) -> str:
     return message if message.startswith(kind) else f"{kind}: {message}"
 
 
-def _verdict(held_out: float | None, baseline: float | None) -> str:
+def verdict(held_out: float | None, baseline: float | None) -> str:
+    """Say how much better a model is than a bigram model, by their losses on the same held-out tokens."""
     if held_out is None or baseline is None:
         return "nothing to compare with"
     less = baseline - held_out

@@ -86,6 +86,18 @@ def put_run_file(store: ArtifactStore, run: RunFile) -> None:
     store.storage.put(f"{run.ref.address}/run.json", run.to_json().encode())
 
 
+def put_baseline(store: ArtifactStore, run: ArtifactRef, loss: float, note: str, chunks: int) -> None:
+    """Keep the held-out loss of a bigram model of a run's tokens, in nats, on so many held-out chunks; `note` says how it was made."""
+    body = {"loss": loss, "note": note, "held_out_chunks": chunks}
+    store.storage.put(f"{run.address}/baseline.json", json.dumps(body, ensure_ascii=False).encode())
+
+
+def baseline_of(store: ArtifactStore, run: ArtifactRef) -> Line | None:
+    """Return what `put_baseline` has kept; None where nothing was measured yet."""
+    path = f"{run.address}/baseline.json"
+    return _json(store.storage.read(path), path) if store.storage.exists(path) else None
+
+
 def checkpoints(store: ArtifactStore, run: ArtifactRef) -> list[Manifest]:
     """Return the committed checkpoints of a run, by step."""
     found = [m for m in store.finished(str(Kind.CHECKPOINT), run.name) if m.recipe.get("run") == run.fingerprint]

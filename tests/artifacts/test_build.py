@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core.artifacts.build import build
+from olmo_core.artifacts.near import near_tags
 from olmo_core.artifacts.output import Output
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import InputError, IntegrityError, QuarantineError, RecipeError, WorkerError
@@ -190,11 +191,27 @@ def test_names_resolve_and_errors_list_what_there_is(store: ArtifactStore, worke
     assert store.resolve(f"attributes/x-toy/{ref.fingerprint[:6]}") == ref
     for text, message in [
         ("attributes/x-toy@none", "tags: 2026.11.21, latest"),
+        ("attributes/x-toy@lates", r"did you mean attributes/x-toy@latest\? tags: "),
+        ("attributes/x-toy@2026.11.3", r"did you mean attributes/x-toy@2026.11.21\? tags: "),
+        ("attributes/y-tox", r"did you mean attributes/x-toy\? `olmo artifacts ls` lists"),
+        ("attributes/y-tox/ff", r"names 0 artifacts: .* did you mean attributes/x-toy\?"),
+        ("corpus/x-toy", r"there is no corpus/x-toy in .*; did you mean attributes/x-toy\?"),
+        ("corpus/other", r"there is no corpus/other in [^;]*; `olmo artifacts ls` lists all artifacts$"),
         ("nothing/x", "names no artifact"),
         ("attributes/x-toy/ffffffffffff", "names 0 artifacts"),
     ]:
         with pytest.raises(RecipeError, match=message):
             store.resolve(text)
+
+
+def test_the_nearest_tags_are_by_number_where_they_have_one() -> None:
+    """Of a checkpoint nobody knows the exact step."""
+    steps = [f"step{n}-tokens0B" for n in (0, 100, 200, 1000)]
+    assert near_tags("step99", [*steps, "latest"]) == ["step100-tokens0B", "step0-tokens0B"]
+    assert near_tags("step5000", steps)[0] == "step1000-tokens0B"
+    assert near_tags("2026.11.30", ["2026.11.21", "2026.11.27", "latest"])[0] == "2026.11.27"
+    assert near_tags("latset", [*steps, "latest"]) == ["latest"]
+    assert near_tags("zzz", steps) == near_tags("step1", ["latest"]) == []
 
 
 def test_content_digest_ignores_chunks_and_slices() -> None:

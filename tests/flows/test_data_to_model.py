@@ -216,7 +216,9 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     done_again = {one["name"] for one in tasks if one["state_name"] == "Completed"}
     assert all(name.startswith(("publish/", "report")) for name in done_again), done_again
     told = shown.getvalue().splitlines()
-    assert any(one.startswith("chained-model-") and one.endswith(": Completed") for one in told), told
+    assert any(
+        one.startswith("train-olmo/train-olmo chained-model-") and one.endswith(": Completed") for one in told
+    ), told
     assert services.run(second)["labels"]["olmo.made.summary"] == made["summary"]
     assert {one[""] for one in planned(file, store)} == {"reuse"}
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from flows.deployed import BUILD, EVALUATE, TRAIN
 from olmo_core.train.recipe import load_train_recipe
 from tasks.training import TrainingResources
 from tests.flows.conftest import ROOT, Services, done, wait_until
@@ -32,6 +33,16 @@ def test_file_agrees_with_the_project(declared: dict[str, Any]) -> None:
         assert deployment["version"] == pyproject["version"]
         assert deployment["tags"]
         assert deployment["description"].strip()
+
+
+def test_what_flows_start_is_there(declared: dict[str, Any]) -> None:
+    """On the pools that their names promise."""
+    pools = {}
+    for deployment in declared["deployments"]:
+        flow = deployment["entrypoint"].partition(":")[2].replace("_", "-")
+        pools[f"{flow}/{deployment['name']}"] = deployment["work_pool"]["name"]
+    started = {BUILD: "cpu", TRAIN: "cpu", **{name: pool for pool, name in EVALUATE.items()}}
+    assert started == {name: pools.get(name) for name in started}
 
 
 def test_up_has_deployed_all_of_them(declared: dict[str, Any], running_services: Services) -> None:

@@ -90,6 +90,11 @@ def test_export_and_generate_as_transformers_does(
     for source in ("toy", str(folder)):
         assert main(["generate", source, "--store", store, "--prompt", PROMPT, "--max-tokens", "15", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[0]["tokens"] == expected
+    # An empty prompt: a text begins as those it was trained on do, after the end of another.
+    start = torch.tensor([[MODEL.end_of_text_id]])
+    expected = peer.generate(start, max_new_tokens=15, do_sample=False)[0, 1:].tolist()
+    assert main(["generate", "toy", "--store", store, "--prompt", "", "--max-tokens", "15", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["tokens"] == expected
 
 
 def test_several_prompts_and_standard_input(
@@ -102,6 +107,10 @@ def test_several_prompts_and_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO("One"))
     assert main(asked) == 0
     assert both.startswith(capsys.readouterr().out.rstrip("\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(asked) == 2
+    shown = capsys.readouterr()
+    assert "nothing came from standard input; give --prompt TEXT" in shown.err and not shown.out
 
 
 def test_an_unfinished_run_is_told_with_its_last_checkpoint(

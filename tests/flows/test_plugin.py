@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.command import plugin
+from flows.command.local_paths import made_absolute
 from flows.command.project import Project, State
+from flows.command.usage import UsageError
 from tests.flows.conftest import ROOT, Place, Services, done
 
 
@@ -29,6 +33,51 @@ def test_bare_and_full_name_are_the_same_deployment(running_services: Services, 
     assert "Creating flow run for deployment 'build-dolma/build-dolma'" in shown
     run_id = shown.split("UUID: ")[1].split()[0]
     running_services.api.request("DELETE", f"/flow_runs/{run_id}")
+
+
+def test_relative_paths_are_of_the_directory_of_the_command(running_services: Services, tmp_path: Path) -> None:
+    """What the worker would look for in its checkout: made absolute where it is there, refused at once where it is not."""
+    (tmp_path / "my.yaml").touch()
+    words = ("--profile", "olmo", "deployment", "run", "build-dolma", "--start-in", "10 days")
+    shown = done(running_services.prefect(*words, "-p", "recipe=my.yaml", directory=tmp_path))
+    run_id = shown.split("UUID: ")[1].split()[0]
+    assert running_services.run(run_id)["parameters"] == {"recipe": str(tmp_path / "my.yaml")}
+    running_services.api.request("DELETE", f"/flow_runs/{run_id}")
+    failed = running_services.prefect(*words, "-p", "recipe=mine.yaml", directory=tmp_path)
+    assert failed.returncode == 1
+    assert f"recipe=mine.yaml: there is no file {tmp_path}/mine.yaml; nothing was started" in failed.stderr
+    assert "UUID" not in failed.stdout and "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_which_parameters_are_paths(tmp_path: Path) -> None:
+    """Names of recipes and checkpoints stay; so does what is only in the checkout, where the worker looks."""
+    here, project = tmp_path / "here", tmp_path / "project"
+    for folder in (here / "hf", project):
+        folder.mkdir(parents=True)
+    for file in (here / "my.yaml", here / "texts.csv", project / "its.yaml"):
+        file.touch()
+    values = {
+        "recipe": "my.yaml#raw",
+        "data": "texts.csv",
+        "models": ["hf", "./hf", "checkpoint/hf", "a/b"],
+        "limit": 3,
+    }
+    assert made_absolute(values, here, project) == {
+        "recipe": f"{here}/my.yaml#raw",
+        "data": f"{here}/texts.csv",
+        "models": [f"{here}/hf", f"{here}/hf", "checkpoint/hf", "a/b"],
+        "limit": 3,
+    }
+    for same in (
+        {"recipe": "quickstart"},
+        {"recipe": "its.yaml"},
+        {"recipe": "/no/such.yaml"},
+        {"data": None},
+        {"models": "x"},
+    ):
+        assert made_absolute(same, here, project) == same
+    with pytest.raises(UsageError, match=r"recipe=its.yml: there is no file .*/here/its.yml"):
+        made_absolute({"recipe": "its.yml"}, here, project)
 
 
 def test_unknown_name_lists_what_there_is(running_services: Services) -> None:
@@ -61,6 +110,17 @@ def test_without_a_server_the_message_says_what_to_do(place: Place) -> None:
     failed = place.prefect("deployment", "run", "build-dolma")
     assert failed.returncode == 1
     assert "olmo up" in failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_a_server_that_hangs_is_said(place: Place) -> None:
+    """After Prefect's own patience, here cut short: a listener that nobody accepts from."""
+    patience = {"PREFECT_API_REQUEST_TIMEOUT": "0.5", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Project(directory=ROOT, home=place.home).write_state(State(port=listener.getsockname()[1]))
+        failed = replace(place, extra=patience).prefect("deployment", "run", "build-dolma")
+    assert failed.returncode == 1
+    assert "gives no answer in time: the machine is busy or the server hangs" in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
 
 

@@ -242,9 +242,10 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
 
     again = start(running_services, toy, STEPS)
     first, *_, last = done(running_services.olmo("watch")).splitlines()  # of all runs the one that started last
+    assert first.startswith("train-olmo/tiny  "), first
     assert first.endswith(f"{again}  http://127.0.0.1:{running_services.port}/v2/runs/flow-run/{again}"), first
     assert ": Completed" in last, last
-    assert again in done(running_services.olmo("status"))
+    assert f"  train-olmo/tiny  {running_services.run(again)['name']}  {again}" in done(running_services.olmo("status"))
     assert ended(running_services, again)["type"] == "COMPLETED"
     tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
     assert {one["name"]: one["state_name"] for one in tasks} == {

@@ -106,6 +106,10 @@ def test_killed_worker_is_replaced_and_its_run_crashed(running_services: Service
     assert code == 1
     assert found["workers"][0]["state"] == "not running"
     assert running_services.run(run_id)["state_type"] == "RUNNING"
+    (shown_run,) = [one for one in found["runs"] if one["id"] == run_id]
+    assert shown_run["of"] == "nap/nap" and shown_run["state"] == "Running" and shown_run["seconds"] > 0
+    (line,) = [one for one in running_services.olmo("status").stdout.splitlines() if run_id in one]
+    assert f" s  nap/nap  {shown_run['name']}  {run_id}  " in line and " 0.0 s" not in line
 
     shown = done(running_services.olmo("up"))
 
