@@ -67,9 +67,9 @@ class Project:
         return self.home / f"{service}.log"
 
     def read_state(self) -> State:
-        """The recorded state; an empty one where nothing was recorded.
+        """The recorded state; where nothing was recorded an empty one, with the port that OLMO_PORT asks for.
 
-        Raises OlmoError when `state.json` is there but is not what `write_state` writes.
+        Raises OlmoError when `state.json` is there but is not what `write_state` writes, or OLMO_PORT is no port.
         """
         path = self.home / "state.json"
         try:
@@ -82,7 +82,7 @@ class Project:
                 workers={str(pool): ProcessRecord(**record) for pool, record in raw["workers"].items()},
             )
         except FileNotFoundError:
-            return State()
+            return State(port=port_asked_for() or DEFAULT_PORT)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise OlmoError(
                 f"{path} cannot be read ({type(error).__name__}: {error}); end this project's prefect processes by "
@@ -109,6 +109,22 @@ class Project:
         with open(self.home / "lock", "w", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def port_asked_for() -> int | None:
+    """The port that OLMO_PORT names, None where it is not set or empty. Raises OlmoError when it is no port."""
+    named = os.environ.get("OLMO_PORT")
+    try:
+        return port_number(named) if named else None
+    except ValueError as error:
+        raise OlmoError(f"OLMO_PORT: {error}") from error
+
+
+def port_number(text: str) -> int:
+    """The port that a text names. Raises ValueError when it names none."""
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise ValueError(f"{text!r} is not a port, that is a number from 1 to 65535")
+    return int(text)
 
 
 def api_url(port: int, host: str = HOST) -> str:

@@ -14,16 +14,23 @@ from flows.command.usage import whole
 from olmo_core import processes
 
 DESCRIPTION = """\
-Show server, worker, pools, deployments and the last runs. Exit code 0 only when the server answers and every worker
+Show server, worker, pools, deployments, the runs that run and the last ones. Exit code 0 only when the server answers and every worker
 that `olmo up` has started (at least that of pool `cpu`) runs and has reported to the server within the last minutes; 1 otherwise.
 """
+_RUNNING = ("RUNNING", "CANCELLING")
+_MOST_RUNNING = 20
+"""Runs that run and are shown at most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--runs", type=whole(0), default=5, metavar="N", help="last runs to show (default: %(default)s)"
+        "--runs",
+        type=whole(0),
+        default=5,
+        metavar="N",
+        help="last runs to show beside those that run (default: %(default)s; 0: no runs at all)",
     )
 
 
@@ -89,7 +96,7 @@ def status(project: Project, *, runs: int) -> dict[str, Any]:
             }
             for name, deployment in sorted(api.deployments().items())
         ]
-        found["runs"] = _last_runs(api, runs)
+        found["runs"] = _runs(api, runs)
     found["healthy"] = answers and all(worker["state"] == "healthy" for worker in found["workers"])
     return found
 
@@ -103,11 +110,21 @@ def _is_online(api: ServerApi, pool: str) -> bool:
     return any(each["name"] == services.worker_name(pool) and each["status"] == "ONLINE" for each in workers)
 
 
-def _last_runs(api: ServerApi, limit: int) -> list[dict[str, Any]]:
-    """The flow runs that were to start last, without those that a schedule has put into the future."""
+def _runs(api: ServerApi, limit: int) -> list[dict[str, Any]]:
+    """The flow runs that run, then so many of the others that were to start last; those that a schedule has put into the future are none.
+
+    Running ones come first, whenever they have started: short ones after it do not push a long one out of sight.
+    """
+    if not limit:
+        return []
+    under_way = {"state": {"type": {"any_": list(_RUNNING)}}}
     past = {"expected_start_time": {"before_": datetime.now(UTC).isoformat()}}
+    order = "EXPECTED_START_TIME_DESC"
     try:
-        found = api.find("flow_runs", sort="EXPECTED_START_TIME_DESC", limit=limit, flow_runs=past) if limit else []
+        running = api.find("flow_runs", sort=order, limit=_MOST_RUNNING, flow_runs=under_way)
+        last = api.find("flow_runs", sort=order, limit=min(200, limit + len(running)), flow_runs=past)
+        first = {entry["id"] for entry in running}
+        found = running + [entry for entry in last if entry["id"] not in first][:limit]
         origins = api.origins(found)
     except ServerError:
         return []

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.command import password, profile, services
-from flows.command.project import Project, State, find_project
+from flows.command.project import Project, State, find_project, port_asked_for, port_number
 from flows.command.server_api import ServerApi
 from flows.command.usage import between
 from olmo_core import processes
@@ -75,11 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _choose_address(project: Project, asked: int | None, host: str | None) -> State:
     """The state with the port and host to use: as asked, by OLMO_PORT, as last time."""
     state = project.read_state()
-    if asked is None and (named := os.environ.get("OLMO_PORT")):
-        try:
-            asked = _port(named)
-        except argparse.ArgumentTypeError as error:
-            raise services.ServiceError(f"OLMO_PORT: {error}") from error
+    asked = port_asked_for() if asked is None else asked
     wanted = replace(state, port=state.port if asked is None else asked, host=host or state.host)
     if (wanted.port, wanted.host) == (state.port, state.host):
         return state
@@ -172,6 +168,7 @@ def _pools(text: str) -> tuple[str, ...]:
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, that is a number from 1 to 65535")
-    return int(text)
+    try:
+        return port_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,25 @@ def test_status_tells_what_runs(running_services: Services) -> None:
     table = done(running_services.olmo("status"))
     assert f"process {found['server']['pid']}," in table
     assert "build-dolma/build-dolma" in table
+
+
+def test_status_shows_a_long_run_before_short_ones(running_services: Services) -> None:
+    """One that has run since before the six short ones is the first; beside it the last five."""
+    api = running_services.api
+    flow = api.request("POST", "/flows/", {"name": "seen"})["id"]
+    made = []
+    for name, state in [("long", "RUNNING"), *((f"short-{one}", "COMPLETED") for one in range(6))]:
+        body = {"flow_id": flow, "name": name, "state": {"type": state}}
+        made.append(api.request("POST", "/flow_runs/", body)["id"])
+    try:
+        runs = [one for one in status(running_services)[1]["runs"] if one["of"] == "seen"]
+        assert [one["name"] for one in runs] == ["long", "short-5", "short-4", "short-3", "short-2", "short-1"]
+        assert runs[0]["state"] == "Running"
+        shown = json.loads(done(running_services.olmo("status", "--json", "--runs", "0")))
+        assert shown["runs"] == []
+    finally:
+        for one in made:
+            api.request("DELETE", f"/flow_runs/{one}")
 
 
 def test_services_leave_the_users_prefect_alone(running_services: Services) -> None:
@@ -181,6 +201,19 @@ def test_down_where_nothing_was_started(place: Place) -> None:
     assert "services are down: `olmo up` starts them" in place.olmo("status").stdout
 
 
+def test_before_the_first_up_commands_go_to_the_port_that_is_asked_for(place: Place) -> None:
+    """Not to 4200, where somebody else's server may be; once a port is on record that one counts."""
+    asked, recorded_port = free_port(), free_port()
+    here = replace(place, extra={"OLMO_PORT": str(asked)})
+    assert status(here)[1]["server"]["api"] == f"http://127.0.0.1:{asked}/api"
+    failed = here.olmo("watch")
+    assert failed.returncode == 1 and f":{asked}/api" in failed.stderr, failed.stderr
+    failed = here.prefect("deployment", "run", "build-dolma")
+    assert failed.returncode == 1 and f"http://127.0.0.1:{asked}/api/; start this project's" in failed.stderr
+    Project(directory=ROOT, home=place.home).write_state(State(port=recorded_port))
+    assert status(here)[1]["server"]["api"] == f"http://127.0.0.1:{recorded_port}/api"
+
+
 def test_reused_process_number_is_left_alone(place: Place, strangers: dict[str, subprocess.Popen[bytes]]) -> None:
     """A stale record whose number belongs to a stranger by now."""
     stale = ProcessRecord(pid=strangers["plain"].pid, started="of another time")
@@ -218,7 +251,8 @@ def test_bad_port_is_a_usage_error(place: Place) -> None:
     assert place.olmo("up", "--port", "70000").returncode == 2
     failed = Place(home=place.home, profiles=place.profiles, extra={"OLMO_PORT": "many"}).olmo("up")
     assert failed.returncode == 1
-    assert "OLMO_PORT" in failed.stderr
+    assert "OLMO_PORT: 'many' is not a port" in failed.stderr
+    assert replace(place, extra={"OLMO_PORT": "many"}).olmo("status").returncode == 1
 
 
 def test_help_does_not_import_prefect(place: Place) -> None:
