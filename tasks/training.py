@@ -21,7 +21,7 @@ from olmo_core.curation.splits import refuse_held_out
 from olmo_core.errors import InputError, OlmoError, RecipeError
 from olmo_core.report.markdown import count
 from olmo_core.storage import Storage
-from olmo_core.train.advice import unwise
+from olmo_core.train.advice import taken_over, unwise
 from olmo_core.train.checks import check_fields, check_start
 from olmo_core.train.forecast import Forecast, forecast, token_counts
 from olmo_core.train.inspection import resolve_checkpoint
@@ -134,7 +134,7 @@ def resolve(
     _check_evaluation(resources)
     ranks = resources.ranks_here * resources.nodes
     expected = forecast(loaded, manifest, ranks=ranks, resources=resources.trainer)
-    return run, replace(expected, unwise=unwise(run, expected.epochs))
+    return run, replace(expected, unwise=(*unwise(run, expected.epochs), *taken_over(store, run)))
 
 
 def _named(store: ArtifactStore, parameter: str, text: str, kinds: set[Kind]) -> ArtifactRef:

@@ -15,7 +15,7 @@ from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import CorpusRecipe, load_recipe
 from olmo_core.errors import InputError
 from olmo_core.summary.recipe import DataToModelRecipe, load_data_to_model
-from olmo_core.train.advice import unwise
+from olmo_core.train.advice import taken_over, unwise
 from olmo_core.train.forecast import forecast
 from olmo_core.train.overrides import recipe_with
 from olmo_core.train.run_file import RunFile
@@ -110,7 +110,7 @@ def _plan(store: ArtifactStore, arguments: argparse.Namespace) -> int:
             epochs = forecast(run.recipe, made).epochs if made is not None else None
         except InputError as error:
             warnings, code = [f"the training will fail: {error}"], 1
-        warnings += unwise(run, epochs)
+        warnings += [*unwise(run, epochs), *taken_over(store, run)]
     if arguments.json:
         stages = [dict(zip(HEADER, row, strict=True)) for row in rows]
         tables.show_json({"store": store.uri, "recipe": recipe.name, "stages": stages, "warnings": warnings})

@@ -105,6 +105,11 @@ class ArtifactStore:
                 found[one.path.rsplit("/", 1)[1].removesuffix(".json")] = ref
         return found
 
+    def tagged(self, kind: str, name: str, tag: str) -> ArtifactRef | None:
+        """Return the artifact that one tag of a name stands for, without a look at its other tags; None where there is no such tag."""
+        path = f"refs/{kind}/{name}/{tag}.json"
+        return self._ref_file(path) if self.storage.exists(path) else None
+
     def _read(self, path: str) -> bytes | None:
         """Return an object that was listed a moment ago, None when somebody has deleted it since."""
         try:

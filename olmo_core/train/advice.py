@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.train.run_file import RunFile, save_interval
 
 EPOCHS = 4.0
@@ -40,6 +42,33 @@ def unwise(run: RunFile, epochs: float | None) -> tuple[str, ...]:
             + ("the loss may not fall, or diverge" if rate > usual else "the run may learn next to nothing")
         )
     return tuple(found)
+
+
+def taken_over(store: ArtifactStore, run: RunFile) -> tuple[str, ...]:
+    """Return what a person should know of a run whose name another run has, of other tokens or another recipe: `latest` moves to this one.
+
+    Nothing where the name is free, or where `latest` is this run already, is what it goes on from, or stays: the run is finished.
+    """
+    standing = _latest_run(store, run.recipe.name)
+    if standing is None or standing == run.ref or store.find(run.ref) is not None:
+        return ()
+    if run.start is not None and store.manifest(run.start).recipe.get("run") == standing.fingerprint:
+        return ()
+    name = run.recipe.name
+    return (
+        f"name: {name!r} is also the name of {standing}, another run, by another recipe or on other tokens; run/{name}@latest and "
+        f"checkpoint/{name}@latest will be this one's ({run.ref}), and that one is named by its fingerprint only. Give this run another "
+        f"name to keep both apart: `name` in its recipe, or as an override (of data-to-model: training.overrides.name)",
+    )
+
+
+def _latest_run(store: ArtifactStore, name: str) -> ArtifactRef | None:
+    """The run whose checkpoint, or which itself, is `latest` of a name: a run that is not finished has only the first."""
+    checkpoint = store.tagged(Kind.CHECKPOINT, name, "latest")
+    manifest = store.find(checkpoint) if checkpoint is not None else None
+    if manifest is not None and (of_run := manifest.recipe.get("run")):
+        return ArtifactRef(kind=Kind.RUN, name=name, fingerprint=str(of_run))
+    return store.tagged(Kind.RUN, name, "latest")
 
 
 def usual_learning_rate(parameters: int, tokens: int) -> float:

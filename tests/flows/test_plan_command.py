@@ -57,6 +57,25 @@ def test_a_chains_plan_says_what_is_unwise(
     assert "--seed is no option of `olmo plan` of a recipe of data-to-model" in capsys.readouterr().err
 
 
+def test_a_chains_plan_says_whose_name_it_takes(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a finished run of the same name, on other tokens."""
+    store = ArtifactStore(str(chain.parent / "store"))
+    manifest = tokens_artifact(store, [np.zeros(5 * 64, np.uint16)], name="others")
+    _, run = planned(store, load_data_to_model(str(chain)))
+    other = dataclasses.replace(run, tokens=manifest.ref)
+    store.publish(dataclasses.replace(manifest, ref=other.ref))
+    store.tag(other.ref, "latest")
+    assert main(["run", "data-to-model", str(chain), "--store", store.uri, "--plan"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(f"is also the name of {other.ref}, another run") == 1
+    training = str(chain.with_name("training.yaml"))
+    words = ["run", "train-olmo", training, "--tokens", "tokens/others", "--store", store.uri, "--plan"]
+    assert main([*words, "--seed", "77"]) == 0
+    assert f"WARNING      name: {run.recipe.name!r} is also the name of {other.ref}" in capsys.readouterr().out
+    assert main([*words, "--seed", "77", "--name", "free"]) == 0
+    assert "is also the name" not in capsys.readouterr().out
+
+
 def test_a_trainings_plan_says_the_same(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = ArtifactStore(str(chain.parent / "store"))
     manifest = tokens_artifact(store, [np.zeros(5 * 64, np.uint16)], name="quickstart")

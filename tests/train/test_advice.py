@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from olmo_core.artifacts.ref import ArtifactRef, Kind
-from olmo_core.train.advice import unwise, usual_learning_rate
+from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.train.advice import taken_over, unwise, usual_learning_rate
 from olmo_core.train.overrides import TrainOverrides, recipe_with
 from olmo_core.train.recipe import RECIPES
-from olmo_core.train.run_file import RunFile, TrainResources
+from olmo_core.train.run_file import DONE, RunFile, TrainResources
+from olmo_core.train.session import train
+from tests.train.tiny_run import tiny_run
 
 
 def run(recipe: str = "tiny", *, save_every: int | None = None, unit: Any = None, **changes: Any) -> RunFile:
@@ -44,6 +48,27 @@ def test_what_is_unwise_is_said_with_its_field(given: dict[str, Any], epochs: fl
 
 def test_the_edge_is_no_warning() -> None:
     assert unwise(run(warmup=1171, save_every=1171), epochs=4.0) == ()
+
+
+def test_a_name_that_another_run_has_is_said_once(tmp_path: Path) -> None:
+    """Not of the run itself, nor of a larger budget from its checkpoint; also where only a checkpoint of it was saved."""
+    first = tiny_run(tmp_path, steps=2, save_every=1)
+    store = ArtifactStore(first.store)
+    assert taken_over(store, first) == ()
+    assert train(first) == DONE
+    assert taken_over(store, first) == ()
+    name = first.recipe.name
+    other = dataclasses.replace(first, recipe=dataclasses.replace(first.recipe, seed=first.recipe.seed + 1))
+    (said,) = taken_over(store, other)
+    assert f"{name!r} is also the name of {first.ref}, another run" in said
+    assert f"run/{name}@latest and checkpoint/{name}@latest will be this one's ({other.ref})" in said
+    assert taken_over(store, dataclasses.replace(other, start=first.checkpoint(2))) == ()
+    assert taken_over(store, dataclasses.replace(other, recipe=dataclasses.replace(other.recipe, name="free"))) == ()
+    store.storage.delete(f"refs/run/{name}/latest.json")  # as while it is under way
+    assert taken_over(store, other) == (said,) and taken_over(store, first) == ()
+    assert train(other) == DONE
+    assert store.resolve(f"run/{name}@latest") == other.ref
+    assert taken_over(store, other) == taken_over(store, first) == (), "both are finished: nothing moves"
 
 
 def test_the_usual_learning_rate_is_near_the_published_ones() -> None:
