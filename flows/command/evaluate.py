@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.command import choices, evaluation_choices, tables
+from flows.command.signals import resumable
 from flows.command.usage import whole
 from olmo_core.artifacts.store import ArtifactStore
 
@@ -28,6 +29,8 @@ LEGEND = """\
 * primary metric. Intervals are 95%. guess: one choice as likely as another; majority: always the same place. Cut: the
 beginning of the question did not fit. Ties are split. What failed is counted and never scored. not resolved: these items
 cannot tell whether there is a difference; it does not mean equal. docs/evaluation.md says how to read the numbers."""
+_QUIET = 10.0
+"""Seconds between two lines about the same model, at least, where standard error is no terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the command; returns its exit code: 1 where items could not be scored."""
+    """Carry out the command; returns its exit code: 1 where items could not be scored. SIGTERM and SIGHUP end it by that signal."""
+    with resumable("olmo evaluate", arguments.words, "what is scored is kept"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     recipe = evaluation_choices.recipe(arguments)
     from olmo_core.evaluation.compare import read_evaluation
     from olmo_core.evaluation.resources import ScoringResources
@@ -58,10 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device, batch_tokens=arguments.batch_tokens, tokenizer=arguments.tokenizer
     )
     found, reused = [], []
-    for target in targets:
-        progress = _Progress(target.label, sys.stderr.isatty() and not arguments.json)
-        built = evaluate(store, recipe, target, resources, progress=progress)
-        progress.end()
+    for number, target in enumerate(targets, start=1):
+        progress = _Progress(f"{number} of {len(targets)}: {target.label}", shown=not arguments.json)
+        try:
+            built = evaluate(store, recipe, target, resources, progress=progress)
+        finally:
+            progress.clear()
+        progress.done(built.reused)
         found.append(read_evaluation(store, built.manifest, target.label))
         reused.append(built.reused)
     facts = facts_of(recipe.name, found)
@@ -93,30 +104,51 @@ def _report(store: ArtifactStore, facts: Facts) -> dict[str, str]:
 
 
 class _Progress:
-    """One line on a terminal that is written over: shard, requests, rate, time left."""
+    """How far the scoring of one model is, on standard error: shard, requests, time left.
 
-    def __init__(self, label: str, shown: bool) -> None:
-        self._label, self._shown = label, shown
-        self._shard, self._began, self._told, self._first = "", 0.0, 0.0, 0
+    On a terminal one line that is written over; elsewhere a line at the beginning, every _QUIET seconds, and at the end.
+    """
+
+    def __init__(self, label: str, shown: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._label, self._shown, self._clock = label, shown, clock
+        self._terminal = sys.stderr.isatty()
+        self._shard, self._first, self._written = "", 0, False
+        self._start = self._began = self._told = clock()
+        self._tell("")
 
     def __call__(self, shard: str, done: int, total: int) -> None:
         """Take what the scorer tells."""
-        now = time.monotonic()
+        now = self._clock()
         if shard != self._shard:
             self._shard, self._began, self._first = shard, now, done
-        if not self._shown or (now - self._told < 0.2 and done < total):
+        pause = 0.2 if self._terminal else _QUIET
+        if now - self._told < pause and not (self._terminal and done == total):
             return
         self._told = now
         rate = (done - self._first) / max(now - self._began, 1e-3)
         left = f", about {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        print(
-            f"\r\x1b[K{self._label}  {shard}: {done:,} of {total:,} requests{left}", end="", file=sys.stderr, flush=True
-        )
+        self._tell(f"  {shard}: {done:,} of {total:,} requests{left}")
 
-    def end(self) -> None:
-        """Take the line away."""
-        if self._shown and self._told:
+    def clear(self) -> None:
+        """Take the terminal's line away."""
+        if self._written and self._terminal:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def done(self, reused: bool) -> None:
+        """Tell, where no line is written over, that the model is evaluated."""
+        if not self._terminal:
+            self._tell(f"  {'reused' if reused else 'done'}, {self._clock() - self._start:.0f} s")
+
+    def _tell(self, text: str) -> None:
+        if self._shown:
+            self._written = True
+            line = f"evaluating {self._label}{text}"
+            print(
+                f"\r\x1b[K{line}" if self._terminal else line,
+                end="" if self._terminal else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _show(facts: Facts, reused: Sequence[bool]) -> None:

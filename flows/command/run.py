@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -14,7 +13,7 @@ from typing import Any
 from flows.command import choices, password, run_chain, run_training, tables
 from flows.command.project import Project, find_project
 from flows.command.server_api import ServerApi
-from flows.command.signals import unwound_by_signals
+from flows.command.signals import resumable
 from flows.command.temporary_server import temporary_server
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
@@ -61,13 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code. SIGTERM and SIGHUP end it by that signal."""
-    with unwound_by_signals("olmo run"):
-        try:
-            return _run(arguments)
-        except KeyboardInterrupt as interrupt:
-            said = str(interrupt) or "finished stages and shards are kept"
-            again = shlex.join(["olmo", *arguments.words])
-            raise KeyboardInterrupt(f"{said}. It goes on with: {again}") from None
+    with resumable("olmo run", arguments.words, "finished stages and shards are kept"):
+        return _run(arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:

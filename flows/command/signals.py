@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Signals whose default is to end a process at once: of what it has started, some would stay, and its run "Running"."""
+
+
+@contextlib.contextmanager
+def resumable(command: str, words: Sequence[str], kept: str) -> Iterator[None]:
+    """Make an interruption, by Ctrl-C or a signal of ENDING, tell what is kept and the command that goes on.
+
+    `words`: the command line after `olmo`. `kept`: what is said where the interruption says nothing of its own.
+    """
+    with unwound_by_signals(command):
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            again = shlex.join(["olmo", *words])
+            raise KeyboardInterrupt(f"{str(interrupt) or kept}. It goes on with: {again}") from None
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from flows.command import evaluation_choices
 from flows.command.automations import automation
+from flows.command.evaluate import _Progress
 from flows.command.main import main
 from flows.command.usage import UsageError
 from olmo_core.evaluation.recipe import RECIPES, EvaluationRecipe, load_evaluation_recipe
@@ -39,7 +42,17 @@ def test_one_checkpoint_and_several(here: Place, capsys: pytest.CaptureFixture[s
     assert "step20-tokens0B" in shown and "blogs" in shown and "mean of its domains" in shown
     assert "from each to the next" not in shown
     assert main(words(here, "checkpoint/toy@step*", "--report")) == 0
-    shown = capsys.readouterr().out
+    said = capsys.readouterr()
+    shown = said.out
+    assert re.sub(r"\d+ s", "T", said.err).splitlines() == [
+        f"evaluating {place}{what}"
+        for place, ending in (
+            ("1 of 3: step0-tokens0B", "done"),
+            ("2 of 3: step10-tokens0B", "done"),
+            ("3 of 3: step20-tokens0B", "reused"),
+        )
+        for what in ("", f"  {ending}, T")
+    ]
     assert "step0-tokens0B → step10-tokens0B" in shown and "p (Holm)" in shown
     assert shown.count("(reused)") == 1, "the one that was evaluated before"
     assert "olmo report evaluation toy-texts --open" in shown
@@ -49,7 +62,9 @@ def test_one_checkpoint_and_several(here: Place, capsys: pytest.CaptureFixture[s
 
 def test_json_has_every_number(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(here, "checkpoint/toy@step*", "--json")) == 0
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert not said.err
+    found = json.loads(said.out)
     assert [one["step"] for one in found["evaluations"]] == [0, 10, 20]
     fit = found["evaluations"][0]["results"]["texts-domains"]["domains"]["blogs"]
     assert (
@@ -78,6 +93,47 @@ def test_what_could_not_be_scored_is_told_by_the_exit_code(
     assert main(words(here, "checkpoint/toy", "--tokens", "50")) == 1
     said = capsys.readouterr()
     assert "documents could not be scored" in said.err and "–" in said.out
+
+
+def test_an_interruption_says_what_goes_on(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the second of three is scored: the same command then has the first already."""
+    from olmo_core.evaluation import run
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        loaded.append(arguments)
+        if len(loaded) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **named)
+
+    real, loaded = run.load_model, list[Any]()
+    monkeypatch.setattr(run, "load_model", interrupted)
+    command = words(here, "checkpoint/toy@step*", "--tokens", "60")
+    assert main(command) == 130
+    said = capsys.readouterr().err
+    assert (
+        "olmo evaluate: interrupted: what is scored is kept. It goes on with: olmo evaluate 'checkpoint/toy@step*'"
+        in said
+    )
+    assert "evaluating 2 of 3: step10-tokens0B\n" in said and "evaluating 2 of 3: step10-tokens0B  done" not in said
+    assert main(command) == 0
+    assert "evaluating 1 of 3: step0-tokens0B  reused" in capsys.readouterr().err
+
+
+def test_progress_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where standard error is no terminal: at most every ten seconds, with the time that is left."""
+    times = iter([0.0, 1.0, 9.0, 12.0, 13.0, 20.0])
+    progress = _Progress("2 of 3: toy", True, lambda: next(times))
+    for done in (0, 10, 20, 30):
+        progress("copa", done, 130)
+    progress.clear()
+    progress.done(False)
+    assert capsys.readouterr().err.splitlines() == [
+        "evaluating 2 of 3: toy",
+        "evaluating 2 of 3: toy  copa: 20 of 130 requests, about 60 s left",
+        "evaluating 2 of 3: toy  done, 20 s",
+    ]
 
 
 @pytest.mark.parametrize(
