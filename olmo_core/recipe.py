@@ -14,7 +14,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -26,6 +26,16 @@ T = TypeVar("T")
 LATER: Mapping[str, Any] = {"canonical": "unless default"}
 """Metadata of a field that came later: at its default it is left out of the canonical form, so that recipes without it
 keep their fingerprints, and with them the artifacts made before there was such a field."""
+SIGNS: Mapping[str, tuple[str, str]] = {
+    "corpus": ("a data-to-model recipe", "`olmo run data-to-model FILE`"),
+    "sources": ("a corpus recipe", "`olmo run build-dolma FILE`"),
+    "optimizer": ("a training recipe", "`olmo run train-olmo FILE`"),
+    "variants": ("an ablate-data recipe", "`olmo run ablate-data FILE`"),
+    "labels": ("a classifier recipe", "`olmo run train-classifier FILE`"),
+    "benchmarks": ("an evaluation recipe", "`olmo evaluate MODEL --recipe FILE`"),
+    "domains": ("an evaluation recipe", "`olmo evaluate MODEL --recipe FILE`"),
+}
+"""Field of one kind of recipe only -> what that kind is, and the command that takes it."""
 
 
 def canonical(value: Any, path: str = "recipe") -> Any:
@@ -84,8 +94,10 @@ def from_mapping(cls: type[T], data: Any, path: str = "recipe") -> T:
     for key in data:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise RecipeError(f"{path}: unknown field {key!r}{hint} Fields here: {', '.join(fields)}")
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise RecipeError(
+                f"{path}: unknown field {key!r}{hint} Fields here: {', '.join(fields)}{_of_another_kind(data, fields, path)}"
+            )
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -93,6 +105,15 @@ def from_mapping(cls: type[T], data: Any, path: str = "recipe") -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RecipeError(f"{path}: field {name!r} is missing")
     return cls(**values)
+
+
+def _of_another_kind(data: Mapping[str, Any], fields: Collection[str], path: str) -> str:
+    """What to tell where a whole file, not a part of one, has the fields of another kind of recipe."""
+    found = [sign for sign in SIGNS if sign in data]
+    if not path.endswith((".yaml", ".yml")) or not found or any(sign in fields for sign in found):
+        return ""
+    what, command = SIGNS[found[0]]
+    return f". By its field {found[0]!r} this is {what}, which {command} takes"
 
 
 def _value(kind: Any, value: Any, path: str) -> Any:
@@ -182,16 +203,16 @@ def read_yaml(path: Path) -> Any:
 def recipe_file(name_or_path: str, folder: Path, what: str = "recipe") -> Path:
     """Return the file of a recipe: `folder/{name}.yaml` for a name, a YAML file's path as it is.
 
-    Raises RecipeError, listing the names there are, for a name that is none; `what` it calls the recipe.
+    Raises RecipeError, listing the names there are, for a name or a file that is none; `what` it calls the recipe.
     """
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        return path
-    path = folder / f"{name_or_path}.yaml"
-    if not path.is_file():
+    of_file = path.suffix in (".yaml", ".yml")
+    path = path if of_file else folder / f"{name_or_path}.yaml"
+    if not path.exists():
         names = sorted(one.stem for one in folder.glob("*.yaml"))
         raise RecipeError(
-            f"no {what} {name_or_path!r}; there are: {', '.join(names) or 'none'}; or give the path of a .yaml file"
+            f"no {what} {f'file {path}' if of_file else repr(name_or_path)}; there are: {', '.join(names) or 'none'}; "
+            f"or give the path of a .yaml file"
         )
     return path
 

@@ -24,6 +24,10 @@ _SILENCE = 60.0
 _QUIET = 10.0
 """Seconds between two lines about a training run, at least, where the output is no terminal."""
 _STEP = re.compile(r"^(step [\d,]+ of [\d,]+|before the first step: )")
+_ERROR = re.compile(r".*(\b[A-Z]\w*(?:Error|Exception)\b)(\W.*)")
+_ALIKE = 120
+_TELLING = 20
+"""Characters by which two reports are of one error, at most; fewer than the second are not enough."""
 _MOST = 200
 """Log messages that the server gives at once."""
 
@@ -42,6 +46,7 @@ class Followed:
         self._said: dict[str, str] = {}
         self._seen: dict[str, int] = {}
         self._quiet = 0.0
+        self._errors: set[str] = set()
 
     def look(self) -> dict[str, Any]:
         """Show what is new since the last look; returns the run as the server has it now."""
@@ -86,11 +91,24 @@ class Followed:
                 if _STEP.match(message):
                     self._progress(message)
                 elif one["level"] >= 30 and "Retry" not in message:
-                    self._show(f"      {message.splitlines()[0][:200]}")
+                    if not self.said(message):
+                        self._show(f"      {message.splitlines()[0][:300]}")
                 elif colon and "/" in label and " " not in label:
                     self._said[label] = said
             if len(page) < _MOST:
                 return
+
+    def said(self, message: str) -> bool:
+        """Whether a message reports an error that was said before; from now on it was.
+
+        Prefect logs one error up to four times, in other words: of the task, of its run, of the engine, of the run above.
+        """
+        report, error = _error_in(message)
+        if not error:
+            return False
+        known = any(one in report for one in self._errors)
+        self._errors.add(error)
+        return known
 
     def _progress(self, message: str) -> None:
         now = self._clock()
@@ -125,6 +143,24 @@ class Followed:
         print(f"\r\x1b[K{text}" if self._terminal else text, file=self._out, flush=True)
 
 
+def _error_in(message: str) -> tuple[str, str]:
+    """The words of a message that reports an error, and those that are in every report of that error; "" where it reports none.
+
+    The latter are the beginning of what the error says, with its class where that is short. Of several errors that a message names
+    it is the last: the run above says `JobError: ... ended as Failed: RecipeError: ...`.
+    """
+    lines = message.splitlines() or [""]
+    for line in (lines[0], lines[-1]):
+        if found := _ERROR.search(line):
+            said = _words(found[2].partition("\\n")[0])  # of a repr
+            return _words(line), said[:_ALIKE].strip() if len(said) >= _TELLING else _words(found[1] + found[2])
+    return "", ""
+
+
+def _words(text: str) -> str:
+    return re.sub(r"\W+", " ", text.replace("\\n", " ").replace("\\", "")).strip()
+
+
 def _short(said: str) -> str:
     """Leave out the artifact's address: `olmo artifacts ls` shows it."""
     parts = said.split("; ")
@@ -132,7 +168,7 @@ def _short(said: str) -> str:
 
 
 def follow(api: ServerApi, run_id: str, out: TextIO = sys.stdout) -> dict[str, Any]:
-    """Show a run until it is over; returns it. Raises ServerError when no server is there for a minute, or the client's patience ends."""
+    """Show a run until it is over; returns it, with `said`: whether its error was shown. Raises ServerError when no server is there for a minute, or the client's patience ends."""
     followed, heard = Followed(api, run_id, out), time.monotonic()
     while True:
         try:
@@ -144,7 +180,7 @@ def follow(api: ServerApi, run_id: str, out: TextIO = sys.stdout) -> dict[str, A
             run = {}
         if run.get("state_type") in OVER:
             followed.look()
-            return run
+            return run | {"said": followed.said(str((run.get("state") or {}).get("message") or ""))}
         time.sleep(PAUSE)
 
 

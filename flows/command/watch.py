@@ -19,6 +19,8 @@ the one that started last. Ctrl-C ends the watching, not the run. Exit code 0 wh
 
     prefect deployment run data-to-model && olmo watch
 """
+_WRONG = re.compile(r"\bRecipeError\b|\breceived invalid parameters\b")
+"""In the message of a run that fails again, whoever retries it, until a recipe or a parameter is mended."""
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
@@ -78,11 +80,15 @@ def named(api: ServerApi, run: str | None) -> dict[str, Any]:
 
 
 def in_words(ended: dict[str, Any]) -> str:
-    """Return how a run ended, and how it goes on where it failed."""
-    message = str((ended.get("state") or {}).get("message") or "").splitlines()
-    told = f"{ended['name']}: {ended['state_name']}" + (f": {message[0][:300]}" if message else "")
+    """Return how a run ended, with its error unless that was `said` before, and how it goes on where it failed."""
+    message = next(iter(str((ended.get("state") or {}).get("message") or "").splitlines()), "")
+    told = f"{ended['name']}: {ended['state_name']}" + (
+        f": {message[:300]}" if message and not ended.get("said") else ""
+    )
     if ended["state_type"] == "COMPLETED":
         return told
+    if _WRONG.search(message):
+        return f"{told}\nIt was asked for what cannot be: mend that first; with other parameters start it anew."
     if ended.get("deployment_id") is None:
         return f"{told}\nThe command that started it goes on from what is finished."
     return f"{told}\n`prefect flow-run retry {ended['id']}` goes on from what is finished."

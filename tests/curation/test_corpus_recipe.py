@@ -148,7 +148,7 @@ def test_the_recipes_that_come_with_it_are_right(path: Path) -> None:
 def test_names_files_and_yaml(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no recipe 'quikstart'; there are: .*quickstart"):
         load_recipe("quikstart")
-    with pytest.raises(RecipeError, match="no recipe file .*gone.yaml"):
+    with pytest.raises(RecipeError, match="no recipe file .*gone.yaml; there are: .*quickstart"):
         load_recipe(str(tmp_path / "gone.yaml"))
     (tmp_path / "bad.yaml").write_text("a: [1,\nb: 2")
     with pytest.raises(RecipeError, match="(?s)bad.yaml is not YAML: .*line 2"):

@@ -273,6 +273,29 @@ def test_variants_are_compared_in_this_process(running_services: Services, tmp_p
     assert {manifest.ref for manifest in store.finished()} == built
 
 
+def test_a_recipe_of_another_kind_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kind, given to another flow, names the command that takes it; a part of a file, and a stray field, do not."""
+    recipes(tmp_path)
+    ours = Path(__file__).parents[2] / "deployments" / "recipes"
+    for flow, file, command in (
+        ("data-to-model", tmp_path / "corpus.yaml", "`olmo run build-dolma FILE`"),
+        ("data-to-model", ours / "ablate-data" / "raw-against-curated.yaml", "`olmo run ablate-data FILE`"),
+        ("build-dolma", tmp_path / "training.yaml", "`olmo run train-olmo FILE`"),
+        ("build-dolma", tmp_path / "evaluation.yaml", "`olmo evaluate MODEL --recipe FILE`"),
+        ("ablate-data", ours / "data-to-model" / "quickstart.yaml", "`olmo run data-to-model FILE`"),
+        ("ablate-data", ours / "classifiers" / "toxic-tweets.yaml", "`olmo run train-classifier FILE`"),
+    ):
+        assert main(["run", flow, str(file), "--store", str(tmp_path / "store")]) == 1
+        said = capsys.readouterr().err
+        assert f"{file.name}: unknown field " in said and f"which {command} takes" in said, said
+    corpus = yaml.safe_load((tmp_path / "corpus.yaml").read_text(encoding="utf-8"))
+    for changes in ({"training": {}}, {"mixing": {"optimizer": 1}}):
+        (tmp_path / "stray.yaml").write_text(yaml.safe_dump(corpus | changes), encoding="utf-8")
+        assert main(["run", "build-dolma", str(tmp_path / "stray.yaml"), "--store", str(tmp_path / "store")]) == 1
+        said = capsys.readouterr().err
+        assert "unknown field " in said and "takes" not in said
+
+
 @pytest.mark.parametrize(
     ("flow", "changes", "said"),
     [

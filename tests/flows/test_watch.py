@@ -1,0 +1,56 @@
+"""`olmo watch` of what fails: the error once, and advice only where a retry can help."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from flows.command.following import Followed
+from flows.command.server_api import ServerApi
+from flows.command.watch import in_words
+from tests.flows.conftest import Services, done
+
+TASK = """Finished in state Failed('Task run encountered an exception RecipeError: tokens: there is no tokens/web@latest in /s; tags: none')"""
+FLOW = """Encountered exception during execution: RecipeError('tokens: there is no tokens/web@latest in /s; tags: none')
+Traceback (most recent call last):
+  File "tasks/training.py", line 142, in _named
+    ref = store.resolve(text)
+RecipeError: tokens: there is no tokens/web@latest in /s; tags: none"""
+ENGINE = FLOW.replace(FLOW.splitlines()[0], "Engine execution exited with unexpected exception")
+STATE = "Flow run encountered an exception: RecipeError: tokens: there is no tokens/web@latest in /s; tags: none"
+ABOVE = f"JobError: training: its run tiny ended as Failed: {STATE.removeprefix('Flow run encountered an exception: ')}"
+"""One error as Prefect 3.8.8 has logged it in five places."""
+
+
+def test_reports_of_one_error_are_known_as_such() -> None:
+    followed = Followed(ServerApi(1), "", io.StringIO())
+    assert [followed.said(one) for one in (TASK, FLOW, ENGINE, STATE, ABOVE)] == [False, True, True, True, True]
+    job = "JobError: torchrun job toy (pid 1) failed with exit code 1; there is no checkpoint\\nLast lines:\\n  x"
+    assert not followed.said(f"Finished in state Failed('Task run encountered an exception {job}')")
+    assert followed.said(job.replace("\\n", "\n"))
+    assert followed.said(
+        "JobError: training: its run tiny ended as Failed: " + job.removeprefix("JobError: ").replace("\\n", "\n")
+    )
+    assert not followed.said("KeyError: 'a'") and not followed.said("KeyError: 'b'") and followed.said("KeyError('a')")
+    assert not followed.said("a warning") and not followed.said("a warning")
+
+
+def test_advice_to_retry_is_left_out_where_it_cannot_help() -> None:
+    run = {"name": "n", "id": "i", "deployment_id": "d", "state_name": "Failed", "state_type": "FAILED"}
+    for message in (STATE, "Validation of flow parameters failed with error: Flow run received invalid parameters:"):
+        told = in_words(run | {"state": {"message": message}})
+        assert "retry" not in told and "mend that first" in told and message in told
+        assert message not in in_words(run | {"state": {"message": message}, "said": True})
+    told = in_words(run | {"state": {"message": "Flow run encountered an exception: JobError: it died"}})
+    assert "`prefect flow-run retry i` goes on" in told and "it died" in told
+
+
+def test_a_wrong_recipe_is_said_once(running_services: Services, tmp_path: Path) -> None:
+    """As a deployment, on real services."""
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("name: x\nsurces: []\n", encoding="utf-8")
+    done(running_services.prefect("deployment", "run", "build-dolma", "-p", f"recipe={wrong}"))
+    watched = running_services.olmo("watch")
+    assert watched.returncode == 1
+    assert watched.stdout.count("unknown field 'surces'") == 1, watched.stdout
+    assert "mend that first" in watched.stdout and "flow-run retry" not in watched.stdout
