@@ -67,6 +67,12 @@ class Started:
         return not processes.wait(self.left(), PATIENCE)
 
 
+def as_from_a_terminal() -> None:
+    """Ignore no signal, though the tests may, as `nohup` and a shell's background make them."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]:
     """Starts runs of one project by name, each with a store of its own, all with the same small recipe."""
@@ -92,6 +98,7 @@ def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]
                 text=True,
                 # A terminal's: what it sends to all of them reaches the server only if that is not one of them.
                 process_group=0,
+                preexec_fn=as_from_a_terminal,
             )
         begun.append(Started(process=process, name=name, log=log))
         return begun[-1]
