@@ -176,9 +176,8 @@ def build(
         _check_taken(store, step, taken)
     published, ours = store.publish(manifest)
     marks.confirm(store, published, attempt, ours=ours)
-    log.info(
-        "%s: %d shards built, %d reused, %.1f s", step.label, len(shards) - reused, reused, time.monotonic() - began
-    )
+    made, word = len(shards) - reused, "shard" if len(shards) - reused == 1 else "shards"
+    log.info("%s: %d %s built, %d reused, %.1f s", step.label, made, word, reused, time.monotonic() - began)
     return Built(ref=step.ref, manifest=published, reused=False, shards_reused=reused, seconds=time.monotonic() - began)
 
 
