@@ -67,6 +67,12 @@ class Started:
         return not processes.wait(self.left(), PATIENCE)
 
 
+def as_from_a_terminal() -> None:
+    """Ignore no signal, though the tests may, as `nohup` and a shell's background make them."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]:
     """Starts runs of one project by name, each with a store of its own, all with the same small recipe."""
@@ -92,6 +98,7 @@ def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]
                 text=True,
                 # A terminal's: what it sends to all of them reaches the server only if that is not one of them.
                 process_group=0,
+                preexec_fn=as_from_a_terminal,
             )
         begun.append(Started(process=process, name=name, log=log))
         return begun[-1]
@@ -104,13 +111,14 @@ def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]
 
 
 def amid(run: Started, store: Path) -> None:
-    """Wait until a run is amid its stages: something is published, much is not."""
+    """Wait until a run is amid its stages, something is published and much is not, and make it stand still there."""
 
     def published() -> bool:
         assert run.process.poll() is None, run.said()
         return any(ArtifactStore(str(store)).finished("documents"))
 
     wait_until(published, seconds=PATIENCE, what="a first stage")
+    run.process.send_signal(signal.SIGSTOP)
 
 
 @pytest.mark.slow
@@ -121,19 +129,20 @@ def test_no_server_outlives_its_run(olmo_run: Callable[[str], Started], place: P
     """
     first, second = olmo_run("first"), olmo_run("second")
     amid(first, tmp_path / "first")
+    amid(second, tmp_path / "second")
     address = re.search(r"View at (http://127\.0\.0\.1:\d+/v2/runs/flow-run/([0-9a-f-]{36}))", first.said())
     assert address, first.said()
     asked = urllib.request.Request(address.group(1), headers={"Accept": "text/html"})
     with urllib.request.urlopen(asked, timeout=60) as page:
         assert "html" in page.headers["Content-Type"] and b"<title>Prefect" in page.read()
     first.process.send_signal(signal.SIGTERM)
+    first.process.send_signal(signal.SIGCONT)
     assert first.process.wait(timeout=PATIENCE) == -signal.SIGTERM, first.said()
     assert first.all_gone(), "SIGTERM"
     again = f"It goes on with: olmo run build-dolma --recipe {tmp_path}/small.yaml --store {tmp_path}/first"
     assert f"olmo run: ended by SIGTERM: finished stages and shards are kept. {again}" in first.said()
     assert "Traceback" not in first.said().split("ended by SIGTERM")[1]
 
-    amid(second, tmp_path / "second")
     assert second.server(), second.said()
     second.process.kill()
     assert second.all_gone(), "SIGKILL"
