@@ -51,7 +51,7 @@ def train_olmo(
         run_child("train-job/train-job", stage, {"run": prepared.address, "resources": resources})
     elif not prepared.finished:
         train_job(prepared.address, resources)
-    return publish_run(prepared.run, resources)
+    return publish_run(prepared.run, resources, reused=prepared.finished)
 
 
 if __name__ == "__main__":

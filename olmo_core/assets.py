@@ -300,6 +300,7 @@ def _record_pin(asset: Asset, digest: str) -> None:
     handle, temporary = tempfile.mkstemp(dir=folder)
     with os.fdopen(handle, "w") as file:
         file.write(digest + "\n")
+    os.chmod(temporary, 0o644)
     os.replace(temporary, folder / asset.file)
 
 

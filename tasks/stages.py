@@ -77,7 +77,10 @@ def summary(built: Built) -> str:
     if ledger.read.documents:
         parts.append(f"{ledger.read.documents:,} documents in, {ledger.kept.documents:,} kept, {lost:,} dropped")
         parts.append(f"{markdown.size(ledger.read.bytes / max(built.seconds, 1e-3))}/s")
-    parts.append(f"{shards - built.shards_reused} shards built, {built.shards_reused} reused, {built.seconds:.1f} s")
+    made = shards - built.shards_reused
+    parts.append(
+        f"{made} {'shard' if made == 1 else 'shards'} built, {built.shards_reused} reused, {built.seconds:.1f} s"
+    )
     return "; ".join(parts)
 
 

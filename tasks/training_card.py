@@ -34,8 +34,11 @@ BIGRAM_LIMIT = 30_000_000
 @task(
     name="publish", task_run_name="publish/{run.name}", cache_policy=NO_CACHE, persist_result=False, **STORAGE_RETRIES
 )
-def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str]:
-    """Tag the run as `latest` and show its card, with the whole curve. Returns the addresses `run` and `checkpoint`."""
+def publish_run(run: ArtifactRef, resources: TrainingResources, reused: bool = False) -> dict[str, str]:
+    """Tag the run as `latest` and show its card, with the whole curve. Returns the addresses `run` and `checkpoint`.
+
+    `reused`: it was there already, which the log then says.
+    """
     logger = get_run_logger()
     with without_credentials(), credentials(resources.credentials_block):
         store = ArtifactStore(store_uri(resources.store))
@@ -53,6 +56,8 @@ def publish_run(run: ArtifactRef, resources: TrainingResources) -> dict[str, str
     body = clipped(f"{text}\n## Curve\n\n{picture}")
     complete(record, wanted, picture)
     put_card(key("run", run.name), body, f"Card of {run}: loss, speed, checkpoints, how to go on")
+    if reused:
+        logger.info("publish/%s: reused %s; nothing was trained, the run was there already", run.name, run)
     made = {"run": str(run)}
     return tell({**made, "checkpoint": str(saved[-1][1])} if saved else made)
 

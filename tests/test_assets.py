@@ -163,6 +163,7 @@ def test_first_use_is_recorded_and_held_to(site: Site, cache: Path) -> None:
     thing = asset(Url(url=f"{site.root}/a"), sha256=None, size=None)
     path = assets.obtain(thing, trust_first_use=True)
     assert (cache / "pins" / "thing.bin").read_text() == SHA + "\n"
+    assert (cache / "pins" / "thing.bin").stat().st_mode & 0o777 == 0o644, "others of a shared cache read it, too"
     assert assets.cached(thing) == assets.obtain(thing) == path
     path.unlink()
     site.files["/a"] = b"something else"

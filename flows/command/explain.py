@@ -42,8 +42,8 @@ def _print(record: dict[str, Any]) -> None:
     rows = [
         (
             r["name"],
-            "fails" if r["failed"] else "passes",
-            f"{r['column']} = {_value(r['seen'])}",
+            "fails" if r["failed"] else "not measured" if r["unmeasured"] else "passes",
+            f"{r['column']}: {r['unmeasured']}" if r["unmeasured"] else f"{r['column']} = {_value(r['seen'])}",
             f"dropped if {r['drop_if']} {r['value']}",
         )
         for r in record["rules"]

@@ -76,8 +76,10 @@ def run(store: ArtifactStore, arguments: argparse.Namespace, as_graph: Callable[
     tables.show(rows, ("artifact", "has it", "documents", "where", "ended", "tags"), left=2)
     still = sum(one.has == "yes" for one in found)
     made = sum(one.has == "made from it" for one in found)
+    documents = "document" if len(names) == 1 else "documents"
+    entries = "entry" if asked.num_rows == 1 else "entries"
     print(
-        f"\n{len(names)} documents found for {asked.num_rows} entries; {still} artifacts have some of them, "
+        f"\n{len(names)} {documents} found for {asked.num_rows} {entries}; {still} artifacts have some of them, "
         f"{sum(one.has == 'no' for one in found)} other versions have none, {made} were made from those that have."
     )
     return 0

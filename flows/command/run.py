@@ -122,6 +122,7 @@ def _build(
     )
     if estimate:
         tables.show(list(estimate.items()), ("estimate for the whole", ""))
+        print(_counted(manifests, seconds))
     return 0
 
 
@@ -214,7 +215,7 @@ def answers(project: Project) -> bool:
 
 
 def _estimate(manifests: dict[str, Any], workers: int) -> dict[str, Any]:
-    """Scale a trial up to the whole: by bytes of text, source by source; fixed costs are scaled too, so it is high rather than low."""
+    """Scale a trial up to the whole: by bytes of text; fixed costs of the stages are scaled too. What is around them is not in it."""
     read = kept = 0
     for label, manifest in manifests.items():
         if label.startswith("documents/"):
@@ -231,3 +232,12 @@ def _estimate(manifests: dict[str, Any], workers: int) -> dict[str, Any]:
         "bytes in the store": round(stored * scale),
         "tokens": round(tokens * scale),
     }
+
+
+def _counted(manifests: dict[str, Any], seconds: float) -> str:
+    """Say what an estimate counts, beside what the trial took as a whole."""
+    cpu = sum(m.cpu_seconds for m in manifests.values())
+    return (
+        "Counted is the CPU time of the stages' own work, scaled by bytes of text. Starting Prefect and the workers, and "
+        f"waiting, come on top: this trial took {seconds:.0f} s; its stages' work is {cpu:.1f} CPU seconds."
+    )

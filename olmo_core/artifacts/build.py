@@ -81,9 +81,8 @@ def build(
     began = time.monotonic()
     standing = store.find(step.ref)
     if standing is not None and not rebuild and marks.use(store, standing):
-        if step.quarantine_limit is not None:
-            # The limit may be stricter than that of the run that made it.
-            standing.ledger.check_quarantine(step.quarantine_limit, f"{step.label}, built earlier", f"{step.ref}/*")
+        # The limit may be stricter than that of the run that made it.
+        _check_quarantine(store, step, standing, f"{step.label}, built earlier")
         return Built(
             ref=step.ref,
             manifest=standing,
@@ -177,9 +176,8 @@ def build(
         _check_taken(store, step, taken)
     published, ours = store.publish(manifest)
     marks.confirm(store, published, attempt, ours=ours)
-    log.info(
-        "%s: %d shards built, %d reused, %.1f s", step.label, len(shards) - reused, reused, time.monotonic() - began
-    )
+    made, word = len(shards) - reused, "shard" if len(shards) - reused == 1 else "shards"
+    log.info("%s: %d %s built, %d reused, %.1f s", step.label, made, word, reused, time.monotonic() - began)
     return Built(ref=step.ref, manifest=published, reused=False, shards_reused=reused, seconds=time.monotonic() - began)
 
 
@@ -328,10 +326,23 @@ def _check(store: ArtifactStore, step: Step, manifest: Manifest, inputs: Mapping
             f"{step.label}: the stages before it kept {expected.to_json()}, but {manifest.ledger.read.to_json()} were read: "
             f"documents were lost or doubled between two stages; nothing was published. This is a bug: please report it"
         )
-    if step.quarantine_limit is not None:
-        manifest.ledger.check_quarantine(step.quarantine_limit, step.label, f"{step.ref}/{manifest.attempt}")
+    _check_quarantine(store, step, manifest, step.label)
     if step.check is not None:
         step.check(store, manifest.shards)
+
+
+def _check_quarantine(store: ArtifactStore, step: Step, manifest: Manifest, where: str) -> None:
+    if step.quarantine_limit is None:
+        return
+
+    def first() -> str:
+        return step.first_quarantined(store, manifest.shards) if step.first_quarantined is not None else ""
+
+    # Shards that were adopted lie with the attempt that made them.
+    bad = [o.path for shard in manifest.shards if shard.ledger.quarantined for o in shard.objects]
+    folders = sorted({path.rsplit("/", 1)[0] for path in bad})
+    folder = folders[0] if len(folders) == 1 else f"{step.ref.address}/*"
+    manifest.ledger.check_quarantine(step.quarantine_limit, where, folder, first)
 
 
 def total_counts(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

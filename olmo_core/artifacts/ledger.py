@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,14 +59,17 @@ class Ledger:
                 f"kept + dropped + quarantined = {went.to_json()}; nothing was published. This is a bug: please report it"
             )
 
-    def check_quarantine(self, limit: float, where: str, folder: str) -> None:
-        """Raise QuarantineError when more than the fraction `limit` of the records was quarantined into `folder`."""
+    def check_quarantine(self, limit: float, where: str, folder: str, first: Callable[[], str] = str) -> None:
+        """Raise QuarantineError when more than the fraction `limit` of the records was quarantined into `folder`.
+
+        `first` is asked only then, and names the first of them.
+        """
         bad = sum(self.quarantined.values(), Tally()).documents
         if bad and bad > limit * self.read.documents:
             reasons = ", ".join(f"{reason} {tally.documents}" for reason, tally in sorted(self.quarantined.items()))
             raise QuarantineError(
                 f"{where}: {bad} of {self.read.documents} records were quarantined ({reasons}), more than the limit of "
-                f"{limit:.3%}; nothing was published. The records are in {folder}/*.quarantine*.parquet in the store, with "
+                f"{limit:.3%}; nothing was published. {first()}The records are in {folder}/*.quarantine*.parquet in the store, with "
                 f"reason and position. Mend the input, or raise `quarantine_limit` in the recipe"
                 + (
                     "; integer ids are taken with `integer_ids: stringify` on the source"

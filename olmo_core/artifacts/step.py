@@ -82,6 +82,8 @@ class Step:
     """Its work runs compiled loops: the first shard runs alone, so that they are compiled once and not by every worker."""
     quarantine_limit: float | None = None
     """Largest fraction of records that may be quarantined; None where the stage reads no outside records."""
+    first_quarantined: Callable[[ArtifactStore, Sequence[FinishedShard]], str] | None = None
+    """Names the first quarantined records, a sentence with a space behind it; for the message when they are too many."""
     check: Callable[[ArtifactStore, Sequence[FinishedShard]], None] | None = None
     """A last look at all shards together before the manifest is put; raises to stop."""
     outputs: Callable[[Shard], Sequence[str]] = lambda shard: [shard.key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from olmo_core.errors import InputError, IntegrityError
 from olmo_core.model.config import ModelRecipe
 from olmo_core.model.hugging_face_check import logit_difference
 from olmo_core.model.hugging_face_files import (
+    CONFIG,
     SHARD_BYTES,
     WeightFiles,
     read_configuration,
@@ -78,7 +80,6 @@ def export_hugging_face(
         raise InputError(f"{folder} is there already and not an empty folder; choose another, or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    work.chmod(0o755)
     try:
         size = write_weights(work, to_hugging_face(recipe, source), kind, shard_bytes)
         write_configuration(work, recipe, kind)
@@ -86,12 +87,21 @@ def export_hugging_face(
             write_tokenizer(work, tokenizer, recipe)
         _check_tensors(work, recipe, source, kind)
         difference = _check_logits(work, recipe, source, kind)
+        _usual_modes(work)
         if folder.exists():
             folder.rmdir()
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Exported(folder=folder, bytes=size, difference=difference)
+
+
+def _usual_modes(work: Path) -> None:
+    """Give the weights and the folder the modes that the umask says, as config.json has them: both began as private."""
+    mode = stat.S_IMODE((work / CONFIG).stat().st_mode)
+    for weights in work.glob("*.safetensors"):
+        weights.chmod(mode)
+    work.chmod(mode | 0o100 | (mode & 0o044) >> 2)
 
 
 def open_hugging_face(folder: Path) -> tuple[ModelRecipe, Iterator[tuple[str, Tensor]]]:

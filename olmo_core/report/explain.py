@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from olmo_core.artifacts.manifest import Manifest, StoredObject
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.curation.corpus_recipe import LANGUAGE_COLUMN
 from olmo_core.curation.layout import INDEX, TAG_STAGES, document_objects
 from olmo_core.curation.splits import TRAIN
 from olmo_core.documents.shards import read_shard
@@ -87,7 +88,15 @@ def _record(
         "text": document["text"][:_SHOWN_TEXT],
         "values": {n: v for n, v in values.items() if not isinstance(v, list)},
         "spans": {n: [_span(text, s) for s in v[:_SHOWN_SPANS]] for n, v in values.items() if isinstance(v, list)},
-        "rules": [{**r, "seen": values.get(r["column"]), "failed": verdict[f"fails_{r['name']}"]} for r in rules],
+        "rules": [
+            {
+                **r,
+                "seen": values.get(r["column"]),
+                "failed": verdict[f"fails_{r['name']}"],
+                "unmeasured": _unmeasured(manifests, source, tags, r["column"]),
+            }
+            for r in rules
+        ],
         "selected": verdict["keep"],
         "dropped_by": verdict["reason"],
         "contaminated": contaminated,
@@ -98,6 +107,19 @@ def _record(
         "split_because_of": split["because_of"],
         "tokens": _tokens(store, manifests, f"{source}/{one.key}", document["id"], place),
     }
+
+
+def _unmeasured(
+    manifests: Mapping[str, Manifest], source: str, tags: Mapping[str, Mapping[str, Any]], column: str
+) -> str | None:
+    """Return why a document has no value in a column, None where it has one."""
+    for stage, values in tags.items():
+        if column in values and values[column] is None:
+            floor, score = manifests[f"{stage}/{source}"].recipe.get("floor"), tags["language"].get(LANGUAGE_COLUMN)
+            if floor is not None and score is not None and score < floor:
+                return f"below the language floor: {LANGUAGE_COLUMN} {score:.4g} < {floor:g}"
+            return "without a value"
+    return None
 
 
 def _contaminated(

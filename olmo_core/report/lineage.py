@@ -173,7 +173,8 @@ def _cut(words: str) -> str:
 
 
 def as_text(graph: Graph, files: Mapping[ArtifactRef, Sequence[str]] | None = None) -> str:
-    """Return the graph as lines, what was asked about first; an artifact that is an input twice is told once.
+    """Return the graph as lines, what was asked about first; an artifact that is an input twice is told once, and
+    named as `(above)` from then on.
 
     `files` are the names of source files of the inventories that are to have them.
     """
@@ -186,10 +187,11 @@ def as_text(graph: Graph, files: Mapping[ArtifactRef, Sequence[str]] | None = No
     waiting = [(node.ref, 0, "") for node in graph.nodes if node.asked][::-1]
     while waiting:
         ref, depth, role = waiting.pop()
+        node, before = by_ref[ref], "  " * depth
         if ref in told:
+            lines.append(f"{before}{role + ': ' if role else ''}{ref}  (above)")
             continue
         told.add(ref)
-        node, before = by_ref[ref], "  " * depth
         about = f"({node.stage}, {node.ended})" if not node.gone else "(not in the store any more)"
         lines.append(f"{before}{role + ': ' if role else ''}{ref}  {about}")
         lines += [f"{before}  file {name}" for name in (files or {}).get(ref, ())]

@@ -164,6 +164,15 @@ def test_an_unfinished_input_stops_the_stage(store: ArtifactStore, workers: Work
         build(store, toy(SHARDS, inputs={"other": toy(SHARDS, stage="other").ref}), workers)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_one_shard_is_said_to_be_one(
+    store: ArtifactStore, workers: Workers, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    with caplog.at_level("INFO"):
+        build(store, toy(dict(list(SHARDS.items())[:count])), workers)
+    assert f"{count} {'shard' if count == 1 else 'shards'} built, 0 reused" in caplog.text
+
+
 def test_rebuild_compares_bytes(store: ArtifactStore, workers: Workers) -> None:
     step = toy(SHARDS)
     build(store, step, workers)

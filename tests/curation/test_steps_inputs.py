@@ -9,7 +9,9 @@ import dataclasses
 import gzip
 import json
 import os
+import re
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from olmo_core.curation.steps import inputs
 from olmo_core.curation.steps.inputs import Inventory, documents_step, remember, take_inventory
 from olmo_core.documents.dolma_jsonl import DolmaJsonlSource
 from olmo_core.documents.parquet import ParquetSource
+from olmo_core.documents.plain_text import TextSource
 from olmo_core.documents.reader import Source
 from olmo_core.documents.shards import read_shard
 from olmo_core.errors import InputError, QuarantineError
@@ -182,6 +185,31 @@ def test_malformed_records_are_set_aside_below_the_limit_only(
     assert Counter(r["reason"] for r in found) == {k: len(v) for k, v in BROKEN.items()}
     data = path.read_bytes()
     assert all(data[r["byte_offset"] :].startswith(r["raw"]) for r in found)
+
+
+def test_too_many_malformed_records_are_told_with_their_files(
+    store: ArtifactStore, workers: Workers, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in range(40):
+        bad = n in (3, 8, 20, 21, 39)
+        (folder / f"{n:02d}.txt").write_text(f"Café number {n}, a text.", encoding="latin-1" if bad else "utf-8")
+    source = TextSource(name="letters", paths=(f"{folder}/*.txt",))
+    with pytest.raises(QuarantineError) as raised:
+        read_in(store, workers, source)
+    said = str(raised.value)
+    assert "documents/letters: 5 of 40 records were quarantined (invalid_utf8 5)" in said
+    named = (
+        r"They are in 03\.txt, record 1: invalid_utf8 \(byte 3 is not UTF-8 [^)]*\)[^)]*\); 08\.txt, record 1: invalid_utf8; "
+        r"20\.txt, record 1: invalid_utf8; and 2 more files\. The records are in "
+    )
+    assert re.search(named, said), said
+    pattern = re.search(r"The records are in (\S+) in the store", said)
+    assert pattern and any(fnmatch(path.path, pattern[1]) for path in store.storage.walk("documents"))
+    read_in(store, workers, source, quarantine_limit=0.2)
+    with pytest.raises(QuarantineError, match="built earlier: 5 of 40 .*They are in 03.txt.*; and 2 more files"):
+        read_in(store, workers, source)
 
 
 def test_many_malformed_records_are_written_in_parts(

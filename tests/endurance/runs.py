@@ -125,7 +125,7 @@ def finish(run: Run, started: Started) -> None:
 
 def built_in(said: str) -> int:
     """Return the number of shards that a log says were built."""
-    return sum(int(number) for number in re.findall(r"(\d+) shards built", said))
+    return sum(int(number) for number in re.findall(r"(\d+) shards? built", said))
 
 
 def undisturbed(setting: Setting, store: str, workers: int, name: str, restart: bool = False) -> tuple[Run, Span]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.command import run as command
 from flows.command.main import main
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.store import ArtifactStore
@@ -132,6 +133,14 @@ def test_gc(small: Run, copied: ArtifactStore, capsys: pytest.CaptureFixture[str
     assert json.loads(olmo(capsys, "artifacts", "gc", "--json", *old)[1])["objects"] == 0
 
 
+def test_an_estimate_says_what_it_counts(small: Run) -> None:
+    manifests = {label: small.manifest(label) for label in small.built}
+    cpu = sum(one.cpu_seconds for one in manifests.values())
+    assert command._estimate(manifests, 2)["CPU seconds"] >= round(cpu) > 0
+    said = command._counted(manifests, 12.2)
+    assert "this trial took 12 s; its stages' work is" in said and f"{cpu:.1f} CPU seconds" in said
+
+
 READERS = [
     ("explain", "w0-0", "--corpus", "small"),
     ("waterfall", "small"),
@@ -140,6 +149,7 @@ READERS = [
 ]
 ENDING = """
 import os, sys, time
+from flows.command import run as command
 from flows.command.main import main
 code = main(sys.argv[1:])
 deadline = time.monotonic() + 10  # a thread that is joined may stand there a moment longer

@@ -245,6 +245,10 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     assert first.startswith("train-olmo/tiny  "), first
     assert first.endswith(f"{again}  http://127.0.0.1:{running_services.port}/v2/runs/flow-run/{again}"), first
     assert ": Completed" in last, last
+    logs = running_services.api.find("logs", logs={"flow_run_id": {"any_": [again]}}, limit=200)
+    assert f"publish/toy: reused {run.ref}; nothing was trained, the run was there already" in [
+        one["message"] for one in logs
+    ]
     assert f"  train-olmo/tiny  {running_services.run(again)['name']}  {again}" in done(running_services.olmo("status"))
     assert ended(running_services, again)["type"] == "COMPLETED"
     tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
+import stat
 import weakref
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,20 @@ def test_shards_in_bfloat16(tmp_path: Path) -> None:
     peer = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     assert peer.dtype == torch.bfloat16
     assert torch.equal(peer.lm_head.weight, model.output.weight.bfloat16())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0o002, 0o664, 0o775)]
+)
+def test_modes_are_those_of_the_umask(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    before = os.umask(umask)
+    try:
+        export(ours(small(layers=1)), tmp_path / "hf", shard_bytes=50_000)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "hf").iterdir()}
+    assert set(modes.values()) == {file} and any(name.endswith(".safetensors") for name in modes), modes
+    assert stat.S_IMODE((tmp_path / "hf").stat().st_mode) == folder
 
 
 def test_one_layer_in_memory_at_a_time(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import OlmoError
 from olmo_core.recipe import fingerprint
-from olmo_core.report.browse import site
+from olmo_core.report.browse import site, training
 from olmo_core.report.browse.catalog import Limits, read_catalog
 from olmo_core.report.browse.steps import chosen
 from olmo_core.storage import Storage
@@ -97,6 +97,21 @@ def test_reports_lie_beside_the_pages_with_spans_and_a_way_back(made: Site, whol
     reports = [path for path in made if path.endswith(".report.html")]
     assert len(reports) == 1
     assert '<mark class="' in made[reports[0]] and 'href="../../index.html">Store</a>' in made[reports[0]]
+
+
+def test_what_lies_above_a_curve_is_marked_and_told() -> None:
+    steps = [{"step": 0, "held_out_loss": 11.31}]
+    steps += [{"step": n, "loss": 11.0 if n < 4 else 5 - 0.01 * n} for n in range(1, 101)]
+    steps += [{"step": 100 + n, "loss": 4.0, "held_out_loss": 4.2} for n in range(60)]
+    drawn = training.draw(steps)
+    assert '<path class="helddot"' in drawn and "held out, step 0: 11.310, above what is drawn" in drawn
+    assert "training, step 1: 11.000, the highest of 3 above what is drawn" in drawn
+    assert drawn.count("<circle") == 50, "of the others, the last ones are dots"
+    assert drawn.count('<path class="over"') == 1
+    told = training.cut_off(steps)
+    assert told.endswith("above it, marked by triangles: 3 training (highest 11.00), 1 held out (highest 11.31)")
+    level = [{"step": n, "loss": 5 - 0.001 * n} for n in range(1, 101)]
+    assert training.cut_off(level) == "" and "above" not in training.draw(level) and training.cut_off([]) == ""
 
 
 def test_a_run_has_its_curve_and_its_checkpoints(made: Site, whole: Whole) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from flows.command import main
 from olmo_core import assets
+from olmo_core.curation.corpus_recipe import LANGUAGE_COLUMN
 from olmo_core.errors import InputError, RecipeError
 from olmo_core.report.explain import explain, manifests_of
 from tests.small_corpus import WEB_RULES, Run
@@ -69,6 +71,19 @@ def test_a_document_below_the_floor(asked: Any) -> None:
     (found,) = asked("german")
     assert found["dropped_by"] == "language" and found["values"]["language"] == "de"
     assert found["values"]["gopher_word_count"] is None and found["tokens"] == []
+    why = {r["name"]: r["unmeasured"] for r in found["rules"]}
+    assert why.pop("language") is None and set(why.values()) == {
+        f"below the language floor: {LANGUAGE_COLUMN} {found['values'][LANGUAGE_COLUMN]:.4g} < 0.2"
+    }
+
+
+def test_rules_that_measured_nothing_are_said_to_have_measured_nothing(
+    small: Run, asked: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["explain", "german", "--corpus", "small", "--store", small.store.uri]) == 0
+    rules = {line.split()[0]: line for line in capsys.readouterr().out.split("values")[0].splitlines() if line.strip()}
+    assert "not measured" in rules["personal_data"] and "below the language floor" in rules["personal_data"]
+    assert "fails" in rules["language"] and "None" not in rules["personal_data"] and "passes" not in rules
 
 
 def test_a_duplicate_and_its_partner_name_each_other(asked: Any) -> None:

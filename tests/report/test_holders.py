@@ -166,6 +166,8 @@ def test_the_command_line_shows_it(store: ArtifactStore, tmp_path: Path, capsys:
         "2 documents found for 3 entries; 5 artifacts have some of them, 3 other versions have none, 4 were made"
         in text
     )
+    code, text = run(capsys, "--document", "w0-2", "--store", store.uri)
+    assert code == 0 and "1 document found for 1 entry; " in text
     code, text = run(capsys, "--document", "w0-2", "--store", store.uri, "--json")
     data = json.loads(text)
     assert code == 0 and data["asked"] == ["w0-2"]

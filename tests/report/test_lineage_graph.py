@@ -33,6 +33,13 @@ def test_from_an_evaluation_back_to_the_files(whole: Whole, capsys: pytest.Captu
         r"inventory: inventory/web/\w+  \(inventory, .*\)\n *file \S+  [\d,]+ bytes, sha256 [0-9a-f]{16}", said
     )
     told = json.loads(olmo(capsys, whole, str(whole.evaluations[-1]), "--files", "--format", "json"))
+    tree = [line for line in lines if not line.lstrip().startswith("file ")]
+    assert len(tree) == len(told["edges"]) + 1, "every input of every artifact has its line"
+    again = [line for line in tree if line.endswith("  (above)")]
+    assert len(tree) - len(again) == len(told["nodes"]) and again
+    for line in again:
+        ref = line.split()[-2]
+        assert ref in said[: said.index(line)], "it is told further up"
     assert [n["artifact"] for n in told["nodes"] if n["asked"]] == [str(whole.evaluations[-1])]
     assert {e["from"] for e in told["edges"]} | {e["to"] for e in told["edges"]} == {
         n["artifact"] for n in told["nodes"]

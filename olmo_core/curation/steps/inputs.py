@@ -35,6 +35,8 @@ QUARANTINE_BYTES = 32 << 20
 """Malformed records that are held before they are written as a part."""
 HOPELESS_RECORDS, HOPELESS_SHARE = 10_000, 0.5
 """Reading stops when so many records of a group are malformed and they are more than this share, and twice the limit."""
+FILES_NAMED = 3
+"""Files with malformed records that the message names when there are too many."""
 _FILES = pa.schema([("name", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("sha256", pa.string())])
 
 
@@ -195,6 +197,7 @@ def documents_step(recipe: CorpusRecipe, source: Source, inventory: Inventory) -
         shards=lambda _: shards,
         work=_read_documents,
         quarantine_limit=recipe.quarantine_limit,
+        first_quarantined=_first_quarantined,
         check=_check_ids,
         outputs=lambda shard: [f"{shard.key}.000"],
     )
@@ -289,6 +292,27 @@ def _trial(table: pa.Table, recipe: DocumentsRecipe, source: str, taken: list[in
         table = table.slice(0, max(recipe.limit - taken[0], 0))
         taken[0] += table.num_rows
     return table
+
+
+def _first_quarantined(store: ArtifactStore, shards: Sequence[FinishedShard]) -> str:
+    """Name the first files that hold quarantined records, each with its first one, and say how many files more. A reason is explained once."""
+    told: dict[str, str] = {}
+    others: set[str] = set()
+    reasons: set[str] = set()
+    for one in (o for shard in shards for o in shard.objects if o.meta.get("role") == QUARANTINE):
+        table = read_shard(store.storage, one.path, ["file", "position", "reason", "detail"])
+        for file in pa.compute.unique(table.column("file")).to_pylist():
+            if file in told or len(told) == FILES_NAMED:
+                others.add(file)
+                continue
+            row = table.slice(pa.compute.index(table.column("file"), file).as_py(), 1).to_pylist()[0]
+            place = f", record {row['position']:,}" if row["position"] else ""
+            detail = "" if row["reason"] in reasons else f" ({row['detail']})"
+            reasons.add(row["reason"])
+            told[file] = f"{file}{place}: {row['reason']}{detail}"
+    more = len(others - set(told))
+    rest = f"; and {more:,} more {'file' if more == 1 else 'files'}" if more else ""
+    return f"They are in {'; '.join(told.values())}{rest}. " if told else ""
 
 
 def _check_ids(store: ArtifactStore, shards: Sequence[FinishedShard]) -> None:

@@ -35,7 +35,7 @@ nav [aria-current]{font-weight:600;color:var(--ink)}nav .own{margin-top:10px;pad
 .scroll:focus-visible,a:focus-visible,summary:focus-visible{outline:2px solid var(--link);outline-offset:2px}
 .wide td,.wide th{white-space:nowrap}.wide td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:150px}.wide td:first-child a{overflow-wrap:anywhere}
 table.told td:last-child{white-space:normal;min-width:190px;overflow-wrap:anywhere}figure.loss{max-width:760px}
-svg .pale{fill:none;stroke:var(--soft);stroke-width:1}svg .held{fill:none;stroke:var(--lost);stroke-width:1.4}svg .helddot{fill:var(--lost)}
+svg .pale{fill:none;stroke:var(--soft);stroke-width:1}svg .held{fill:none;stroke:var(--lost);stroke-width:1.4}svg .helddot{fill:var(--lost)}svg .over{fill:var(--kept)}
 svg .rate{fill:none;stroke:var(--dim);stroke-width:1.2}svg .event{stroke:var(--gain);stroke-width:1.2;stroke-dasharray:4 3}
 table.ledger{width:100%;table-layout:fixed}table.ledger td:nth-child(1){width:30%;overflow-wrap:anywhere}table.ledger td:nth-child(3){width:92px}table.ledger td:nth-child(4){width:92px}table.ledger td:nth-child(5){width:66px}
 @media (max-width:640px){table.ledger td:nth-child(1){width:44%}table.ledger :is(td,th):nth-child(n+4){display:none}nav .own{display:none}

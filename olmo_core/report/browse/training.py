@@ -59,7 +59,10 @@ def record(catalog: Catalog, run: ArtifactRef) -> tuple[list[Line], list[Line]]:
 def draw(
     steps: Sequence[Line], events: Sequence[Line] = (), *, title: str = "loss over steps", small: bool = False
 ) -> str:
-    """Return the loss over the steps as SVG: training, smoothed, held out; below, the learning rate. Nothing without a loss."""
+    """Return the loss over the steps as SVG: training, smoothed, held out; below, the learning rate. Nothing without a loss.
+
+    What lies above the visible part is a triangle at its upper edge that tells the value.
+    """
     at, loss = series(steps, "loss")
     if not len(at):
         return ""
@@ -87,11 +90,23 @@ def draw(
     if not small:
         parts.append(_path("pale", [(x(a), y(v)) for a, v in zip(fine_at, fine, strict=True)]))
     parts.append(_path("line", [(x(a), y(v)) for a, v in zip(fine_at, smoothed(fine), strict=True)]))
+    over = np.flatnonzero(loss > high)
+    if len(over):
+        top = over[np.argmax(loss[over])]
+        said = (
+            f"training, step {int(at[top]):,}: {float(loss[top]):.3f}, the highest of {len(over):,} above what is drawn"
+        )
+        parts.append(_above("over", x(float(at[top])), said, wide=7))
     points = [(x(float(a)), y(float(v))) for a, v in zip(held_at, held, strict=True)]
     if points:
         parts.append(_path("held", points))
-        for (px, py), a, v in zip(points[-50:], held_at[-50:], held[-50:], strict=True):
+        for left_over, ((px, py), a, v) in enumerate(zip(points, held_at, held, strict=True), 50 - len(points)):
+            if left_over < 0 and v <= high:
+                continue
             said = f"held out, step {int(a):,}: {float(v):.3f}"
+            if v > high:
+                parts.append(_above("helddot", px, f"{said}, above what is drawn"))
+                continue
             parts.append(
                 f'<circle class="helddot" cx="{px:.1f}" cy="{py:.1f}" r="3"><title>{attribute(said)}</title></circle>'
             )
@@ -105,6 +120,23 @@ def draw(
                     f'<path class="event" d="M{place:.1f} {_TOP}V{height - _BOTTOM - below}"><title>{attribute(label)}, step {event["step"]:,}</title></path>'
                 )
     return "".join([*parts, "</svg>"])
+
+
+def _above(kind: str, x: float, said: str, wide: int = 4) -> str:
+    """A triangle that points out of the picture, to `wide` pixels on both sides: one may stand on another."""
+    corners = f"M{x - wide:.1f} {_TOP - 1}L{x:.1f} {_TOP - 2 - wide}L{x + wide:.1f} {_TOP - 1}Z"
+    return f'<path class="{kind}" d="{corners}"><title>{attribute(said)}</title></path>'
+
+
+def cut_off(steps: Sequence[Line]) -> str:
+    """Return in words what lies above the visible part of the curve; nothing where all is drawn."""
+    loss, held = series(steps, "loss")[1], series(steps, "held_out_loss")[1]
+    if not len(loss):
+        return ""
+    high = _range(loss, held)[1]
+    over = [(what, some[some > high]) for what, some in (("training", loss), ("held out", held))]
+    told = [f"{len(some):,} {what} (highest {some.max():.2f})" for what, some in over if len(some)]
+    return f"drawn up to {high:.2f}; above it, marked by triangles: {', '.join(told)}" if told else ""
 
 
 def _range(loss: npt.NDArray[np.float64], held: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -146,7 +178,9 @@ def body(page: Page, run: ArtifactRef) -> None:
     steps, events = record(page.catalog, run)
     curve = draw(steps, events)
     if curve:
-        key = '<p class="key"><span>line: training loss, smoothed (pale: as it was)</span><span style="color:var(--lost)">dots: held out</span><span>below: learning rate</span></p>\n'
+        over = cut_off(steps)
+        above = f"<span>{text(over)}</span>" if over else ""
+        key = f'<p class="key"><span>line: training loss, smoothed (pale: as it was)</span><span style="color:var(--lost)">dots: held out</span><span>below: learning rate</span>{above}</p>\n'
         figures = _figures(page.catalog.entries.get(run), steps)
         page.add("curve", "Loss", f"{figures}<figure class=loss>{curve}</figure>\n{key}")
     page.add("checkpoints", "Checkpoints", _checkpoints(page, run))
