@@ -137,7 +137,6 @@ def _fetched(wanted: Wanted, storage: Storage, cache: Path, verify: bool) -> str
                 with os.fdopen(descriptor, "wb") as handle:
                     seen = _copy(storage, wanted, handle)
                 _check_digest(wanted, storage.url(wanted.path), seen)
-                os.chmod(temporary, 0o644)
                 os.replace(temporary, path)
                 _note(path, wanted.sha256, cache)
             finally:
