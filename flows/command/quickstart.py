@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -24,13 +25,18 @@ RECIPE = "quickstart"
 
 def main() -> int:
     """Run the quickstart; returns the exit code of the first part that fails."""
+    parser = argparse.ArgumentParser(
+        prog="make quickstart", description="From real text to an evaluated model, then what came out."
+    )
+    parser.add_argument("--data", action="store_true", help="stop at the corpus (make quickstart-data)")
+    arguments = parser.parse_args()
     began = time.monotonic()
     project = find_project()
     os.chdir(project.directory)
     if code := olmo.main(["up", "--quiet"]):
         return code
     api = ServerApi.of(project, patience=PATIENCE)
-    code = _corpus(project, api) if "--data" in sys.argv[1:] else _chain(project, api)
+    code = _corpus(project, api) if arguments.data else _chain(project, api)
     if code:
         return code
     print(f"\nDone in {time.monotonic() - began:.0f} s. Dashboard: {project.read_state().ui_url}/runs")

@@ -46,7 +46,8 @@ class Started:
     """An `olmo run build-dolma` under way."""
 
     process: subprocess.Popen[str]
-    name: str
+    mark: str
+    """Value of WHOSE; of no other run, as other tests may go on beside these."""
     log: Path
     """What it says on stderr."""
 
@@ -61,7 +62,7 @@ class Started:
 
     def left(self) -> list[processes.ProcessRecord]:
         """All processes of the run."""
-        return processes.carrying(**{WHOSE: self.name})
+        return processes.carrying(**{WHOSE: self.mark})
 
     def all_gone(self) -> bool:
         return not processes.wait(self.left(), PATIENCE)
@@ -85,7 +86,7 @@ def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]
     def start(name: str) -> Started:
         words = ["run", "build-dolma", "--recipe", f"{tmp_path}/small.yaml", "--store", f"{tmp_path}/{name}"]
         log = tmp_path / f"{name}.log"
-        environment = place.environment() | {WHOSE: name}
+        environment = place.environment() | {WHOSE: f"{tmp_path}/{name}"}
         del environment["PREFECT_HOME"]  # so that it is as for a user who has set nothing
         with log.open("w", encoding="utf-8") as stderr:
             process = subprocess.Popen(
@@ -100,7 +101,7 @@ def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]
                 process_group=0,
                 preexec_fn=as_from_a_terminal,
             )
-        begun.append(Started(process=process, name=name, log=log))
+        begun.append(Started(process=process, mark=environment[WHOSE], log=log))
         return begun[-1]
 
     yield start
@@ -203,13 +204,13 @@ def test_a_server_that_does_not_start(
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     monkeypatch.setenv("PREFECT_HOME", str(place.home))
-    monkeypatch.setenv(WHOSE, "broken")
+    monkeypatch.setenv(WHOSE, str(broken))
     with (
         pytest.raises(services.ServiceError, match=said),
         temporary_server(Project(directory=ROOT, home=place.home), patience=1),
     ):
         pytest.fail("it started")
-    assert not processes.carrying(**{WHOSE: "broken", "PREFECT_HOME": str(place.home)})
+    assert not processes.carrying(**{WHOSE: str(broken)})
 
 
 def test_the_port_is_for_the_server_alone() -> None:
