@@ -111,15 +111,19 @@ def olmo_run(place: Place, tmp_path: Path) -> Iterator[Callable[[str], Started]]
         processes.end(one.left(), grace=1)
 
 
-def amid(run: Started, store: Path) -> None:
-    """Wait until a run is amid its stages, something is published and much is not, and make it stand still there."""
+def amid(*runs: tuple[Started, Path]) -> None:
+    """Make runs stand still, each as soon as it is amid its stages: something is published in its store, and much is not."""
+    waiting = list(runs)
 
-    def published() -> bool:
-        assert run.process.poll() is None, run.said()
-        return any(ArtifactStore(str(store)).finished("documents"))
+    def all_stand() -> bool:
+        for run, store in list(waiting):
+            assert run.process.poll() is None, run.said()
+            if any(ArtifactStore(str(store)).finished("documents")):
+                run.process.send_signal(signal.SIGSTOP)
+                waiting.remove((run, store))
+        return not waiting
 
-    wait_until(published, seconds=PATIENCE, what="a first stage")
-    run.process.send_signal(signal.SIGSTOP)
+    wait_until(all_stand, seconds=PATIENCE, what="a first stage of each")
 
 
 @pytest.mark.slow
@@ -129,8 +133,7 @@ def test_no_server_outlives_its_run(olmo_run: Callable[[str], Started], place: P
     The dashboard that a run names is there; the history tells how it ended, with the last lines of its log.
     """
     first, second = olmo_run("first"), olmo_run("second")
-    amid(first, tmp_path / "first")
-    amid(second, tmp_path / "second")
+    amid((first, tmp_path / "first"), (second, tmp_path / "second"))
     address = re.search(r"View at (http://127\.0\.0\.1:\d+/v2/runs/flow-run/([0-9a-f-]{36}))", first.said())
     assert address, first.said()
     asked = urllib.request.Request(address.group(1), headers={"Accept": "text/html"})
