@@ -104,7 +104,12 @@ def test_an_interruption_says_what_goes_on(
     def interrupted(*arguments: Any, **named: Any) -> Any:
         loaded.append(arguments)
         if len(loaded) == 2:
-            signal.raise_signal(signal.SIGINT)
+            # As at a terminal: what a shell has started in the background ignores the signal.
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.signal(signal.SIGINT, before)
         return real(*arguments, **named)
 
     real, loaded = run.load_model, list[Any]()
