@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from olmo_core.artifacts.manifest import Manifest
-from olmo_core.artifacts.ref import ArtifactRef, Kind
+from olmo_core.artifacts.ref import Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.report.markdown import count
 from olmo_core.report.training import energy, verdict
 from olmo_core.train.progress import duration
-from olmo_core.train.run_record import baseline_of
+from olmo_core.train.run_record import baseline_of, run_of
 
 
 def trained(store: ArtifactStore, manifest: Manifest) -> list[tuple[str, str]]:
@@ -42,13 +42,6 @@ def trained(store: ArtifactStore, manifest: Manifest) -> list[tuple[str, str]]:
         run = run_of(manifest)
         found += [("saved", manifest.ended), ("run", f"{run}; `olmo artifacts show {run}` tells its time and energy")]
     return found
-
-
-def run_of(manifest: Manifest) -> ArtifactRef:
-    """Return the run whose manifest, or whose checkpoint's, this is."""
-    if manifest.ref.kind == Kind.RUN:
-        return manifest.ref
-    return ArtifactRef(kind=Kind.RUN, name=manifest.ref.name, fingerprint=str(manifest.recipe["run"]))
 
 
 def _bigram(store: ArtifactStore, manifest: Manifest) -> list[tuple[str, str]]:

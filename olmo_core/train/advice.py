@@ -5,6 +5,7 @@ from __future__ import annotations
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.train.run_file import RunFile, save_interval
+from olmo_core.train.run_record import run_of
 
 EPOCHS = 4.0
 """Repeating tokens up to so often is nearly as good as new ones; beyond, their value decays (Muennighoff et al. 2023,
@@ -66,8 +67,8 @@ def _latest_run(store: ArtifactStore, name: str) -> ArtifactRef | None:
     """The run whose checkpoint, or which itself, is `latest` of a name: a run that is not finished has only the first."""
     checkpoint = store.tagged(Kind.CHECKPOINT, name, "latest")
     manifest = store.find(checkpoint) if checkpoint is not None else None
-    if manifest is not None and (of_run := manifest.recipe.get("run")):
-        return ArtifactRef(kind=Kind.RUN, name=name, fingerprint=str(of_run))
+    if manifest is not None and manifest.recipe.get("run"):
+        return run_of(manifest)
     return store.tagged(Kind.RUN, name, "latest")
 
 

@@ -70,6 +70,13 @@ class RunRecord:
         return self._steps[max(self._steps)][2] if self._steps else None
 
 
+def run_of(manifest: Manifest) -> ArtifactRef:
+    """Return the run whose manifest, or whose checkpoint's, this is."""
+    if manifest.ref.kind == Kind.RUN:
+        return manifest.ref
+    return ArtifactRef(kind=Kind.RUN, name=manifest.ref.name, fingerprint=str(manifest.recipe["run"]))
+
+
 def run_file(store: ArtifactStore, run: ArtifactRef) -> RunFile:
     """Return RUN.json as the run was last started. Raises StorageError where it never was."""
     return run_from_folder(store, run.address)
