@@ -35,6 +35,25 @@ def test_reports_of_one_error_are_known_as_such() -> None:
     assert not followed.said("a warning") and not followed.said("a warning")
 
 
+def test_an_error_without_words_hides_no_other_one() -> None:
+    """Each of these is another error than those before it, though its report holds their words."""
+    followed = Followed(ServerApi(1), "", io.StringIO())
+    for one in (
+        "AssertionError()",
+        "AssertionError: no shard",
+        "KeyError: 'a'",
+        "KeyError: 'a b'",
+        "x: AssertionError: y",
+    ):
+        assert not followed.said(f"Task run failed with exception: {one}"), one
+        assert followed.said(f"Flow run encountered an exception: {one}"), one
+
+
+def test_a_long_warning_costs_no_time() -> None:
+    """Of 200,000 characters in which no error is named: time that grows with their square would be twenty minutes."""
+    assert not Followed(ServerApi(1), "", io.StringIO()).said("a b " * 50_000)
+
+
 def test_advice_to_retry_is_left_out_where_it_cannot_help() -> None:
     run = {"name": "n", "id": "i", "deployment_id": "d", "state_name": "Failed", "state_type": "FAILED"}
     for message in (STATE, "Validation of flow parameters failed with error: Flow run received invalid parameters:"):
