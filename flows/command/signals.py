@@ -1,4 +1,4 @@
-"""How `olmo run` and `olmo evaluate` end by SIGTERM and SIGHUP: as by Ctrl-C, with all that it has begun ended and told, and then by that signal."""
+"""How `olmo run` and `olmo evaluate` end by SIGTERM and SIGHUP: as by Ctrl-C, all that was begun ended and told, then by it."""
 
 from __future__ import annotations
 
