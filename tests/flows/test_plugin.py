@@ -54,7 +54,7 @@ def test_which_parameters_are_paths(tmp_path: Path) -> None:
     here, project = tmp_path / "here", tmp_path / "project"
     for folder in (here / "hf", project):
         folder.mkdir(parents=True)
-    for file in (here / "my.yaml", here / "texts.csv", project / "its.yaml"):
+    for file in (here / "my.yaml", here / "texts.csv", here / "core", project / "its.yaml"):
         file.touch()
     values = {
         "recipe": "my.yaml#raw",
@@ -70,6 +70,7 @@ def test_which_parameters_are_paths(tmp_path: Path) -> None:
     }
     for same in (
         {"recipe": "quickstart"},
+        {"recipe": "core"},
         {"recipe": "its.yaml"},
         {"recipe": "/no/such.yaml"},
         {"data": None},
