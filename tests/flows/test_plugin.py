@@ -134,6 +134,17 @@ def test_broken_state_does_not_break_other_commands(place: Place) -> None:
     assert "olmo-flows plugin does nothing" in process.stdout + process.stderr
 
 
+def test_broken_state_does_not_keep_a_run_from_another_server(running_services: Services, tmp_path: Path) -> None:
+    """Whose server that is cannot be told then, so paths in parameters stay as they are."""
+    (tmp_path / "state.json").write_text("not JSON", encoding="utf-8")
+    elsewhere = {name: value for name, value in running_services.client().items() if name.startswith("PREFECT_API_")}
+    words = ("deployment", "run", "build-dolma", "--start-in", "10 days", "-p", "recipe=mine.yaml")
+    shown = done(replace(running_services, home=tmp_path, extra=elsewhere).prefect(*words))
+    run_id = shown.split("UUID: ")[1].split()[0]
+    assert running_services.run(run_id)["parameters"] == {"recipe": "mine.yaml"}
+    running_services.api.request("DELETE", f"/flow_runs/{run_id}")
+
+
 @pytest.mark.parametrize(
     ("line", "command", "profile"),
     [
