@@ -26,6 +26,9 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.hookimpl(
+    tryfirst=True
+)  # before xdist looks at the groups, also where the command line names a file of this folder
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need the services run in one process, so that they are started once; all of them take seconds."""
     for item in items:
