@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.command import choices, password, run_chain, run_training, tables
 from flows.command.project import Project, find_project
@@ -25,7 +25,9 @@ from olmo_core.curation.evaluation_sets import list_set
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.reader import scan
 from olmo_core.report.explain import manifests_of
-from tasks.session import Resources, checked
+
+if TYPE_CHECKING:
+    from tasks.session import Resources
 
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
@@ -75,6 +77,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.flow == "train-classifier":
         return _train(arguments)
     overrides = choices.overrides(arguments)
+    prefect_environment()
+    from tasks.session import Resources
+
     resources = Resources(
         store=choices.store(arguments),
         workers=arguments.workers,
@@ -94,6 +99,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _build(
     arguments: argparse.Namespace, overrides: Overrides, resources: Resources, prefect: AbstractContextManager[None]
 ) -> int:
+    from tasks.session import checked
+
     # Before Prefect is started and a run is on record: what is wrong with recipe, store and options, and input files.
     recipe, workers = checked(arguments.recipe, overrides, resources)
     resolve_models(ArtifactStore(choices.store(arguments)), recipe)
@@ -130,6 +137,7 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = "toxic-tweets" if arguments.recipe == "quickstart" else arguments.recipe
     with server():
         from flows.train_classifier import train_classifier
+        from tasks.session import Resources
 
         resources = Resources(
             store=choices.store(arguments), rehash=arguments.rehash, credentials_block=arguments.credentials_block

@@ -15,6 +15,7 @@ from flows.command import run as command
 from flows.command.main import main
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.store import ArtifactStore
+from tests.flows.conftest import free_port
 from tests.small_corpus import Run
 
 
@@ -139,6 +140,28 @@ def test_an_estimate_says_what_it_counts(small: Run) -> None:
     assert command._estimate(manifests, 2)["CPU seconds"] >= round(cpu) > 0
     said = command._counted(manifests, 12.2)
     assert "this trial took 12 s; its stages' work is" in said and f"{cpu:.1f} CPU seconds" in said
+
+
+SETTINGS = """
+import json, sys
+import flows.command.run, flows.command.run_chain, flows.command.run_training
+assert "prefect" not in sys.modules
+flows.command.run.prefect_environment()
+import tasks.session
+from prefect.settings import get_current_settings as settings
+from prefect._internal.analytics import is_telemetry_enabled
+print(json.dumps([settings().results.default_serializer, str(settings().home), is_telemetry_enabled()]))
+"""
+
+
+def test_prefect_is_imported_with_the_settings_of_runs(tmp_path: Path) -> None:
+    """Results, if there were any, as JSON and not a pickle; nothing in the user's ~/.prefect; nothing told to Prefect's makers."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "OLMO_", "CI"))}
+    kept |= {"HOME": str(tmp_path), "OLMO_HOME": str(tmp_path / "olmo"), "OLMO_PORT": str(free_port())}
+    done = subprocess.run([sys.executable, "-c", SETTINGS], env=kept, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["json", str(tmp_path / "olmo" / "prefect-run"), False]
+    assert not (tmp_path / ".prefect").exists()
 
 
 READERS = [
