@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
 --sample or --limit it is a trial: the artifacts get the name {name}-trial, and time, bytes and tokens of the whole are
-estimated. train-olmo has options of its own, listed last; data-to-model takes its recipe and those of machine and store. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
+estimated. train-olmo has options of its own, listed last; data-to-model and ablate-data take a recipe and the options of
+machine and store. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
 started for the time of the run, with a dashboard of its own; its address is told.
 """
 FLOWS = ("build-dolma", "train-classifier", "train-olmo", "data-to-model", "ablate-data")
