@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flows.command import quickstart
 from flows.command import run as command
 from flows.command.main import main
 from olmo_core.artifacts import lineage
@@ -140,6 +142,25 @@ def test_an_estimate_says_what_it_counts(small: Run) -> None:
     assert command._estimate(manifests, 2)["CPU seconds"] >= round(cpu) > 0
     said = command._counted(manifests, 12.2)
     assert "this trial took 12 s; its stages' work is" in said and f"{cpu:.1f} CPU seconds" in said
+
+
+def test_the_quickstart_tells_errors_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that is gone since `olmo up`, and Ctrl-C while the run is followed."""
+    monkeypatch.setenv("OLMO_HOME", str(tmp_path))
+    monkeypatch.setenv("OLMO_PORT", str(free_port()))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(sys, "argv", ["quickstart"])
+    monkeypatch.setattr("flows.command.main.main", lambda words: 0)
+    monkeypatch.chdir(tmp_path)
+    assert quickstart.main() == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("make quickstart: POST http://127.0.0.1:") and "refused; is the server up" in said
+    monkeypatch.setattr(quickstart, "start", lambda *words: "x")
+    monkeypatch.setattr(quickstart, "follow", lambda *words: signal.default_int_handler(signal.SIGINT, None))
+    assert quickstart.main() == 130
+    assert capsys.readouterr().err.startswith("make quickstart: interrupted: the run goes on; `olmo watch` follows it")
 
 
 SETTINGS = """
