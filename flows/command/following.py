@@ -5,6 +5,7 @@ Prefect's own command tells of the run it has started only, not of its children.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
@@ -192,11 +193,12 @@ def follow(api: ServerApi, run_id: str, out: TextIO = sys.stdout) -> dict[str, A
             run = {}
         if run.get("state_type") in OVER:
             killed = run["state_type"] in ("CRASHED", "CANCELLED")  # nothing more comes of such a run
-            for _ in range(1 if killed else _LAST):
-                followed.look()
-                if followed.settled:
-                    break
-                time.sleep(PAUSE)
+            with contextlib.suppress(ServerError):  # how it ended is known, also where the server is gone by now
+                for _ in range(1 if killed else _LAST):
+                    followed.look()
+                    if followed.settled:
+                        break
+                    time.sleep(PAUSE)
             return run | {"said": followed.said(str((run.get("state") or {}).get("message") or ""))}
         time.sleep(PAUSE)
 

@@ -13,7 +13,7 @@ from flows.command.following import Followed
 from flows.command.project import Project
 from flows.command.server_api import ServerApi
 from flows.command.watch import in_words
-from tests.flows.conftest import Services, done
+from tests.flows.conftest import Services, done, free_port
 
 TASK = """Finished in state Failed('Task run encountered an exception RecipeError: tokens: there is no tokens/web@latest in /s; tags: none')"""
 FLOW = """Encountered exception during execution: RecipeError('tokens: there is no tokens/web@latest in /s; tags: none')
@@ -124,3 +124,23 @@ def test_what_a_run_logs_last_is_shown_though_it_comes_after_its_end(
     assert following.follow(late, run, out)["state_type"] == "COMPLETED"
     assert "      publish/x              3 documents\n" in out.getvalue(), out.getvalue()
     assert late.looks == 4, "it ends with the last message"
+
+
+def test_a_run_that_is_over_is_told_though_its_server_goes(running_services: Services) -> None:
+    """`olmo down` in another terminal the moment after: the run completed, whatever is not shown of it."""
+    api = running_services.api
+    flow = api.request("POST", "/flows/", {"name": "late"})["id"]
+    run = api.request("POST", "/flow_runs/", {"flow_id": flow, "name": "last", "state": {"type": "COMPLETED"}})["id"]
+
+    class Gone(ServerApi):
+        """Another port, where nobody listens, after the first look at the tasks."""
+
+        def find(self, kind: str, **body: Any) -> list[dict[str, Any]]:
+            found = super().find(kind, **body)
+            if kind == "task_runs":
+                self.address = f"http://127.0.0.1:{free_port()}/api"
+            return found
+
+    kept = password.stored(Project(directory=running_services.project, home=running_services.home))
+    assert following.follow(Gone(running_services.port, password=kept), run, io.StringIO())["state_type"] == "COMPLETED"
+    api.request("DELETE", f"/flow_runs/{run}")
