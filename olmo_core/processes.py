@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ def start_detached(
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_name(f"{log.name}.1"))
-    with open(log, "ab") as output:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with open(log, "ab") as output, _interrupts_heeded() if in_main_thread else contextlib.nullcontext():
         process = subprocess.Popen(
             command,
             stdin=stdin,
@@ -95,11 +97,28 @@ def start_detached(
             cwd=directory,
             env=dict(environment),
             start_new_session=True,
-            # A shell starts its background jobs with SIGINT ignored, and Prefect's worker, which turns SIGTERM into
-            # SIGINT, would then ignore both.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=None if in_main_thread else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     return process.pid
+
+
+@contextlib.contextmanager
+def _interrupts_heeded() -> Iterator[None]:
+    """Have what is started meanwhile heed SIGINT, though this process may ignore it.
+
+    A shell starts its background jobs so, and Prefect's worker, which turns SIGTERM into SIGINT, would then ignore both. After an
+    exec a handler, and be it one that does nothing, is the default again. By `preexec_fn` Python would run its hooks around a
+    fork: what the handler of a signal raises amid them (KeyboardInterrupt) is dropped, and logging's lock is never let go.
+    In another thread than the main one there are no handlers.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def environment_of(pid: int) -> dict[str, str]:

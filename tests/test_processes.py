@@ -102,6 +102,28 @@ def test_detached_process_listens_to_interrupts(tmp_path: Path) -> None:
     assert log.read_text(encoding="ascii") == "True\n"
 
 
+AMID_A_FORK = """
+import os, signal, sys
+from pathlib import Path
+from olmo_core import processes
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))
+pid = processes.start_detached(["true"], log=Path(sys.argv[2]), directory=Path("/"), environment={})
+os.waitpid(pid, 0)
+assert signal.getsignal(signal.SIGINT) is getattr(signal, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("before", ["SIG_IGN", "default_int_handler"])
+def test_no_signal_is_lost_amid_a_start(tmp_path: Path, before: str) -> None:
+    """One that came while a server was started was raised in a hook around the fork, where Python drops it: the command stood still."""
+    words = [sys.executable, "-c", AMID_A_FORK, before, str(tmp_path / "log")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
 def test_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart appends to a small log and renames a large one."""
     log = tmp_path / "server.log"
