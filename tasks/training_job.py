@@ -44,6 +44,8 @@ class TrainingJob:
         self.store, self.run, self.resources = store, run, resources
         self.ref: ArtifactRef = run.ref
         self.record = RunRecord(store=store, run=run.ref)
+        self.at_work: tuple[Launcher, Job] | None = None
+        """The job that `attach_or_start` has found or started, from before it is let go."""
         self.preempted = 0
         self.done = store.find(run.ref) is not None
 
@@ -103,6 +105,7 @@ class TrainingJob:
             kind = launcher(self.resources, known.launcher)
             code = kind.poll(known)
             if code is None:
+                self.at_work = kind, known
                 kind.release(known)  # who started it may have been killed before it did
                 say(f"attached to {known}, started {known.started}")
                 return kind, known
@@ -126,6 +129,7 @@ class TrainingJob:
         if not ours:
             kind.discard(job)
             return self.attach_or_start(say)  # another flow run was faster: its job is this run's
+        self.at_work = kind, job
         kind.release(job)
         say(f"started {job}; its log: {job.log or 'with the scheduler'}")
         return kind, job
@@ -162,22 +166,28 @@ def _run_ref(run: str) -> ArtifactRef:
 def run_job(training: TrainingJob) -> int | State[int]:
     """Start the job, or find it, and wait for its end. Its state is called Preempted when it is to be started again.
 
-    Raises JobError, with the job's last words, when it failed. When this process is told to end, the job is too, and
-    gets its time to save.
+    Raises JobError, with the job's last words, when it failed. When this process is told to end, the job is too, from its first
+    moment on, and gets its time to save.
     """
     logger = get_run_logger()
-    kind, job = training.attach_or_start(logger.info)
     view = TrainingView(training.record, training.run, logger.info, lambda: kind.tail(job, 1))
     events = CheckpointEvents(training.store, training.ref, training.resources)
-    pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
+    training.at_work = None
     try:
+        kind, job = training.attach_or_start(logger.info)
+        pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
         code = _wait(kind, job, view, events, pause)
     except Exception:
-        logger.warning("%s goes on; a retry finds it", job)
+        if training.at_work is not None:
+            logger.warning("%s goes on; a retry finds it", training.at_work[1])
         raise
     except BaseException as told:
-        logger.warning("told to end (%s): asking %s to save", type(told).__name__, job)
-        kind.cancel(job)
+        if training.at_work is None:
+            raise
+        kind, job = training.at_work
+        kind.cancel(job)  # first of all: another signal may end this process amid a word
+        logger.warning("told to end (%s): asked %s to save", type(told).__name__, job)
+        pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
         left = _wait_for_end(kind, job, pause, training.resources.grace)
         logger.warning("%s: %s", job, "still saving" if left is None else f"ended with exit code {left}")
         view.show(final=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import StorageError
 from tasks import training_job
-from tasks.launch.job import LOST, Job, JobSpec, record
+from tasks.launch.job import LOST, Job, JobSpec, Launcher, record
 from tasks.training import TrainingResources
-from tasks.training_job import TrainingJob
+from tasks.training_job import TrainingJob, run_job
 from tests.train.tiny_run import tiny_run
 
 
@@ -33,6 +35,9 @@ class Held:
 
     def poll(self, job: Job) -> int | None:
         return None if job.name in self.jobs else LOST
+
+    def cancel(self, job: Job) -> None:
+        self.jobs.pop(job.name)
 
     def discard(self, job: Job) -> None:
         self.jobs.pop(job.name, None)
@@ -72,6 +77,27 @@ def test_a_job_that_cannot_be_put_on_record_does_not_stay(
     monkeypatch.setattr(training_job, "record", failing)
     with pytest.raises(StorageError):
         mine.attach_or_start(lambda _: None)
+    assert held.jobs == {}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_job_is_told_to_end_from_its_first_moment_on(held: Held, tmp_path: Path, there: bool) -> None:
+    """The signal comes while "started" or "attached to" is said: the job was left running, and nobody told of it."""
+
+    class Interrupted(TrainingJob):
+        def attach_or_start(self, say: Callable[[str], None]) -> tuple[Launcher, Job]:
+            def told(words: str) -> None:
+                assert list(held.jobs.values()) == ["runs"]
+                raise KeyboardInterrupt
+
+            return super().attach_or_start(told)
+
+    run = tiny_run(tmp_path)
+    mine = Interrupted(ArtifactStore(run.store), run, TrainingResources(store=run.store))
+    if there:
+        training(tmp_path).attach_or_start(lambda _: None)
+    with disable_run_logger(), pytest.raises(KeyboardInterrupt):
+        run_job.fn(mine)
     assert held.jobs == {}
 
 
