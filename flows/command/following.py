@@ -30,6 +30,9 @@ _TELLING = 20
 """Characters by which two reports are of one error, at most; fewer than the second are not enough."""
 _MOST = 200
 """Log messages that the server gives at once."""
+_LAST = 6
+"""Looks at a run that is over, at most: what it logged last and the ends of its tasks reach the server up to seconds after its own
+end, as Prefect sends them apart."""
 
 
 class Followed:
@@ -47,6 +50,9 @@ class Followed:
         self._seen: dict[str, int] = {}
         self._quiet = 0.0
         self._errors: set[str] = set()
+        self.settled = False
+        """Whether the last look found all there is to tell of a run that is over: its last log message, and the end of each task."""
+        self._logged_all = False
 
     def look(self) -> dict[str, Any]:
         """Show what is new since the last look; returns the run as the server has it now."""
@@ -57,7 +63,8 @@ class Followed:
         names = {str(run["id"]): str(run["name"]) for run in runs}
         for run_id in names:
             self._read_log(run_id)
-        self._show_tasks(list(names))
+        told = self._show_tasks(list(names))
+        self.settled = self._logged_all and told
         return runs[0]
 
     def _family(self) -> list[dict[str, Any]]:
@@ -87,6 +94,8 @@ class Followed:
             self._seen[run_id] = self._seen.get(run_id, 0) + len(page)
             for one in page:
                 message = str(one["message"])
+                if run_id == self.run_id and not one["task_run_id"]:
+                    self._logged_all = message.startswith("Finished in state")
                 label, colon, said = message.partition(": ")
                 if _STEP.match(message):
                     self._progress(message)
@@ -118,7 +127,8 @@ class Followed:
             self._quiet = now
             self._show(f"      {message}")
 
-    def _show_tasks(self, runs: list[str]) -> None:
+    def _show_tasks(self, runs: list[str]) -> bool:
+        """Show the tasks that have ended since the last look; returns whether all that ever began have ended and were shown."""
         tasks = self._api.find("task_runs", flow_runs={"id": {"any_": runs}})
         done = [one for one in tasks if one["state_type"] in OVER and one["id"] not in self._told]
         for one in sorted(done, key=lambda task: str(task["end_time"])):
@@ -132,6 +142,7 @@ class Followed:
             self._told.add(one["id"])
             text = _short(said) if state in ("Completed", "Reused") else state
             self._show(f"      {name:<22} {text or state}")
+        return all(one["id"] in self._told or one["state_type"] == "PENDING" for one in tasks)
 
     def _late(self, task: dict[str, Any]) -> bool:
         """Say whether the log of a task that is done will not come any more: three looks later."""
@@ -179,7 +190,12 @@ def follow(api: ServerApi, run_id: str, out: TextIO = sys.stdout) -> dict[str, A
                 raise
             run = {}
         if run.get("state_type") in OVER:
-            followed.look()
+            killed = run["state_type"] in ("CRASHED", "CANCELLED")  # nothing more comes of such a run
+            for _ in range(1 if killed else _LAST):
+                followed.look()
+                if followed.settled:
+                    break
+                time.sleep(PAUSE)
             return run | {"said": followed.said(str((run.get("state") or {}).get("message") or ""))}
         time.sleep(PAUSE)
 

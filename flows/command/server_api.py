@@ -114,7 +114,12 @@ class ServerApi:
         return f"{self.address.removesuffix('/api')}/v2/runs/flow-run/{run_id}"
 
     def request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, repeatable: bool | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | list[dict[str, Any]] | None = None,
+        *,
+        repeatable: bool | None = None,
     ) -> Any:
         """The decoded answer to one request; `path` starts with a slash and comes after `/api`.
 
@@ -132,7 +137,9 @@ class ServerApi:
             self._csrf = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
             return self._request_patiently(method, path, body, again)
 
-    def _request_patiently(self, method: str, path: str, body: Mapping[str, Any] | None, repeatable: bool) -> Any:
+    def _request_patiently(
+        self, method: str, path: str, body: Mapping[str, Any] | list[dict[str, Any]] | None, repeatable: bool
+    ) -> Any:
         began, timeout = time.monotonic(), self.timeout
         patience = 0.0 if self._out_of_patience else self.patience
         for tries, wait in enumerate(itertools.chain(_WAITS, itertools.repeat(_WAITS[-1])), start=1):
@@ -157,7 +164,9 @@ class ServerApi:
             timeout = max(self.timeout, min(2 * timeout, patience - (time.monotonic() - began)))
         raise AssertionError  # the waits do not end
 
-    def _request_once(self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float) -> Any:
+    def _request_once(
+        self, method: str, path: str, body: Mapping[str, Any] | list[dict[str, Any]] | None, timeout: float
+    ) -> Any:
         headers = {"Content-Type": "application/json", **self._csrf}
         if self._password:
             headers["Authorization"] = "Basic " + base64.b64encode(self._password.encode()).decode()

@@ -26,6 +26,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, also where the tests' files were named
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need the services run in one process, so that they are started once; all of them take seconds."""
     for item in items:
@@ -121,10 +122,15 @@ class Services(Place):
         found: dict[str, Any] = self.api.request("GET", f"/flow_runs/{run_id}")
         return found
 
-    def task_states(self, run_id: str) -> set[str]:
-        """The state types of a flow run's task runs."""
-        tasks = self.api.find("task_runs", flow_runs={"id": {"any_": [run_id]}})
-        return {task["state_type"] for task in tasks}
+    def tasks(self, *run_ids: str) -> dict[str, str]:
+        """Names and states of the task runs of flow runs; of several of one name, the last. See `eventually`."""
+        found = self.api.find("task_runs", flow_runs={"id": {"any_": run_ids}})
+        return {task["name"]: task["state_name"] for task in sorted(found, key=lambda task: str(task["created"]))}
+
+    def logged(self, run_id: str) -> list[str]:
+        """The messages of a flow run's log, the first 200. See `eventually`."""
+        found = self.api.find("logs", logs={"flow_run_id": {"any_": [run_id]}}, limit=200)
+        return [str(one["message"]) for one in found]
 
 
 def wait_until(question: Callable[[], T], *, seconds: float, what: str) -> T:
@@ -133,6 +139,18 @@ def wait_until(question: Callable[[], T], *, seconds: float, what: str) -> T:
     while not (answer := question()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what}")
+        time.sleep(0.2)
+    return answer
+
+
+def eventually(question: Callable[[], T], holds: Callable[[T], bool], *, seconds: float = 60) -> T:
+    """The first answer that holds; without one in time, the last, so that an assertion on it tells what was wrong.
+
+    For what the server knows of a run that is over: states of task runs and logs reach it after the run's own state, as Prefect
+    sends them apart.
+    """
+    deadline = time.monotonic() + seconds
+    while not holds(answer := question()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return answer
 

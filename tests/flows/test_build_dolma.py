@@ -19,7 +19,7 @@ import pytest
 
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES
-from tests.flows.conftest import ROOT, Services, done
+from tests.flows.conftest import ROOT, Services, done, eventually
 from tests.oracles.environment_documents import environment_documents
 
 SHARDS = 12
@@ -94,9 +94,15 @@ def run(
 
 
 def tasks(services: Services, run_id: str) -> dict[str, str]:
-    """Names and states of the task runs of a flow run; of several of one name, the last."""
-    found = services.api.find("task_runs", flow_runs={"id": {"any_": [run_id]}})
-    return {t["name"]: t["state_name"] for t in sorted(found, key=lambda t: t["created"])}
+    """Names and states of the task runs of a flow run that is over, once `publish/all` or a failed one is known to be."""
+
+    def whole(found: dict[str, str]) -> bool:
+        states = set(found.values())
+        return ("publish/all" in found and states <= {"Completed", "Reused"}) or (
+            "Failed" in states and "Running" not in states
+        )
+
+    return eventually(lambda: services.tasks(run_id), whole)
 
 
 def digests(store: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from flows.command.following import Followed
 from flows.command.main import main
 from flows.command.project import Project
 from olmo_core.artifacts.store import ArtifactStore
-from tests.flows.conftest import ROOT, Services, done, wait_until
+from tests.flows.conftest import ROOT, Services, done, eventually, wait_until
 from tests.flows.in_sight import KEY, SECRET, CommandLines, places_that_show_it
 from tests.flows.test_train_olmo import ended
 from tests.pickles import pickles
@@ -210,10 +210,10 @@ def test_a_failed_stage_is_rerun_alone_and_the_summary_tells_all(
     shown = io.StringIO()
     followed = Followed(services.api, second, shown)
     wait_until(lambda: followed.look()["state_type"] == "COMPLETED", seconds=900, what="the second run")
-    tasks = services.api.find(
-        "task_runs", flow_runs={"id": {"any_": [one["id"] for one in children(services, second).values()]}}
-    )
-    done_again = {one["name"] for one in tasks if one["state_name"] == "Completed"}
+    below = [one["id"] for one in children(services, second).values()]
+    tasks = eventually(lambda: services.tasks(*below), lambda found: set(found.values()) == {"Completed", "Reused"})
+    done_again = {name for name, state in tasks.items() if state == "Completed"}
+    assert set(tasks.values()) == {"Completed", "Reused"}, tasks
     assert all(name.startswith(("publish/", "report")) for name in done_again), done_again
     told = shown.getvalue().splitlines()
     assert any(

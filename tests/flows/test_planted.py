@@ -16,7 +16,7 @@ from olmo_core.evaluation.benchmarks.loading import load
 from olmo_core.evaluation.reporting import series
 from olmo_core.report.evaluation.rows import NOT_RESOLVED
 from tests.evaluation.planted import CORPUS, SET, plant
-from tests.flows.conftest import Services, done, wait_until
+from tests.flows.conftest import Services, done, eventually, wait_until
 from tests.report.html_checks import Page
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
@@ -96,11 +96,11 @@ def test_a_leak_is_found_and_its_effect_is_reported(running_services: Services, 
         recipe=str(tmp_path / "evaluation.yaml"),
         resources=resources,
     )
-    tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
-    states = {task["name"]: task["state_name"] for task in tasks}
-    assert {name for name, state in states.items() if state == "Reused"} == {
-        f"evaluation/step{step}-tokens0B" for step in (0, 30, 60)
-    }
+    expected = {f"evaluation/step{step}-tokens0B" for step in (0, 30, 60)}
+    assert expected == eventually(
+        lambda: {name for name, state in running_services.tasks(again).items() if state == "Reused"},
+        lambda found: found == expected,
+    )
     (shown,) = running_services.api.find("artifacts", flow_runs={"id": {"any_": [again]}})
     assert "## Contamination" in shown["data"] and "data:image/png;base64," in shown["data"]
     report = store.manifest(store.resolve("report/evaluation-leaky-small"))

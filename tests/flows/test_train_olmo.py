@@ -31,7 +31,7 @@ from olmo_core.train.run_record import checkpoints
 from olmo_core.train.session import train
 from tasks.launch.torchrun import MARK
 from tasks.training import AUTO, TrainingResources, resolve
-from tests.flows.conftest import Services, done, wait_until
+from tests.flows.conftest import Services, done, eventually, wait_until
 from tests.train.tiny_run import text
 from tests.train.token_artifacts import tokens_artifact
 
@@ -177,8 +177,8 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     child = child_of(running_services, parent)["id"]
     assert ended(running_services, child)["type"] == "CANCELLED"
     run = toy.run()
-    tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [child]}})
-    assert {one["name"]: one["state_name"] for one in tasks}["job/1"] == "Preempted"
+    tasks = eventually(lambda: running_services.tasks(child), lambda found: found.get("job/1") == "Preempted")
+    assert tasks["job/1"] == "Preempted"
     told = [event for event in merged_events(toy.store, run) if event["kind"] == "preempted"][1]
     last = checkpoints(toy.store, run.ref)[-1]
     assert int(last.recipe["step"]) == told["step"] == toy.saved() < STEPS
@@ -245,17 +245,12 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     assert first.startswith("train-olmo/tiny  "), first
     assert first.endswith(f"{again}  http://127.0.0.1:{running_services.port}/v2/runs/flow-run/{again}"), first
     assert ": Completed" in last, last
-    logs = running_services.api.find("logs", logs={"flow_run_id": {"any_": [again]}}, limit=200)
-    assert f"publish/toy: reused {run.ref}; nothing was trained, the run was there already" in [
-        one["message"] for one in logs
-    ]
+    said = f"publish/toy: reused {run.ref}; nothing was trained, the run was there already"
+    assert said in eventually(lambda: running_services.logged(again), lambda found: said in found)
     assert f"  train-olmo/tiny  {running_services.run(again)['name']}  {again}" in done(running_services.olmo("status"))
     assert ended(running_services, again)["type"] == "COMPLETED"
-    tasks = running_services.api.find("task_runs", flow_runs={"id": {"any_": [again]}})
-    assert {one["name"]: one["state_name"] for one in tasks} == {
-        "prepare/toy": "Reused",
-        "publish/toy": "Completed",
-    }
+    expected = {"prepare/toy": "Reused", "publish/toy": "Completed"}
+    assert eventually(lambda: running_services.tasks(again), lambda found: found == expected) == expected
     assert not running_services.api.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [again]}})
     assert set(artifacts(running_services, again)) == {"run-toy"}, "nothing was trained: no progress"
 

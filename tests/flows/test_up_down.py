@@ -135,7 +135,7 @@ def test_killed_worker_is_replaced_and_its_run_crashed(running_services: Service
 
     assert "now Crashed" in shown
     assert running_services.run(run_id)["state_type"] == "CRASHED"
-    assert running_services.task_states(run_id) == {"CRASHED"}
+    assert set(running_services.tasks(run_id).values()) == {"Crashed"}
     assert running_services.api.deployments()["nap/nap"]["global_concurrency_limit"]["active_slots"] == 0
     assert recorded(running_services).workers["cpu"].pid != old.pid
     assert status(running_services)[0] == 0
@@ -171,7 +171,7 @@ def test_down_ends_all_and_only_ours(running_services: Services, strangers: dict
     done(running_services.olmo("up"))
     assert recorded(running_services).port == running_services.port, "the port is remembered"
     assert running_services.run(run_id)["state_type"] == "CRASHED"
-    assert running_services.task_states(run_id) == {"CRASHED"}
+    assert set(running_services.tasks(run_id).values()) == {"Crashed"}
 
 
 @pytest.mark.parametrize("owner", ["another program", "a Prefect server that this project did not start"])

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from flows.command import following, password
 from flows.command.following import Followed
+from flows.command.project import Project
 from flows.command.server_api import ServerApi
 from flows.command.watch import in_words
 from tests.flows.conftest import Services, done
@@ -54,3 +59,49 @@ def test_a_wrong_recipe_is_said_once(running_services: Services, tmp_path: Path)
     assert watched.returncode == 1
     assert watched.stdout.count("unknown field 'surces'") == 1, watched.stdout
     assert "mend that first" in watched.stdout and "flow-run retry" not in watched.stdout
+
+
+def test_what_a_run_logs_last_is_shown_though_it_comes_after_its_end(
+    running_services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect sends log and task runs apart from the run's state: here a run that is Completed when its last stage is not yet."""
+    monkeypatch.setattr(following, "_LAST", 100)
+    api = running_services.api
+    flow = api.request("POST", "/flows/", {"name": "late"})["id"]
+    run = api.request("POST", "/flow_runs/", {"flow_id": flow, "name": "late-one"})["id"]
+    stage = {"flow_run_id": run, "name": "publish/x", "task_key": "publish", "dynamic_key": "0"}
+    task = api.request("POST", "/task_runs/", stage)["id"]
+
+    def ended(kind: str, one: str) -> None:
+        for state in ("RUNNING", "COMPLETED"):
+            api.request("POST", f"/{kind}/{one}/set_state", {"state": {"type": state}, "force": True})
+
+    def log(message: str, logger: str) -> None:
+        line = {
+            "name": logger,
+            "level": 20,
+            "message": message,
+            "timestamp": "2026-01-01T00:00:00Z",
+            "flow_run_id": run,
+        }
+        api.request("POST", "/logs/", [line])
+
+    class Late(ServerApi):
+        """The rest is there at the fourth look only."""
+
+        looks = 0
+
+        def find(self, kind: str, **body: Any) -> list[dict[str, Any]]:
+            self.looks += kind == "logs"
+            if self.looks == 4 and kind == "logs":
+                ended("task_runs", task)
+                log("publish/x: corpus/x@1; 3 documents", "prefect.task_runs")
+                log("Finished in state Completed()", "prefect.flow_runs")
+            return super().find(kind, **body)
+
+    ended("flow_runs", run)
+    kept = password.stored(Project(directory=running_services.project, home=running_services.home))
+    out, late = io.StringIO(), Late(running_services.port, password=kept)
+    assert following.follow(late, run, out)["state_type"] == "COMPLETED"
+    assert "      publish/x              3 documents\n" in out.getvalue(), out.getvalue()
+    assert late.looks == 4, "it ends with the last message"
