@@ -14,7 +14,7 @@ from olmo_core.errors import OlmoError
 _INSIDE = re.compile(r"[a-z]+/[^/]+/[0-9a-f]{12}/(manifest\.json$|last-used$|attempt-[^/]+/.)")
 _BESIDE = re.compile(r"refs/[a-z]+/[^/]+/[^/]+\.json$|inventory/[^/]+/known-files\.parquet$")
 _TOLD = re.compile(
-    r"run/[^/]+/[0-9a-f]{12}/(run\.json|(metrics/\d+-\d+\.jsonl|(epochs|jobs|checkpoints)/\d+\.json|events/\d+-\d+\.json))$"
+    r"run/[^/]+/[0-9a-f]{12}/((run|baseline)\.json|(metrics/\d+-\d+\.jsonl|(epochs|jobs|checkpoints)/\d+\.json|events/\d+-\d+\.json))$"
 )
 """What a run tells on its way; its artifact is put together from it."""
 _SIDECAR = ".done.json"
