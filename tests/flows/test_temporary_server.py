@@ -27,7 +27,7 @@ from olmo_core.artifacts.store import ArtifactStore
 from tests.flows.conftest import ROOT, Place, wait_until
 from tests.small_corpus import passages, record, write_jsonl
 
-pytestmark = [pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.timeout(3600)]
 WHOSE = "OF_THE_RUN"
 """Variable by which a run and all that it has started are found."""
 PATIENCE = 600
