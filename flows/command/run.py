@@ -15,7 +15,7 @@ from flows.command import choices, password, run_chain, run_training, tables
 from flows.command.project import Project, find_project
 from flows.command.server_api import ServerApi
 from flows.command.signals import resumable
-from flows.command.temporary_server import await_records, temporary_server
+from flows.command.temporary_server import GRACE, await_records, temporary_server
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
 from olmo_core import processes
@@ -164,7 +164,7 @@ def server() -> Iterator[None]:
 
             # What is yet to be sent would be an error after the server has gone, and no more on record.
             APILogHandler().flush()
-            EventsWorker.drain_all(timeout=5)
+            EventsWorker.drain_all(timeout=GRACE)
         await_records(own, began)
 
 

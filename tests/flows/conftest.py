@@ -64,12 +64,12 @@ class Place:
             **self.extra,
         }
 
-    def olmo(self, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def olmo(self, *words: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
         """Run an `olmo` command."""
         return self._run(sys.executable, "-m", "flows.command.main", *words, timeout=timeout)
 
     def prefect(
-        self, *words: str, timeout: float = 240, directory: Path | None = None
+        self, *words: str, timeout: float = 1200, directory: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a `prefect` command by its script: `python -m prefect` does not understand --profile in all places."""
         script = str(Path(sys.executable).with_name("prefect"))
@@ -198,8 +198,8 @@ def running_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
     port = free_port()
     place = Place(home=folder / "olmo", profiles=folder / "profiles.toml", extra=IN_THE_ENVIRONMENT | SESSION)
     try:
-        words = ("up", "--host", "0.0.0.0", "--port", str(port), "--wait", "400")
-        (folder / "up.txt").write_text(done(place.olmo(*words, timeout=900)), encoding="utf-8")
+        words = ("up", "--host", "0.0.0.0", "--port", str(port), "--wait", "800")
+        (folder / "up.txt").write_text(done(place.olmo(*words, timeout=1800)), encoding="utf-8")
         # Of a loaded machine no answer within the usual 10 s says nothing.
         api = ServerApi(port, password=password.stored(Project(directory=ROOT, home=place.home)), timeout=60)
         services = Services(home=place.home, profiles=place.profiles, port=port, api=api, extra=place.extra)
