@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def show(rows: Sequence[Sequence[Any]], header: Sequence[str], left: int = 1) -> None:
-    """Print a table; the first `left` columns and all strings are aligned left, numbers right."""
+def show(rows: Sequence[Sequence[Any]], header: Sequence[str], left: int = 1, right: int = 0) -> None:
+    """Print a table; the first `left` columns and all strings are aligned left, numbers and all of the last `right` columns right."""
     cells = [[_cell(v) for v in row] for row in rows]
     widths = [
         max(len(header[i]), *(len(row[i]) for row in cells)) if cells else len(header[i]) for i in range(len(header))
     ]
-    numeric = [i >= left and all(not isinstance(row[i], str) for row in rows) for i in range(len(header))]
+    numeric = [
+        i >= len(header) - right or (i >= left and all(not isinstance(row[i], str) for row in rows))
+        for i in range(len(header))
+    ]
     for row in [list(header), *cells]:
         print("  ".join(v.rjust(w) if n else v.ljust(w) for v, w, n in zip(row, widths, numeric, strict=True)).rstrip())
 

@@ -72,6 +72,15 @@ def test_scores_stand_beside_each_other_with_error_bars(facts: Facts) -> None:
     assert mean.value == pytest.approx(sum(p.value for p in parts) / 9)
     assert rows.half(mean) == pytest.approx(math.sqrt(sum(rows.half(p) ** 2 for p in parts)) / 9)
     assert rows.average(evaluated(0, 0.5, CORE[:8])) is None, "eight are no core average"
+    guess = [one.results[f"{n}-catwalk"]["chance"] for n in CORE]
+    assert rows.average_chance(one) == pytest.approx(sum(guess) / 9)
+    assert rows.average_chance(evaluated(0, 0.5, CORE[:8])) is None
+    last = dict(zip(table.header, table.rows[-1], strict=True))
+    assert last["guess"] == rows.percent(rows.average_chance(one)) != "", (
+        "what guessing reaches stands beside the average too"
+    )
+    single = {row[0]: row for row in rows.benchmark_rows(one).rows}
+    assert single["core average (9)"][4:7] == (last["guess"], "", rows.against_chance(mean, rows.average_chance(one)))
 
 
 def test_what_is_counted_is_said(facts: Facts) -> None:

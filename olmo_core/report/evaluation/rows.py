@@ -76,16 +76,28 @@ def span(interval: Interval, scale: float = 100.0, digits: int = 1) -> str:
 
 def average(one: Evaluated) -> Interval | None:
     """Return the mean of the nine core benchmarks' primary metrics, their errors independent; None unless all nine are there."""
-    found = {
-        r["name"]: stored(r, r["primary"])
-        for r in one.results.values()
-        if r["kind"] == "benchmark" and r["name"] in CORE and r["format"] == "catwalk"
-    }
+    found = {name: stored(result, result["primary"]) for name, result in _core(one).items()}
     if set(found) != set(CORE) or any(math.isnan(i.value) for i in found.values()):
         return None
     value = sum(i.value for i in found.values()) / len(found)
     bar = math.sqrt(sum(half(i) ** 2 for i in found.values())) / len(found)
     return Interval(value=value, low=value - bar, high=value + bar, n=len(found))
+
+
+def average_chance(one: Evaluated) -> float | None:
+    """Return what guessing reaches in the mean of the nine core benchmarks, items as they were asked; None unless all nine have it."""
+    found = [result.get("chance") for result in _core(one).values()]
+    known = [float(value) for value in found if value is not None]
+    return sum(known) / len(known) if len(known) == len(CORE) else None
+
+
+def _core(one: Evaluated) -> dict[str, Mapping[str, Any]]:
+    """Return the results of the core benchmarks in Catwalk's format, by benchmark."""
+    return {
+        r["name"]: r
+        for r in one.results.values()
+        if r["kind"] == "benchmark" and r["name"] in CORE and r["format"] == "catwalk"
+    }
 
 
 def benchmark_rows(one: Evaluated) -> Table:
@@ -111,7 +123,11 @@ def benchmark_rows(one: Evaluated) -> Table:
             )
         )
     if (mean := average(one)) is not None:
-        rows.append(("core average (9)", "", percent(mean.value), span(mean), "", "", "", "", "", "", ""))
+        chance = average_chance(one)
+        compared = against_chance(mean, chance)
+        rows.append(
+            ("core average (9)", "", percent(mean.value), span(mean), percent(chance), "", compared, "", "", "", "")
+        )
     header = (
         "benchmark",
         "metric",
@@ -151,7 +167,9 @@ def score_rows(facts: Facts) -> Table:
         rows.append((title(result), result["primary"], percent(result.get("chance")), *cells))
     means = [average(one) for one in facts.evaluations]
     if any(means):
-        rows.append(("core average (9)", "", "", *("" if m is None else with_bar(m) for m in means)))
+        chance = next(average_chance(one) for one, mean in zip(facts.evaluations, means, strict=True) if mean)
+        cells = ["" if mean is None else with_bar(mean) for mean in means]
+        rows.append(("core average (9)", "", percent(chance), *cells))
     return Table(("benchmark", "metric", "guess", *(one.label for one in facts.evaluations)), rows, left=2)
 
 
