@@ -26,16 +26,16 @@ T = TypeVar("T")
 LATER: Mapping[str, Any] = {"canonical": "unless default"}
 """Metadata of a field that came later: at its default it is left out of the canonical form, so that recipes without it
 keep their fingerprints, and with them the artifacts made before there was such a field."""
-SIGNS: Mapping[str, tuple[str, str]] = {
-    "corpus": ("a data-to-model recipe", "`olmo run data-to-model FILE`"),
-    "sources": ("a corpus recipe", "`olmo run build-dolma FILE`"),
-    "optimizer": ("a training recipe", "`olmo run train-olmo FILE`"),
-    "variants": ("an ablate-data recipe", "`olmo run ablate-data FILE`"),
-    "labels": ("a classifier recipe", "`olmo run train-classifier FILE`"),
-    "benchmarks": ("an evaluation recipe", "`olmo evaluate MODEL --recipe FILE`"),
-    "domains": ("an evaluation recipe", "`olmo evaluate MODEL --recipe FILE`"),
+SIGNS: Mapping[str, str] = {
+    "sources": "build-dolma",
+    "corpus": "data-to-model",
+    "model": "train-olmo",
+    "variants": "ablate-data",
+    "labels": "train-classifier",
+    "benchmarks": "evaluate-olmo",
+    "domains": "evaluate-olmo",
 }
-"""Field of one kind of recipe only -> what that kind is, and the command that takes it."""
+"""Field at the top of the recipes of one flow only -> that flow. Each recipe has one."""
 
 
 def canonical(value: Any, path: str = "recipe") -> Any:
@@ -107,13 +107,19 @@ def from_mapping(cls: type[T], data: Any, path: str = "recipe") -> T:
     return cls(**values)
 
 
+def flow_of(data: Any) -> str | None:
+    """Return the flow whose recipe a whole file's content is, by its fields; None where they do not tell."""
+    return next((flow for sign, flow in SIGNS.items() if isinstance(data, Mapping) and sign in data), None)
+
+
 def _of_another_kind(data: Mapping[str, Any], fields: Collection[str], path: str) -> str:
     """What to tell where a whole file, not a part of one, has the fields of another kind of recipe."""
     found = [sign for sign in SIGNS if sign in data]
     if not path.endswith((".yaml", ".yml")) or not found or any(sign in fields for sign in found):
         return ""
-    what, command = SIGNS[found[0]]
-    return f". By its field {found[0]!r} this is {what}, which {command} takes"
+    flow = SIGNS[found[0]]
+    command = "olmo evaluate MODEL --recipe FILE" if flow == "evaluate-olmo" else f"olmo run {flow} FILE"
+    return f". By its field {found[0]!r} this is a recipe of {flow}, which `{command}` takes"
 
 
 def _value(kind: Any, value: Any, path: str) -> Any:

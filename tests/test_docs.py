@@ -81,6 +81,13 @@ def test_commands_exist(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists() and not list((ROOT).glob(f"{path}*"))] == []
 
 
+def test_the_readme_has_every_command() -> None:
+    """In the first column of its table."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Commands\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)
+    assert set(COMMANDS) <= set(re.findall(r"`([a-z]+)", " ".join(rows)))
+
+
 def test_installing_says_what_it_does_before_pip_is_silent() -> None:
     """For minutes; `--dry-run`: nothing is installed."""
     words = ["make", "--dry-run", "--always-make", "install"]

@@ -39,9 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
         state = project.read_state()
         lines = _end_workers(project, state, arguments.grace)
         lines += _end("server", [state.server], arguments.grace)
-        state.server = state.server if processes.is_running(state.server) else None
-        state.workers = {pool: worker for pool, worker in state.workers.items() if processes.is_running(worker)}
-        project.write_state(state)
+        server = state.server if processes.is_running(state.server) else None
+        workers = {pool: worker for pool, worker in state.workers.items() if processes.is_running(worker)}
+        if (server, workers) != (state.server, state.workers):  # else OLMO_PORT would be on record before any `olmo up`
+            state.server, state.workers = server, workers
+            project.write_state(state)
     print("\n".join(lines) or "nothing was running")
     return 1 if any(line.endswith(processes.STILL_RUNNING) for line in lines) else 0
 

@@ -5,6 +5,7 @@ Prefect's own command tells of the run it has started only, not of its children.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
@@ -115,7 +116,7 @@ class Followed:
         report, error = _error_in(message)
         if not error:
             return False
-        known = any(one in report for one in self._errors)
+        known = error in self._errors or any(one in report for one in self._errors)
         self._errors.add(error)
         return known
 
@@ -157,14 +158,15 @@ class Followed:
 def _error_in(message: str) -> tuple[str, str]:
     """The words of a message that reports an error, and those that are in every report of that error; "" where it reports none.
 
-    The latter are the beginning of what the error says, with its class where that is short. Of several errors that a message names
-    it is the last: the run above says `JobError: ... ended as Failed: RecipeError: ...`.
+    The latter are the beginning of what the error says. Where that is short it is its class, too, and a full stop, which no report
+    has: only the very same is known again (`TimeoutError()` says nothing of the next TimeoutError). Of several errors that a
+    message names it is the last: the run above says `JobError: ... ended as Failed: RecipeError: ...`.
     """
     lines = message.splitlines() or [""]
     for line in (lines[0], lines[-1]):
-        if found := _ERROR.search(line):
+        if found := _ERROR.match(line):
             said = _words(found[2].partition("\\n")[0])  # of a repr
-            return _words(line), said[:_ALIKE].strip() if len(said) >= _TELLING else _words(found[1] + found[2])
+            return _words(line), said[:_ALIKE].strip() if len(said) >= _TELLING else f"{_words(found[1] + found[2])}."
     return "", ""
 
 
@@ -191,11 +193,12 @@ def follow(api: ServerApi, run_id: str, out: TextIO = sys.stdout) -> dict[str, A
             run = {}
         if run.get("state_type") in OVER:
             killed = run["state_type"] in ("CRASHED", "CANCELLED")  # nothing more comes of such a run
-            for _ in range(1 if killed else _LAST):
-                followed.look()
-                if followed.settled:
-                    break
-                time.sleep(PAUSE)
+            with contextlib.suppress(ServerError):  # how it ended is known, also where the server is gone by now
+                for _ in range(1 if killed else _LAST):
+                    followed.look()
+                    if followed.settled:
+                        break
+                    time.sleep(PAUSE)
             return run | {"said": followed.said(str((run.get("state") or {}).get("message") or ""))}
         time.sleep(PAUSE)
 

@@ -9,8 +9,9 @@ from typing import Any
 from flows.command.usage import UsageError
 from olmo_core.curation.variants import MARK
 
+_RECIPES = (".yaml", ".yml")
 _FILES = ("recipe", "data")
-"""Parameters of our flows that name a file of this machine, or something else (a recipe's name)."""
+"""Parameters of our flows that name a file of this machine; a recipe without such an ending is a name, whatever file has it, too."""
 _FOLDERS = ("models",)
 """Lists of checkpoints, Hugging Face names, and folders of this machine."""
 
@@ -36,9 +37,11 @@ def _file(name: str, value: str, directory: Path, project: Path) -> str:
     path = Path(value).expanduser()
     if path.is_absolute() or not value:
         return str(path) if value else value
+    if name == "recipe" and path.suffix not in _RECIPES:
+        return value
     if (directory / path).is_file():
         return str(directory / path)
-    if path.suffix in (".yaml", ".yml") and not (project / path).is_file():
+    if path.suffix in _RECIPES and not (project / path).is_file():
         raise UsageError(f"{name}={value}: there is no file {directory / path}; nothing was started")
     return value
 

@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flows.command.usage import UsageError
 from olmo_core.errors import OlmoError
@@ -52,20 +52,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser(argv).parse_args(argv)
     arguments.words = argv
+    module = COMMANDS[arguments.command][0]
+    return reported(f"olmo {arguments.command}", lambda: int(importlib.import_module(module).run(arguments)))
+
+
+def reported(program: str, run: Callable[[], int]) -> int:
+    """Return the exit code of what a program does; an error is told in its name on standard error."""
     try:
-        code = int(importlib.import_module(COMMANDS[arguments.command][0]).run(arguments))
+        code = run()
         sys.stdout.flush()
         return code
     except OlmoError as error:
         sys.stdout.flush()
-        print(f"olmo {arguments.command}: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         # The reader (`olmo status | head`) has seen enough; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"olmo {arguments.command}: interrupted{': ' if interrupt.args else ''}{interrupt}", file=sys.stderr)
+        print(f"{program}: interrupted{': ' if interrupt.args else ''}{interrupt}", file=sys.stderr)
         return 130
     except Exception:
         # A bug, or an error that nobody foresaw: the traceback as it is, but for credentials.

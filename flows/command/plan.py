@@ -11,7 +11,7 @@ from olmo_core.artifacts.plan import plan
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import Chain, resolve_models, take_inventories
 from olmo_core.curation.corpus_recipe import load_recipe
-from olmo_core.recipe import read_yaml
+from olmo_core.recipe import flow_of, read_yaml
 from olmo_core.report.markdown import size
 
 DESCRIPTION = """\
@@ -19,8 +19,8 @@ Say for each stage of build-dolma whether it will be built or reused, how many o
 changed. Lists the input files, and reads those that no earlier run has read; builds nothing. Of a recipe file of data-to-model or
 train-olmo it says what `olmo run FLOW FILE --plan` does, with what is unwise in it.
 """
-_SIGNS = {"training": "data-to-model", "optimizer": "train-olmo"}
-"""Fields by which recipe files of other flows are known, that have a plan of their own."""
+_OTHERS = ("data-to-model", "train-olmo")
+"""Flows that have a plan of their own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _other_flow(recipe: str) -> str | None:
-    """Return the flow of which a recipe file is, where that is not build-dolma."""
+    """Return the flow whose recipe a file is, where that has a plan of its own."""
     if not (recipe.endswith((".yaml", ".yml")) and Path(recipe).is_file()):
         return None
-    values = read_yaml(Path(recipe))
-    fields = values if isinstance(values, dict) and "sources" not in values else {}
-    return next((flow for sign, flow in _SIGNS.items() if sign in fields), None)
+    flow = flow_of(read_yaml(Path(recipe)))
+    return flow if flow in _OTHERS else None
 
 
 def _plan_of(flow: str, arguments: argparse.Namespace) -> int:

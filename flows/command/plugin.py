@@ -124,8 +124,8 @@ def resolve_paths() -> None:
     async def create_flow_run_from_deployment(self: PrefectClient, *words: Any, **options: Any) -> FlowRun:
         from flows.command.local_paths import made_absolute
 
-        project = find_project()
-        if options.get("parameters") and str(self.api_url).rstrip("/") == project.read_state().api_url:
+        project = _project_at(str(self.api_url)) if options.get("parameters") else None
+        if project is not None:
             try:
                 options["parameters"] = made_absolute(options["parameters"], Path.cwd(), project.directory)
             except OlmoError as error:
@@ -133,6 +133,15 @@ def resolve_paths() -> None:
         return await original(self, *words, **options)
 
     PrefectClient.create_flow_run_from_deployment = create_flow_run_from_deployment  # type: ignore[assignment, method-assign]
+
+
+def _project_at(api_url: str) -> Project | None:
+    """The project from here whose server has this address; None where there is none, or none that can tell."""
+    try:
+        project = find_project()
+        return project if project.read_state().api_url == api_url.rstrip("/") else None
+    except OlmoError:  # see the module's docstring
+        return None
 
 
 async def full_name(client: PrefectClient, name: str) -> str:

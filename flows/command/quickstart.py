@@ -30,6 +30,10 @@ def main() -> int:
     )
     parser.add_argument("--data", action="store_true", help="stop at the corpus (make quickstart-data)")
     arguments = parser.parse_args()
+    return olmo.reported("make quickstart", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     project = find_project()
     os.chdir(project.directory)
@@ -70,7 +74,10 @@ def _followed(project: Project, api: ServerApi, deployment: str, parameters: dic
     _say(f"prefect deployment run {deployment} && olmo watch")
     run_id = start(api, f"{deployment}/{deployment}", parameters)
     print(f"run {run_id}  {api.run_page(run_id)}", flush=True)
-    run = follow(api, run_id)
+    try:
+        run = follow(api, run_id)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the run goes on; `olmo watch` follows it, `olmo down` ends it") from None
     if run["state_type"] == "COMPLETED":
         return run
     print(f"\n{in_words(run)}", file=sys.stderr)

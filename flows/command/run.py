@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.command import choices, password, run_chain, run_training, tables
 from flows.command.project import Project, find_project
@@ -26,12 +26,15 @@ from olmo_core.curation.evaluation_sets import list_set
 from olmo_core.documents.listing import list_files
 from olmo_core.documents.reader import scan
 from olmo_core.report.explain import manifests_of
-from tasks.session import Resources, checked
+
+if TYPE_CHECKING:
+    from tasks.session import Resources
 
 DESCRIPTION = """\
 Run a flow in this process. Finished stages are reused and finished shards of an interrupted run are taken over. With
 --sample or --limit it is a trial: the artifacts get the name {name}-trial, and time, bytes and tokens of the whole are
-estimated. train-olmo has options of its own, listed last; data-to-model takes its recipe and those of machine and store. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
+estimated. train-olmo has options of its own, listed last; data-to-model and ablate-data take a recipe and the options of
+machine and store. If the project's Prefect server runs (`olmo up`), the run shows in its dashboard; otherwise a server is
 started for the time of the run, with a dashboard of its own; its address is told.
 """
 FLOWS = ("build-dolma", "train-classifier", "train-olmo", "data-to-model", "ablate-data")
@@ -76,6 +79,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.flow == "train-classifier":
         return _train(arguments)
     overrides = choices.overrides(arguments)
+    prefect_environment()
+    from tasks.session import Resources
+
     resources = Resources(
         store=choices.store(arguments),
         workers=arguments.workers,
@@ -95,6 +101,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _build(
     arguments: argparse.Namespace, overrides: Overrides, resources: Resources, prefect: AbstractContextManager[None]
 ) -> int:
+    from tasks.session import checked
+
     # Before Prefect is started and a run is on record: what is wrong with recipe, store and options, and input files.
     recipe, workers = checked(arguments.recipe, overrides, resources)
     resolve_models(ArtifactStore(choices.store(arguments)), recipe)
@@ -131,6 +139,7 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = "toxic-tweets" if arguments.recipe == "quickstart" else arguments.recipe
     with server():
         from flows.train_classifier import train_classifier
+        from tasks.session import Resources
 
         resources = Resources(
             store=choices.store(arguments), rehash=arguments.rehash, credentials_block=arguments.credentials_block

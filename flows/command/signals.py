@@ -1,4 +1,4 @@
-"""How `olmo run` ends by SIGTERM and SIGHUP: as by Ctrl-C, with all that it has begun ended and told, and then by that signal."""
+"""How `olmo run` and `olmo evaluate` end by SIGTERM and SIGHUP: as by Ctrl-C, all that was begun ended and told, then by it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def unwound_by_signals(command: str) -> Iterator[None]:
         for number in ENDING:
             signal.signal(number, before[number])
         if received:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # whoever read it is gone, as a closed terminal is
+                    stream.flush()
             os.kill(os.getpid(), received[0])
             raise SystemExit(128 + received[0])  # the first process of a container does not die of its own signals

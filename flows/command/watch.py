@@ -88,7 +88,7 @@ def in_words(ended: dict[str, Any]) -> str:
     if ended["state_type"] == "COMPLETED":
         return told
     if _WRONG.search(message):
-        return f"{told}\nIt was asked for what cannot be: mend that first; with other parameters start it anew."
+        return f"{told}\nA recipe or parameter is wrong: mend that first, then start it anew."
     if ended.get("deployment_id") is None:
         return f"{told}\nThe command that started it goes on from what is finished."
     return f"{told}\n`prefect flow-run retry {ended['id']}` goes on from what is finished."

@@ -24,7 +24,7 @@ from olmo_core.reproduction.comparison import Verdict
 from olmo_core.reproduction.rebuild import Reproduction, copied
 from olmo_core.train.checkpoint_format import INDEX, Index
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile, save_interval
-from olmo_core.train.run_record import RunRecord, run_file
+from olmo_core.train.run_record import RunRecord, run_file, run_of
 
 _LOOK = 2.0
 """Seconds between two looks whether the checkpoint is there."""
@@ -33,11 +33,7 @@ _LOOK = 2.0
 def again(work: Reproduction, manifest: Manifest) -> tuple[Verdict, str]:
     """Train up to a checkpoint, or to a run's end, and compare."""
     of_run = manifest.ref.kind == Kind.RUN
-    run = (
-        manifest.ref
-        if of_run
-        else ArtifactRef(kind=Kind.RUN, name=manifest.ref.name, fingerprint=str(manifest.recipe["run"]))
-    )
+    run = run_of(manifest)
     made = run_file(work.made, run)
     if made.files:
         raise RecipeError(f"{run} was trained on token files made elsewhere, which no artifact holds")

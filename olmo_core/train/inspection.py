@@ -6,8 +6,7 @@ tokens' index and the corpus. Nothing needs torch, the tokens themselves, or a l
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from olmo_core.train.chunks import Chunks
 from olmo_core.train.dataset import outside_files, packed_shards
 from olmo_core.train.order import Batches, Order, batch_of_step, step_of_batch
 from olmo_core.train.recipe import TrainRecipe, train_recipe
-from olmo_core.train.run_file import run_from_mapping
+from olmo_core.train.run_record import run_file, run_of
 from olmo_core.train.state import TrainState
 from olmo_core.train.token_index import ArtifactIndex, Name, OutsideIndex, Span, TokenIndex
 
@@ -104,8 +103,7 @@ class Inspection:
         tokens = store.manifest(checkpoint.inputs["tokens"])
         self._index: TokenIndex
         if tokens.ref.kind == Kind.INVENTORY:
-            run = run_from_mapping(_run_file(store, checkpoint), "run.json")
-            files = outside_files(store, tokens, run, verify=False)
+            files = outside_files(store, tokens, run_file(store, run_of(checkpoint)), verify=False)
             self._index = OutsideIndex(files, self.recipe.model.end_of_text_id)
         else:
             files = packed_shards(tokens)
@@ -233,12 +231,6 @@ def seen_by(
             for one in some:
                 last = int(one.recipe["step"])
                 found.setdefault(one.ref, {})[document] = [step for step in steps if step <= last]
-    return found
-
-
-def _run_file(store: ArtifactStore, checkpoint: Manifest) -> Mapping[str, Any]:
-    ref = ArtifactRef(kind=Kind.RUN, name=checkpoint.ref.name, fingerprint=str(checkpoint.recipe["run"]))
-    found: Mapping[str, Any] = json.loads(store.storage.read(f"{ref.address}/run.json"))
     return found
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flows.command import quickstart
 from flows.command import run as command
 from flows.command.main import main
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.store import ArtifactStore
+from tests.flows.conftest import free_port
 from tests.small_corpus import Run
 
 
@@ -139,6 +142,47 @@ def test_an_estimate_says_what_it_counts(small: Run) -> None:
     assert command._estimate(manifests, 2)["CPU seconds"] >= round(cpu) > 0
     said = command._counted(manifests, 12.2)
     assert "this trial took 12 s; its stages' work is" in said and f"{cpu:.1f} CPU seconds" in said
+
+
+def test_the_quickstart_tells_errors_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that is gone since `olmo up`, and Ctrl-C while the run is followed."""
+    monkeypatch.setenv("OLMO_HOME", str(tmp_path))
+    monkeypatch.setenv("OLMO_PORT", str(free_port()))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(sys, "argv", ["quickstart"])
+    monkeypatch.setattr("flows.command.main.main", lambda words: 0)
+    monkeypatch.chdir(tmp_path)
+    assert quickstart.main() == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("make quickstart: POST http://127.0.0.1:") and "refused; is the server up" in said
+    monkeypatch.setattr(quickstart, "start", lambda *words: "x")
+    monkeypatch.setattr(quickstart, "follow", lambda *words: signal.default_int_handler(signal.SIGINT, None))
+    assert quickstart.main() == 130
+    assert capsys.readouterr().err.startswith("make quickstart: interrupted: the run goes on; `olmo watch` follows it")
+
+
+SETTINGS = """
+import json, sys
+import flows.command.run, flows.command.run_chain, flows.command.run_training
+assert "prefect" not in sys.modules
+flows.command.run.prefect_environment()
+import tasks.session
+from prefect.settings import get_current_settings as settings
+from prefect._internal.analytics import is_telemetry_enabled
+print(json.dumps([settings().results.default_serializer, str(settings().home), is_telemetry_enabled()]))
+"""
+
+
+def test_prefect_is_imported_with_the_settings_of_runs(tmp_path: Path) -> None:
+    """Results, if there were any, as JSON and not a pickle; nothing in the user's ~/.prefect; nothing told to Prefect's makers."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "OLMO_", "CI"))}
+    kept |= {"HOME": str(tmp_path), "OLMO_HOME": str(tmp_path / "olmo"), "OLMO_PORT": str(free_port())}
+    done = subprocess.run([sys.executable, "-c", SETTINGS], env=kept, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["json", str(tmp_path / "olmo" / "prefect-run"), False]
+    assert not (tmp_path / ".prefect").exists()
 
 
 READERS = [

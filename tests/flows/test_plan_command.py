@@ -13,9 +13,12 @@ import yaml
 from flows.command.main import main
 from flows.command.run_chain import planned
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.recipe import flow_of, read_yaml
 from olmo_core.summary.recipe import load_data_to_model
 from tests.flows.test_data_to_model import recipes
 from tests.train.token_artifacts import tokens_artifact
+
+RECIPES = Path(__file__).parents[2] / "deployments" / "recipes"
 
 
 @pytest.fixture
@@ -77,6 +80,10 @@ def test_a_chains_plan_says_whose_name_it_takes(chain: Path, capsys: pytest.Capt
 
 
 def test_a_trainings_plan_says_the_same(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the recipe leaves out what has a default."""
+    training = yaml.safe_load(chain.with_name("training.yaml").read_text(encoding="utf-8"))
+    training.pop("optimizer", None)
+    chain.with_name("training.yaml").write_text(yaml.safe_dump(training), encoding="utf-8")
     store = ArtifactStore(str(chain.parent / "store"))
     manifest = tokens_artifact(store, [np.zeros(5 * 64, np.uint16)], name="quickstart")
     store.tag(manifest.ref, "latest")
@@ -86,3 +93,22 @@ def test_a_trainings_plan_says_the_same(chain: Path, capsys: pytest.CaptureFixtu
         "WARNING      schedule.warmup: 50 steps, and the run has 20" in shown
         and "WARNING      tokens: 20.0 epochs" in shown
     )
+
+
+def test_a_file_tells_of_which_flow_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of ours does, and `olmo plan` takes those of another flow for no third one's."""
+    folders = {
+        ".": "build-dolma",
+        "data-to-model": "data-to-model",
+        "train": "train-olmo",
+        "ablate-data": "ablate-data",
+        "classifiers": "train-classifier",
+        "evaluation": "evaluate-olmo",
+    }
+    for folder, flow in folders.items():
+        files = sorted((RECIPES / folder).glob("*.yaml"))
+        assert files and {flow_of(read_yaml(one)) for one in files} == {flow}, folder
+        if flow in ("ablate-data", "train-classifier", "evaluate-olmo"):
+            assert main(["plan", "--recipe", str(files[0])]) == 1
+            assert f"this is a recipe of {flow}, which" in (said := capsys.readouterr().err) and "olmo plan: " in said
+    assert flow_of(["sources"]) is None and flow_of({"name": "x"}) is None

@@ -54,7 +54,7 @@ def test_which_parameters_are_paths(tmp_path: Path) -> None:
     here, project = tmp_path / "here", tmp_path / "project"
     for folder in (here / "hf", project):
         folder.mkdir(parents=True)
-    for file in (here / "my.yaml", here / "texts.csv", project / "its.yaml"):
+    for file in (here / "my.yaml", here / "texts.csv", here / "core", project / "its.yaml"):
         file.touch()
     values = {
         "recipe": "my.yaml#raw",
@@ -70,6 +70,7 @@ def test_which_parameters_are_paths(tmp_path: Path) -> None:
     }
     for same in (
         {"recipe": "quickstart"},
+        {"recipe": "core"},
         {"recipe": "its.yaml"},
         {"recipe": "/no/such.yaml"},
         {"data": None},
@@ -131,6 +132,17 @@ def test_broken_state_does_not_break_other_commands(place: Place) -> None:
     process = place.prefect("config", "view")
     assert process.returncode == 0
     assert "olmo-flows plugin does nothing" in process.stdout + process.stderr
+
+
+def test_broken_state_does_not_keep_a_run_from_another_server(running_services: Services, tmp_path: Path) -> None:
+    """Whose server that is cannot be told then, so paths in parameters stay as they are."""
+    (tmp_path / "state.json").write_text("not JSON", encoding="utf-8")
+    elsewhere = {name: value for name, value in running_services.client().items() if name.startswith("PREFECT_API_")}
+    words = ("deployment", "run", "build-dolma", "--start-in", "10 days", "-p", "recipe=mine.yaml")
+    shown = done(replace(running_services, home=tmp_path, extra=elsewhere).prefect(*words))
+    run_id = shown.split("UUID: ")[1].split()[0]
+    assert running_services.run(run_id)["parameters"] == {"recipe": "mine.yaml"}
+    running_services.api.request("DELETE", f"/flow_runs/{run_id}")
 
 
 @pytest.mark.parametrize(

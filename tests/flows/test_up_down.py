@@ -210,6 +210,8 @@ def test_before_the_first_up_commands_go_to_the_port_that_is_asked_for(place: Pl
     asked, recorded_port = free_port(), free_port()
     here = replace(place, extra={"OLMO_PORT": str(asked)})
     assert status(here)[1]["server"]["api"] == f"http://127.0.0.1:{asked}/api"
+    done(replace(place, extra={"OLMO_PORT": str(recorded_port)}).olmo("down"))
+    assert status(here)[1]["server"]["api"] == f"http://127.0.0.1:{asked}/api"
     failed = here.olmo("watch")
     assert failed.returncode == 1 and f":{asked}/api" in failed.stderr, failed.stderr
     failed = here.prefect("deployment", "run", "build-dolma")

@@ -14,7 +14,7 @@ from flows.command.following import Followed
 from flows.command.project import Project
 from flows.command.server_api import ServerApi
 from flows.command.watch import in_words
-from tests.flows.conftest import Services, done
+from tests.flows.conftest import Services, done, free_port
 
 TASK = """Finished in state Failed('Task run encountered an exception RecipeError: tokens: there is no tokens/web@latest in /s; tags: none')"""
 FLOW = """Encountered exception during execution: RecipeError('tokens: there is no tokens/web@latest in /s; tags: none')
@@ -39,6 +39,25 @@ def test_reports_of_one_error_are_known_as_such() -> None:
     )
     assert not followed.said("KeyError: 'a'") and not followed.said("KeyError: 'b'") and followed.said("KeyError('a')")
     assert not followed.said("a warning") and not followed.said("a warning")
+
+
+def test_an_error_without_words_hides_no_other_one() -> None:
+    """Each of these is another error than those before it, though its report holds their words."""
+    followed = Followed(ServerApi(1), "", io.StringIO())
+    for one in (
+        "AssertionError()",
+        "AssertionError: no shard",
+        "KeyError: 'a'",
+        "KeyError: 'a b'",
+        "x: AssertionError: y",
+    ):
+        assert not followed.said(f"Task run failed with exception: {one}"), one
+        assert followed.said(f"Flow run encountered an exception: {one}"), one
+
+
+def test_a_long_warning_costs_no_time() -> None:
+    """Of 200,000 characters in which no error is named: time that grows with their square would be twenty minutes."""
+    assert not Followed(ServerApi(1), "", io.StringIO()).said("a b " * 50_000)
 
 
 def test_advice_to_retry_is_left_out_where_it_cannot_help() -> None:
@@ -106,3 +125,23 @@ def test_what_a_run_logs_last_is_shown_though_it_comes_after_its_end(
     assert following.follow(late, run, out)["state_type"] == "COMPLETED"
     assert "      publish/x              3 documents\n" in out.getvalue(), out.getvalue()
     assert late.looks == 4, "it ends with the last message"
+
+
+def test_a_run_that_is_over_is_told_though_its_server_goes(running_services: Services) -> None:
+    """`olmo down` in another terminal the moment after: the run completed, whatever is not shown of it."""
+    api = running_services.api
+    flow = api.request("POST", "/flows/", {"name": "late"})["id"]
+    run = api.request("POST", "/flow_runs/", {"flow_id": flow, "name": "last", "state": {"type": "COMPLETED"}})["id"]
+
+    class Gone(ServerApi):
+        """Another port, where nobody listens, after the first look at the tasks."""
+
+        def find(self, kind: str, **body: Any) -> list[dict[str, Any]]:
+            found = super().find(kind, **body)
+            if kind == "task_runs":
+                self.address = f"http://127.0.0.1:{free_port()}/api"
+            return found
+
+    kept = password.stored(Project(directory=running_services.project, home=running_services.home))
+    assert following.follow(Gone(running_services.port, password=kept), run, io.StringIO())["state_type"] == "COMPLETED"
+    api.request("DELETE", f"/flow_runs/{run}")
