@@ -211,10 +211,12 @@ def client() -> Any:
     from botocore.config import Config  # type: ignore[import-untyped]
 
     check_endpoint()
+    # `legacy`: the newer modes share a purse of some 100 retries between all requests of a client. An outage empties it, and what a
+    # worker asks for after that is sent once.
     config = Config(
         connect_timeout=_limit("OLMO_S3_CONNECT_TIMEOUT"),
         read_timeout=_limit("OLMO_S3_READ_TIMEOUT"),
-        retries={"total_max_attempts": attempts(), "mode": "standard"},
+        retries={"total_max_attempts": attempts(), "mode": "legacy"},
         max_pool_connections=_CONNECTIONS,
     )
     return boto3.session.Session().client("s3", config=config)

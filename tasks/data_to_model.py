@@ -17,7 +17,6 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
 from olmo_core import provenance
-from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.corpus_recipe import load_recipe
 from olmo_core.errors import AssetError, RecipeError
@@ -25,6 +24,7 @@ from olmo_core.evaluation.resources import ScoringResources
 from olmo_core.storage import Storage
 from olmo_core.summary.recipe import DataToModelRecipe, EvaluationPart, load_data_to_model
 from olmo_core.train.overrides import recipe_with
+from olmo_core.train.run_record import saved_in
 from tasks.credentials import credentials
 from tasks.dashboard import clipped, key
 from tasks.evaluation import EvaluationResources
@@ -147,12 +147,7 @@ def ask(
     """
     with without_credentials(), credentials(resources.credentials_block):
         store = ArtifactStore(store_uri(resources.store))
-        models = [run["checkpoint"]]
-        if part.checkpoints == "all":
-            counts = store.manifest(store.resolve(run["run"])).counts
-            models = [
-                str(ArtifactRef.from_json(one)) for one in sorted(counts["checkpoints"], key=lambda o: int(o["step"]))
-            ]
+        models = chosen(store, part, run)
         recipe, notes = available(part)
     held_out = corpus.get(f"corpus-{VALIDATION}") if part.held_out else None
     if part.held_out and held_out is None:
@@ -162,6 +157,13 @@ def ask(
     for note in notes:
         get_run_logger().warning(note)
     return {"models": models, "recipe": recipe, "held_out": held_out, "notes": notes}
+
+
+def chosen(store: ArtifactStore, part: EvaluationPart, run: Mapping[str, str]) -> list[str]:
+    """Return the addresses of the checkpoints that are evaluated, by step; see `EvaluationPart.checkpoints`."""
+    if part.checkpoints == "last":
+        return [run["checkpoint"]]
+    return [str(ref) for _, ref in saved_in(store.manifest(store.resolve(run["run"])), planned=True)]
 
 
 def available(part: EvaluationPart) -> tuple[str, list[str]]:

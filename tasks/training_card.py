@@ -17,7 +17,7 @@ from olmo_core.train.dataset import held_out_batches, open_tokens
 from olmo_core.train.forecast import token_counts
 from olmo_core.train.recipe import TrainRecipe
 from olmo_core.train.run_file import RunFile
-from olmo_core.train.run_record import RunRecord, baseline_of, put_baseline, run_file
+from olmo_core.train.run_record import RunRecord, baseline_of, put_baseline, run_file, saved_in
 from tasks.credentials import credentials
 from tasks.dashboard import clipped, key
 from tasks.expected_errors import without_credentials
@@ -60,12 +60,6 @@ def publish_run(run: ArtifactRef, resources: TrainingResources, reused: bool = F
         logger.info("publish/%s: reused %s; nothing was trained, the run was there already", run.name, run)
     made = {"run": str(run)}
     return tell({**made, "checkpoint": str(saved[-1][1])} if saved else made)
-
-
-def saved_in(manifest: Manifest) -> list[tuple[int, ArtifactRef]]:
-    """Return step and address of the checkpoints that a run had at its end, as its manifest lists them."""
-    found = [(int(one["step"]), ArtifactRef.from_json(one)) for one in manifest.counts.get("checkpoints", ())]
-    return sorted(found, key=lambda one: one[0])
 
 
 def baseline(store: ArtifactStore, run: RunFile) -> tuple[float | None, str]:

@@ -6,12 +6,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.report.chromium import NAMES
 
 pytest_plugins = ("tests.small_corpus", "tests.s3_server")
 """Fixtures `workers` and `small`: the whole chain over a small corpus, built once, only when a test asks for it.
 Fixtures `s3` and `bucket`: a real S3 server, started once, only when a test asks for it."""
+
+# The same examples each time, and no limit of 0.2 s for one: neither luck nor a busy machine decides. Others are looked for with
+# `pytest --hypothesis-profile=default`.
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

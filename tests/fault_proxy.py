@@ -8,9 +8,11 @@ decided by the seed and n; tests ask afterwards how often each fault has happene
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import random
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -20,6 +22,8 @@ from enum import StrEnum
 from types import TracebackType
 
 PIECE = 1 << 16
+_UNSENT = 0x894B
+"""Linux's SIOCOUTQNSD: how many bytes have not been sent yet."""
 SLOW_DOWN = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.'
     b"</Message><RequestId>fault-proxy</RequestId></Error>"
@@ -220,7 +224,7 @@ class FaultProxy:
         if fault == Fault.STALL:
             self._ended.wait(self.stall_seconds)
         elif fault == Fault.RESET_IN_ANSWER:
-            time.sleep(0.005)  # a reset overtakes bytes that the client has not read yet
+            _await_arrival(client)  # a reset overtakes what is still on its way
         raise _Broken
 
     @staticmethod
@@ -301,6 +305,15 @@ def _fields(head: bytes) -> dict[str, str]:
     lines = head.decode("latin-1").split("\r\n")[1:]
     pairs = [line.partition(":") for line in lines if ":" in line]
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _await_arrival(connection: socket.socket, seconds: float = 30) -> None:
+    """Wait until the other side's system has all bytes (this is loopback): from there its program reads them also after a reset."""
+    deadline = time.monotonic() + seconds
+    while int.from_bytes(fcntl.ioctl(connection, _UNSENT, bytes(4)), sys.byteorder):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.001)
 
 
 def _reset(connection: socket.socket) -> None:

@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.flows.in_sight import content
+
 
 class _Marking:
     """Unpickled, it creates a file."""
@@ -56,7 +58,7 @@ def pickles(files: Mapping[str, bytes] | Path) -> list[str]:
     """The names of those files (of a folder, or name -> bytes) that are pickles."""
     each: Iterator[tuple[str, bytes]]
     if isinstance(files, Path):
-        each = ((str(file), file.read_bytes()) for file in sorted(files.rglob("*")) if file.is_file())
+        each = ((str(file), content(file)) for file in sorted(files.rglob("*")) if file.is_file())
     else:
         each = iter(files.items())
     return [name for name, raw in each if is_pickle(raw)]

@@ -79,7 +79,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while self._client("postgres", "select 1"):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not come up: {(self._folder / 'log').read_text()[-1000:]}")
@@ -90,7 +90,7 @@ class PostgresServer:
     def __exit__(self, *what: object) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(60)
+            self._process.wait(300)
         shutil.rmtree(self._folder)
 
     def asked(self, question: str) -> str:
@@ -127,6 +127,6 @@ class PostgresServer:
 
     def _run(self, name: str, *words: str) -> None:
         command = ["setpriv", *self._as_user(), str(program(name)), *words]
-        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:
             raise RuntimeError(f"{name} gave {done.returncode}: {done.stderr[-1000:]}")

@@ -136,7 +136,7 @@ class S3Server:
     def start_gateway(self) -> None:
         """Start the gateway, again after `stop_gateway`, and wait until it answers."""
         gateway = self._daemon("radosgw", "-n", "client.rgw")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not self._answers():
             if gateway.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the S3 gateway did not come up: {self._end_of_log('radosgw')}")
@@ -169,7 +169,7 @@ class S3Server:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.endpoint, timeout=5) as answer:
+            with urllib.request.urlopen(self.endpoint, timeout=30) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -177,7 +177,7 @@ class S3Server:
     def _command(self, *command: str) -> None:
         process = self._run(*command)
         try:
-            code = process.wait(120)
+            code = process.wait(400)
         finally:
             process.kill()
         if code:
@@ -205,16 +205,26 @@ class S3Server:
         return (self._folder / f"{program}.out").read_text(errors="replace")[-1000:].strip()
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port on which nobody listens, below those that the system gives to outgoing connections."""
+    """A port on which nobody listens, below those that the system gives to outgoing connections.
+
+    It may be minutes until somebody listens there: none is given twice, nor to another of pytest-xdist's processes.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _given or port % 8 != worker % 8:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port
 
 
 def missing() -> str:
@@ -282,9 +292,9 @@ def bucket(s3: S3Server) -> str:
 def faults(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy before the server, through which the clients of this process, and of processes that it spawns, go meanwhile.
 
-    Nothing goes wrong until the test says what. Clients are impatient: a stall takes a second.
+    Nothing goes wrong until the test says what. Clients are impatient: a stall takes a second, and lasts much longer than they wait.
     """
-    with FaultProxy(s3.endpoint, seed=20, stall_seconds=1.3) as proxy:
+    with FaultProxy(s3.endpoint, seed=20, stall_seconds=30) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         monkeypatch.setenv("OLMO_S3_READ_TIMEOUT", "1")
         storage_s3.forget()

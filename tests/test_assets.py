@@ -275,7 +275,7 @@ print(assets.obtain(thing))
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
         for _ in range(3)
     ]
-    printed = [process.communicate(timeout=60)[0].strip() for process in started]
+    printed = [process.communicate(timeout=600)[0].strip() for process in started]
     assert printed == [str(cache / SHA / "thing.bin")] * 3
     assert site.asked == ["/a"]
 

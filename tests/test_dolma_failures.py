@@ -225,7 +225,7 @@ def test_e_the_command_fails_for_a_cut_file(tmp_path: Path) -> None:
         env=kept | {"OLMO_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert done.returncode == 1, done.stderr
     assert processes.carrying(OLMO_HOME=str(tmp_path / "home")) == [], "its server, too, has ended"

@@ -148,7 +148,7 @@ def put_many(uri: str, rounds: int, start: threading.Barrier, name: str) -> dict
     """In a process of its own: put one's name at every path at the same time as the others; return what was said."""
     storage, said = Storage(uri), {}
     for n in range(rounds):
-        start.wait(120)
+        start.wait(500)
         said[n] = storage.put_if_absent(f"r/{n}", name.encode())
         assert storage.exists(f"r/{n}"), "whoever has an answer sees the object"
     return said
@@ -164,7 +164,7 @@ def test_one_of_many_processes_wins(storage: Storage) -> None:
     with spawn.Manager() as manager, ProcessPoolExecutor(4, mp_context=spawn) as pool:
         start = manager.Barrier(len(names))
         asked = [pool.submit(put_many, storage.uri, rounds, start, name) for name in names]
-        said = {name: future.result(200) for name, future in zip(names, asked, strict=True)}
+        said = {name: future.result(600) for name, future in zip(names, asked, strict=True)}
     for n in range(rounds):
         winners = [name for name in names if said[name][n]]
         assert len(winners) == 1 and storage.read(f"r/{n}") == winners[0].encode(), n

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 import pytest
@@ -77,8 +79,13 @@ def test_a_caller_who_gives_up_has_put_nothing(store: Storage, faults: FaultProx
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_body_goes_on_where_it_was_cut(store: Storage, faults: FaultProxy, fault: Fault) -> None:
+def test_a_body_goes_on_where_it_was_cut(
+    store: Storage, faults: FaultProxy, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three times: the range asked for gets shorter each time, and no byte is wrong."""
+    # Requests are counted: a busy server's own pauses must not be taken for a stall.
+    monkeypatch.setenv("OLMO_S3_READ_TIMEOUT", "2" if fault == Fault.STALL else "60")
+    storage_s3.forget()
     data = os.urandom(6_000_000)
     store.put("large", data)
     faults.clear()
@@ -178,6 +185,32 @@ def test_every_operation_survives_a_fault(store: Storage, faults: FaultProxy, fa
             faults.once(fault, method)
         assert operation(store) == expected[name], name
         assert faults.counts[fault] >= 1, name
+
+
+def test_after_an_outage_each_request_has_all_its_tries_again(
+    store: Storage, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer of botocore's ways to try again share a purse of some 100 retries between all requests of a client: an outage, with many
+    workers, empties it, and the requests after it would be sent once.
+    """
+    monkeypatch.setenv("OLMO_S3_ATTEMPTS", "2")
+    storage_s3.forget()
+    store.put("m", b"here")
+    faults.once(Fault.SLOW_DOWN, "GET", "/m", times=10_000)
+
+    def ask(_: int) -> bool:
+        with contextlib.suppress(TransientStorageError):
+            store.read("m")
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(ask, range(120))), "the store is down"
+    for _ in range(3):
+        faults.clear()
+        faults.once(Fault.SLOW_DOWN, "GET", "/m")
+        assert store.read("m") == b"here"
+        assert faults.counts == {Fault.SLOW_DOWN: 1}
 
 
 def test_a_restarted_server_is_met_by_the_same_clients(s3: S3Server, store: Storage, faults: FaultProxy) -> None:

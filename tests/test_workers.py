@@ -41,6 +41,6 @@ def test_an_interruption_ends_all_who_wait(tmp_path: Path, signalled: bool) -> N
         os.kill(process.pid or 0, signal.SIGTERM)
     workers.close(now=True)
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert not any(thread.is_alive() for thread in threads)
     assert len(errors) == 3 and all(isinstance(error, WorkerError) and "interrupted" in str(error) for error in errors)

@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.command import choices, password, run_chain, run_training, tables
 from flows.command.project import Project, find_project
 from flows.command.server_api import ServerApi
 from flows.command.signals import resumable
-from flows.command.temporary_server import temporary_server
+from flows.command.temporary_server import GRACE, await_records, temporary_server
 from flows.command.usage import whole
 from flows.command.waterfall import print_waterfall
 from olmo_core import processes
@@ -163,6 +164,7 @@ def server() -> Iterator[None]:
             yield
         return
     with temporary_server(find_project()) as own, _pointed_at(own.api_url):
+        began = datetime.now(UTC)
         try:
             yield
         finally:
@@ -171,7 +173,8 @@ def server() -> Iterator[None]:
 
             # What is yet to be sent would be an error after the server has gone, and no more on record.
             APILogHandler().flush()
-            EventsWorker.drain_all(timeout=5)
+            EventsWorker.drain_all(timeout=GRACE)
+        await_records(own, began)
 
 
 @contextlib.contextmanager

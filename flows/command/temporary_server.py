@@ -11,13 +11,16 @@ import fcntl
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from flows.command import password, services
+from flows.command.following import OVER
 from flows.command.prefect_server import UNTIL_EOF
 from flows.command.project import HOST, Project, State
-from flows.command.server_api import ServerApi
+from flows.command.server_api import ServerApi, ServerError
 from olmo_core import processes
 
 SERVICE = "run-server"
@@ -63,6 +66,20 @@ def temporary_server(project: Project, *, patience: float = STARTUP_SECONDS) -> 
                 too_late="with `olmo up` there is one that need not be waited for",
             )
         yield state
+
+
+def await_records(state: State, since: datetime) -> None:
+    """Return when the server has on record how the tasks of runs ended that began `since` and are over; after GRACE in any case.
+
+    It learns of tasks by events, which it takes one by one: those that wait in its memory when it is told to end are lost.
+    """
+    api = ServerApi(state.port, password=os.environ.get(password.CLIENT), patience=0)
+    over = {"state": {"type": {"any_": list(OVER)}}, "start_time": {"after_": since.isoformat()}}
+    under_way = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+    deadline = time.monotonic() + GRACE
+    with contextlib.suppress(ServerError):  # the run itself is done
+        while api.find("task_runs", task_runs=under_way, flow_runs=over) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager

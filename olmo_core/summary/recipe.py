@@ -44,7 +44,7 @@ class EvaluationPart:
     otherwise: str | None = None
     """Recipe to take, saying so, where a benchmark's file cannot be downloaded; None: then the stage fails."""
     checkpoints: Literal["last", "all"] = "last"
-    """Which checkpoints of the run."""
+    """Which checkpoints of the run; `all`: those of its save interval, so that an interruption changes no table."""
     limit: int | None = None
     """Items of each benchmark at most."""
     held_out: bool = True

@@ -22,7 +22,7 @@ from olmo_core.errors import IntegrityError
 from olmo_core.recipe import canonical, fingerprint
 from olmo_core.storage import Listed
 from olmo_core.train import fence, retention
-from olmo_core.train.run_file import VERSION, RunFile
+from olmo_core.train.run_file import UNPLANNED, VERSION, RunFile
 from olmo_core.train.state import TrainState
 
 STAGE = "training"
@@ -48,7 +48,10 @@ def publish(
     marks.start(store, folder, run.inputs.values(), ())
     metrics, events = merged_metrics(store, run), merged_events(store, run)
     checkpoints = [
-        {"step": m.counts["step"], "tokens": m.counts["tokens"], **m.ref.to_json()}
+        {
+            **{name: m.counts[name] for name in ("step", "tokens", UNPLANNED) if name in m.counts},
+            **m.ref.to_json(),
+        }
         for m in reversed(list(retention.committed(store, run)))
     ]
     output = Output(store.storage, folder)

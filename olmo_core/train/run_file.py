@@ -20,6 +20,8 @@ Recompute = Literal["none", "cheap", "block"]
 VERSION = 1
 """Of the training stage: raised whenever the same recipe and tokens give other checkpoints."""
 DONE, PREEMPTED, FAILED = 0, 75, 1
+UNPLANNED = "unplanned"
+"""Count of a checkpoint, true where it is there only because the trainer was told to end between two saves (`save_interval`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

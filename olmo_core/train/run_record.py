@@ -16,7 +16,7 @@ from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError
 from olmo_core.train.run_artifact import newer
-from olmo_core.train.run_file import RunFile, run_from_mapping
+from olmo_core.train.run_file import UNPLANNED, RunFile, run_from_mapping
 
 Line = Mapping[str, Any]
 """One step's metrics, or one event."""
@@ -75,6 +75,15 @@ def run_of(manifest: Manifest) -> ArtifactRef:
     if manifest.ref.kind == Kind.RUN:
         return manifest.ref
     return ArtifactRef(kind=Kind.RUN, name=manifest.ref.name, fingerprint=str(manifest.recipe["run"]))
+
+
+def saved_in(run: Manifest, *, planned: bool = False) -> list[tuple[int, ArtifactRef]]:
+    """Return step and address of the checkpoints that a run had at its end, as its manifest lists them, by step.
+
+    `planned`: without those that are there only because the run was told to end, and so do not depend on interruptions.
+    """
+    listed = [one for one in run.counts.get("checkpoints", ()) if not (planned and one.get(UNPLANNED))]
+    return sorted(((int(one["step"]), ArtifactRef.from_json(one)) for one in listed), key=lambda one: one[0])
 
 
 def run_file(store: ArtifactStore, run: ArtifactRef) -> RunFile:

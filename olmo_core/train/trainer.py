@@ -27,7 +27,7 @@ from olmo_core.train.non_finite import NonFinite, Streak
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.progress import Progress
 from olmo_core.train.ranks import Ranks
-from olmo_core.train.run_file import DONE, PREEMPTED, RunFile, save_interval
+from olmo_core.train.run_file import DONE, PREEMPTED, UNPLANNED, RunFile, save_interval
 from olmo_core.train.sharding import initialize_sharded
 from olmo_core.train.state import TrainState
 from olmo_core.train.step import LossHook
@@ -330,7 +330,9 @@ class Trainer:
             self._checkpointer.wait(timeout=self._preemption.seconds_left(limit))
             state = self._good_state()
             if state.step > self._saved:
-                self._checkpointer.save(state, wait=True, timeout=self._preemption.seconds_left(limit), retain=False)
+                left = self._preemption.seconds_left(limit)
+                extra = {UNPLANNED: True} if state.step % self._save_every else None
+                self._checkpointer.save(state, figures=extra, wait=True, timeout=left, retain=False)
             said = f"saved step {state.step}"
         except SupersededError:
             raise

@@ -93,7 +93,7 @@ def test_shards_of_a_killed_build_are_adopted(store: ArtifactStore, workers: Wor
     flag = tmp_path / "flag"
     process = multiprocessing.get_context("spawn").Process(target=build_and_die, args=(store.uri, str(flag)))
     process.start()
-    process.join(60)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL and flag.exists()
     step = toy(SHARDS)
     assert store.find(step.ref) is None, "nothing is published by a build that was killed"

@@ -62,7 +62,7 @@ def build_at_once(uri: str, start: Barrier) -> tuple[str, int]:
     """In a process of its own: begin together with the other; return the standing attempt and the shards taken over."""
     store = ArtifactStore(uri)
     with Threads(2) as threads:
-        start.wait(120)
+        start.wait(500)
         built = build(store, toy(SHARDS), threads)
     return built.manifest.attempt, built.shards_reused
 
@@ -71,7 +71,7 @@ def test_two_processes_at_once_leave_one_artifact_and_share_the_work(store: Arti
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, ProcessPoolExecutor(2, mp_context=spawn) as pool:
         start = manager.Barrier(2)
-        both = [future.result(200) for future in [pool.submit(build_at_once, store.uri, start) for _ in range(2)]]
+        both = [future.result(600) for future in [pool.submit(build_at_once, store.uri, start) for _ in range(2)]]
     step = toy(SHARDS)
     assert {attempt for attempt, _ in both} == {store.manifest(step.ref).attempt}
     assert store.verify(step.ref) == []

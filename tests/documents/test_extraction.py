@@ -64,9 +64,9 @@ def test_a_page_that_fails_only_behind_others_is_extracted_alone(extraction: Ext
 
 
 def test_a_page_that_waits_for_something_is_ended_by_the_clock() -> None:
-    with Extraction(settings(wall_seconds=0.5)) as extraction:
+    with Extraction(settings(wall_seconds=4)) as extraction:
         first, second = run(extraction, "sleep", "awake")
-    assert (first.outcome, first.detail) == ("timeout", "no answer for 0.5 s by the clock")
+    assert (first.outcome, first.detail) == ("timeout", "no answer for 4 s by the clock")
     assert second.text == "AWAKE"
 
 
@@ -117,7 +117,7 @@ def test_the_process_dies_with_its_owner_even_in_the_middle_of_a_page(tmp_path: 
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
         owner.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while _runs(pid):
         assert time.monotonic() < deadline, "the extraction process outlived its owner"
         time.sleep(0.05)

@@ -77,7 +77,7 @@ def test_a_killed_export_goes_on_where_it_was(
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     expected = set(every_file(exported))
     waiting = {p for p in expected if p.startswith("wiki/") and keys_of(small, "wiki")[0] in p}
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     try:
         # By name: what a running export is about to rename cannot be read.
         while not {*expected} - waiting - {"export.json"} <= {str(p.relative_to(folder)) for p in folder.rglob("*")}:

@@ -22,7 +22,7 @@ from tests.endurance import runs
 from tests.endurance.audit import audit
 from tests.endurance.progress import Alive, Stage, Watch, alive
 from tests.endurance.runs import Run, Started
-from tests.endurance.same import comparable
+from tests.endurance.same import comparable, unplanned_in
 from tests.endurance.setting import SAVE_EVERY, Setting
 
 WORKERS = 2
@@ -61,6 +61,8 @@ class ChainRun(Run):
 
     compared: dict[str, str] = field(default_factory=dict)
     """What must be the same in all runs."""
+    unplanned: int = 0
+    """Checkpoints that are there only because a trainer was told to end, as ranks are whose launcher was killed."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds of each stage, kills and retries included."""
     faults: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -292,7 +294,7 @@ def _close(setting: Setting, run: ChainRun, watch: Watch, began: float) -> None:
         found = gc.collect(store, grace=Grace(attempt_seconds=0.0), delete=True, now=time.time() + 60.0)
         run.collected = sum(one.objects for one in found.waste)
         after = audit(watch.uri, read=False)
-        run.compared = comparable(store, after.digests)
+        run.compared, run.unplanned = comparable(store, after.digests), len(unplanned_in(store))
         run.problems += after.problems
         if run.audit is None or after.digests != run.audit.digests:
             run.problems.append("a garbage collection took more than what nobody refers to")

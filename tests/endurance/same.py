@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 
 from olmo_core.artifacts.store import ArtifactStore
+from olmo_core.train.run_file import UNPLANNED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,16 @@ MAY_DIFFER = (
 def comparable(store: ArtifactStore, digests: dict[str, str]) -> dict[str, str]:
     """Return what must be equal in two stores, by name: digests of objects (of those that may differ in part, of the rest), the
     artifact of each tag, and of each address the whole fingerprint.
+
+    Not of checkpoints that are there only because a trainer was told to end (`unplanned`): nothing else may rest on them.
     """
     found: dict[str, str] = {}
-    manifests = list(store.finished())
+    manifests = [one for one in store.finished() if not one.counts.get(UNPLANNED)]
+    unplanned = unplanned_in(store)
     paths = {f"{m.ref}/{one.key}": one.path for m in manifests for one in m.objects}
     for key, digest in digests.items():
+        if any(key.startswith(f"{address}/") for address in unplanned):
+            continue
         rule = next((one for one in MAY_DIFFER if fnmatch(key, one.objects)), None)
         if rule is None:
             found[key] = digest
@@ -63,8 +69,13 @@ def comparable(store: ArtifactStore, digests: dict[str, str]) -> dict[str, str]:
             found[key] = hashlib.sha256(rest(store.storage.read(paths[key]), key, rule.fields)).hexdigest()
         else:
             found[key] = "is there"
-    found |= {path: str(ref) for path, ref in store.all_tags().items()}
+    found |= {path: str(ref) for path, ref in store.all_tags().items() if str(ref) not in unplanned}
     return found | {m.ref.address: m.ref.fingerprint for m in manifests}
+
+
+def unplanned_in(store: ArtifactStore) -> list[str]:
+    """Return the checkpoints of a store that are there only because a trainer was told to end; nothing else depends on them."""
+    return [str(one.ref) for one in store.finished("checkpoint") if one.counts.get(UNPLANNED)]
 
 
 def rest(raw: bytes, key: str, fields: frozenset[str]) -> bytes:

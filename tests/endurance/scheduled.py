@@ -26,7 +26,8 @@ from flows.command import tables
 from flows.command.server_api import ServerApi, ServerError
 from olmo_core import processes
 from olmo_core.artifacts.store import ArtifactStore
-from tests.flows.conftest import Services, done, free_port
+from tests.flows.conftest import Services, done
+from tests.s3_server import free_port
 from tests.small_corpus import passages, record, write_jsonl
 
 DEPLOYMENT = "build-dolma/build-dolma"

@@ -140,7 +140,7 @@ def report(done: list[ChainRun], arguments: argparse.Namespace, seed: int, secon
         facts = (a.manifests, len(a.digests), a.twice, a.orphans) if a else (None,) * 4
         trainers = f"{run.trainers.get('jobs')}/{run.trainers.get('epochs')}/{run.trainers.get('most')}"
         rows.append(
-            (run.store, run.how, round(run.seconds), run.starts, len(run.kills), *facts, trainers, run.processes_left, "no" if run.problems else "yes")
+            (run.store, run.how, round(run.seconds), run.starts, len(run.kills), *facts, trainers, run.unplanned, run.processes_left, "no" if run.problems else "yes")
         )  # fmt: skip
     print()
     header = (
@@ -154,6 +154,7 @@ def report(done: list[ChainRun], arguments: argparse.Namespace, seed: int, secon
         "twice",
         "orphans",
         "jobs/epochs/at once",
+        "unplanned",
         "left",
         "same",
     )
@@ -187,6 +188,9 @@ def report(done: list[ChainRun], arguments: argparse.Namespace, seed: int, secon
         print(
             f"not compared: {one.objects}, {'all of it' if one.fields is None else ', '.join(sorted(one.fields))}: {one.why}"
         )
+    print(
+        "not compared: checkpoints saved only as a trainer was told to end (unplanned); nothing else may depend on them"
+    )
     facts_ = {
         "seed": seed,
         "seconds": round(seconds),

@@ -112,7 +112,6 @@ def told_to_end(rank: int, world: int) -> tuple[str, int]:
     return "nothing", calls
 
 
-@pytest.mark.timeout(300)
 def test_ranks_that_share_a_model_end_after_the_same_batch(tmp_path: Path) -> None:
     """One that stopped alone would wait for the others' results, and they for its part of the model."""
     first, second = run_ranks(2, told_to_end, tmp_path)
@@ -131,7 +130,7 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     domain = texts(folder / "texts", 160, 220)
     run = evaluation(folder, "alone", model, domain, batch_tokens=256)
     process = start(run)
-    _, said = process.communicate(timeout=250)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     yield domain, numbers(run)
 
@@ -165,13 +164,13 @@ def scores_of(run: Path) -> list[Path]:
 def interrupted(run: Path, sent: signal.Signals) -> tuple[int, str]:
     """Start a process, send a signal once it has scored something, and return how it ended."""
     process = start(run)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         if sum(path.stat().st_size for path in scores_of(run)) > 5000:
             process.send_signal(sent)
             break
         time.sleep(0.02)
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate(timeout=600)
     return process.returncode, said
 
 
@@ -187,7 +186,7 @@ def test_an_ended_process_goes_on_where_it_was(
     kept = sum(path.stat().st_size for path in scores_of(run)) // 40
     assert kept > 100
     process = start(run)
-    _, said = process.communicate(timeout=250)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert numbers(run) == expected, "to the last bit"
     scored = sum(path.stat().st_size for path in scores_of(run)) // 40
@@ -200,7 +199,7 @@ def test_two_ranks_under_torchrun(tmp_path: Path, model: Path, alone: tuple[Path
     domain, expected = alone
     run = evaluation(tmp_path, "two", model, domain, batch_tokens=256)
     process = start(run, ranks=2)
-    _, said = process.communicate(timeout=290)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     same(numbers(run), expected)
     assert len([path for path in scores_of(run) if path.stat().st_size > 10_000]) == 2
@@ -217,7 +216,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, model: Path) -> None:
     ):
         run.write_text(json.dumps({**values, **changed}))
         process = start(run)
-        _, said = process.communicate(timeout=100)
+        _, said = process.communicate(timeout=600)
         assert process.returncode == 1 and message in said and "Traceback" not in said
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,9 @@ from flows.command import password
 from flows.command.project import Project
 from flows.command.server_api import ServerApi
 from olmo_core import processes
+from olmo_core.processes import ProcessRecord
 from tests.flows.in_sight import IN_THE_ENVIRONMENT, SESSION
+from tests.s3_server import free_port
 
 T = TypeVar("T")
 
@@ -34,13 +37,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if config.pluginmanager.hasplugin("xdist"):
                 item.add_marker(pytest.mark.xdist_group("services"))
             item.add_marker(pytest.mark.slow)
-
-
-def free_port() -> int:
-    """A port on which nobody listens at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +64,12 @@ class Place:
             **self.extra,
         }
 
-    def olmo(self, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def olmo(self, *words: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
         """Run an `olmo` command."""
         return self._run(sys.executable, "-m", "flows.command.main", *words, timeout=timeout)
 
     def prefect(
-        self, *words: str, timeout: float = 240, directory: Path | None = None
+        self, *words: str, timeout: float = 1200, directory: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a `prefect` command by its script: `python -m prefect` does not understand --profile in all places."""
         script = str(Path(sys.executable).with_name("prefect"))
@@ -155,6 +151,29 @@ def eventually(question: Callable[[], T], holds: Callable[[T], bool], *, seconds
     return answer
 
 
+@contextlib.contextmanager
+def standing_still(records: Sequence[ProcessRecord]) -> Iterator[None]:
+    """Stop processes meanwhile, those that are first first."""
+    _send(records, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _send(records, signal.SIGCONT)
+
+
+def kill_at_once(records: Sequence[ProcessRecord]) -> None:
+    """Kill processes so that none of them sees another's end."""
+    assert records
+    with standing_still(records):
+        _send(records, signal.SIGKILL)
+
+
+def _send(records: Sequence[ProcessRecord], sent: signal.Signals) -> None:
+    for one in records:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, sent)
+
+
 def done(process: subprocess.CompletedProcess[str]) -> str:
     """The output of a command that must have succeeded."""
     assert process.returncode == 0, f"{process.args} gave {process.returncode}:\n{process.stdout}\n{process.stderr}"
@@ -179,8 +198,8 @@ def running_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
     port = free_port()
     place = Place(home=folder / "olmo", profiles=folder / "profiles.toml", extra=IN_THE_ENVIRONMENT | SESSION)
     try:
-        words = ("up", "--host", "0.0.0.0", "--port", str(port), "--wait", "400")
-        (folder / "up.txt").write_text(done(place.olmo(*words, timeout=900)), encoding="utf-8")
+        words = ("up", "--host", "0.0.0.0", "--port", str(port), "--wait", "800")
+        (folder / "up.txt").write_text(done(place.olmo(*words, timeout=1800)), encoding="utf-8")
         # Of a loaded machine no answer within the usual 10 s says nothing.
         api = ServerApi(port, password=password.stored(Project(directory=ROOT, home=place.home)), timeout=60)
         services = Services(home=place.home, profiles=place.profiles, port=port, api=api, extra=place.extra)

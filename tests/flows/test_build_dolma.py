@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.flows.conftest import ROOT, Services, done, eventually
 from tests.oracles.environment_documents import environment_documents
 
 SHARDS = 12
-pytestmark = pytest.mark.timeout(900)  # several flow runs, each of them with a process of its own
+pytestmark = pytest.mark.timeout(3000)  # several flow runs, each of them with a process of its own
 EXPECTED = {f"{s}/web" for s in SOURCE_STAGES} | {f"{s}/all" for s in (*CORPUS_STAGES, "publish")}
 
 RECIPE = """
@@ -86,7 +86,7 @@ def run(
 ) -> tuple[str, subprocess.CompletedProcess[str]]:
     """Run the deployment to its end by its bare name; return the flow run's id and the command's outcome."""
     words = ("deployment", "run", "build-dolma", "--watch", *parameters(corpus, workers, **overrides))
-    process = services.prefect(*words, timeout=600)
+    process = services.prefect(*words, timeout=1800)
     found = re.search(r"UUID: ([0-9a-f-]{36})", process.stdout)
     assert found, process.stdout + process.stderr
     process.stderr += str(services.run(found.group(1))["state"]["message"])
@@ -214,31 +214,41 @@ def poll(question: Callable[[], Any], *, seconds: float, pause: float) -> Any:
     return answer
 
 
+def killed(services: Services, corpus: Corpus, workers: int) -> tuple[str, Path]:
+    """Kill a run when some shards of a stage are done; return its id, once it is Crashed, and the stage's folder."""
+    created = done(services.prefect("deployment", "run", "build-dolma", *parameters(corpus, workers)))
+    run_id = re.search(r"UUID: ([0-9a-f-]{36})", created).group(1)  # type: ignore[union-attr]
+    pid = poll(lambda: _quietly(flow_process, run_id), seconds=600, pause=0.05)
+    quality = corpus.store / "attributes" / "web-quality"
+    poll(lambda: len(list(quality.rglob("*.done.json"))) >= 3, seconds=900, pause=0.001)
+    os.kill(pid, signal.SIGKILL)
+    poll(lambda: services.run(run_id)["state_name"] == "Crashed", seconds=300, pause=0.2)
+    return run_id, quality
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_run_is_retried_where_it_was(
     running_services: Services, corpus: Corpus, tmp_path: Path, workers: int
 ) -> None:
     """SIGKILL after some shards of a stage, then `prefect flow-run retry`: those shards stay, the bytes are the same."""
-    words = ("deployment", "run", "build-dolma", *parameters(corpus, workers))
-    created = done(running_services.prefect(*words))
-    run_id = re.search(r"UUID: ([0-9a-f-]{36})", created).group(1)  # type: ignore[union-attr]
-    pid = poll(lambda: _quietly(flow_process, run_id), seconds=90, pause=0.05)
-    quality = corpus.store / "attributes" / "web-quality"
-    poll(lambda: len(list(quality.rglob("*.done.json"))) >= 3, seconds=120, pause=0.001)
-    os.kill(pid, signal.SIGKILL)
-    poll(lambda: running_services.run(run_id)["state_name"] == "Crashed", seconds=60, pause=0.2)
-    assert not list(quality.rglob("manifest.json")), "killed too late: the stage was already done"
+    for n in range(5):
+        corpus = replace(corpus, store=tmp_path / f"store-{n}")
+        run_id, quality = killed(running_services, corpus, workers)
+        if len(list(quality.rglob("*.done.json"))) < SHARDS:
+            break
+    else:
+        pytest.fail("killed too late, five times: the stage was already done")
     # The worker learns of the process's end some ten seconds after its runner, and tells nobody: a retry before that is
     # called crashed by it and loses its concurrency slot (prefect 3.8.8). There is nothing to ask, so this is a wait.
     noticed = time.monotonic() + 20
-    poll(lambda: time.monotonic() > noticed, seconds=30, pause=0.5)
+    poll(lambda: time.monotonic() > noticed, seconds=300, pause=0.5)
     finished = {p: p.stat().st_mtime_ns for p in quality.rglob("*.done.json")}
     kept = {p.with_name(p.name.replace(".done.json", ".parquet")): None for p in finished}
     kept = {p: p.stat().st_mtime_ns for p in kept}
-    assert 3 <= len(finished) < SHARDS
+    assert 3 <= len(finished) < SHARDS and not list(quality.rglob("manifest.json"))
 
     done(running_services.prefect("flow-run", "retry", run_id))
-    poll(lambda: running_services.run(run_id)["state_type"] in ("COMPLETED", "FAILED"), seconds=240, pause=0.5)
+    poll(lambda: running_services.run(run_id)["state_type"] in ("COMPLETED", "FAILED"), seconds=1200, pause=0.5)
     assert running_services.run(run_id)["state_name"] == "Completed"
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     manifest = next(ArtifactStore(str(corpus.store)).finished("attributes", "web-quality"))
@@ -296,7 +306,7 @@ def test_same_run_twice_at_once_gives_one_of_everything(running_services: Servic
         )
         for _ in range(2)
     ]
-    outcomes = [process.communicate(timeout=240) for process in both]
+    outcomes = [process.communicate(timeout=1800) for process in both]
     assert [process.returncode for process in both] == [0, 0], outcomes
     made = [json.loads(out) for out, _ in outcomes]
     assert made[0]["tokens"] == made[1]["tokens"]

@@ -26,7 +26,7 @@ from tests.pickles import pickles
 from tests.report import devtools
 from tests.small_corpus import passages, record, write_jsonl
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(4500), pytest.mark.slow]
 VARIANTS = [{"name": "whole"}, {"name": "long", "changes": {"sources.web.rules.too_few_words.value": 200}}]
 
 
@@ -123,7 +123,7 @@ def chained(running_services: Services, tmp_path_factory: pytest.TempPathFactory
 
     write_jsonl(folder / "late" / "prose.jsonl", [record("late", passages()[130])])
     done(services.prefect("flow-run", "retry", parent))
-    wait_until(lambda: services.run(parent)["run_count"] == 2, seconds=300, what="the second try")
+    wait_until(lambda: services.run(parent)["run_count"] == 2, seconds=900, what="the second try")
     assert ended(services, parent, seconds=900)["type"] == "COMPLETED", services.run(parent)["state"]
     again = children(services, parent)
     return Chained(folder=folder, file=file, store=store, before=before, parent=parent, first=first, again=again)
@@ -140,7 +140,7 @@ def test_the_dashboard_shows_the_chain(
         def shows(address: str, *words: str) -> None:
             tab.show(address, 1400)
             script = f"{json.dumps(words)}.every(word => document.body.innerText.includes(word))"
-            wait_until(lambda: tab.ask(script), seconds=90, what=f"{words} at {address}")
+            wait_until(lambda: tab.ask(script), seconds=600, what=f"{words} at {address}")
 
         shows(runs, "Login")
         # Where its form keeps the password.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -91,9 +92,11 @@ def test_schedule_that_is_switched_on_makes_runs(running_services: Services) -> 
 
     (schedule,) = api.deployments()[name]["schedules"]
     assert not scheduled()
+    # Its time is 02:30 (UTC): a run that were due meanwhile would be started.
+    wait_until(lambda: not "02:24" < f"{datetime.now(UTC):%H:%M}" < "02:31", seconds=800, what="the hour to pass")
     done(running_services.prefect("deployment", "schedule", "resume", name, schedule["id"]))
     try:
-        runs = wait_until(scheduled, seconds=60, what="a scheduled run of build-dolma")
+        runs = wait_until(scheduled, seconds=300, what="a scheduled run of build-dolma")
         assert {run["state_name"] for run in runs} == {"Scheduled"}
         assert all(run["expected_start_time"].split("T")[1].startswith("02:30") for run in runs)
         done(running_services.olmo("up"))
@@ -101,4 +104,4 @@ def test_schedule_that_is_switched_on_makes_runs(running_services: Services) -> 
         assert schedule["active"]
     finally:
         done(running_services.prefect("deployment", "schedule", "pause", name, schedule["id"]))
-    wait_until(lambda: not scheduled(), seconds=30, what="the scheduled runs to go with the schedule")
+    wait_until(lambda: not scheduled(), seconds=300, what="the scheduled runs to go with the schedule")

@@ -16,7 +16,7 @@ from tests.s3_server import S3Server
 
 
 @pytest.mark.s3
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_kills_on_a_faulty_store_change_no_byte(running_services: Services, s3: S3Server, tmp_path: Path) -> None:
     s3.client().create_bucket(Bucket=BUCKET)
     with FaultProxy(s3.endpoint, seed=3, stall_seconds=READ_TIMEOUT + 1) as proxy:

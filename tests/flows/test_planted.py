@@ -19,7 +19,7 @@ from tests.evaluation.planted import CORPUS, SET, plant
 from tests.flows.conftest import Services, done, eventually, wait_until
 from tests.report.html_checks import Page
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(4500), pytest.mark.slow]
 TRAINING = """\
 name: leaky
 model: {preset: tiny, width: 64, layers: 2, mlp_width: 128}
@@ -84,7 +84,7 @@ def test_a_leak_is_found_and_its_effect_is_reported(running_services: Services, 
         assert not states & {"FAILED", "CRASHED"}, new
         return len(new) == 3 and states == {"COMPLETED"}
 
-    wait_until(over, seconds=400, what="three evaluations by the automation")
+    wait_until(over, seconds=1500, what="three evaluations by the automation")
     manifests = series(store, "leaky-small")
     assert len(manifests) == 3
 

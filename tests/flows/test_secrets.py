@@ -59,13 +59,13 @@ def start(services: Services, recipe: Path, **resources: Any) -> tuple[str, subp
     """Run the deployment to its end; returns the flow run's state message and the command's outcome."""
     words = [f"recipe={json.dumps(str(recipe))}", f"resources={json.dumps({'workers': 1, **resources})}"]
     options = [word for one in words for word in ("-p", one)]
-    process = services.prefect("deployment", "run", "build-dolma", "--watch", *options, timeout=280)
+    process = services.prefect("deployment", "run", "build-dolma", "--watch", *options, timeout=800)
     found = re.search(r"UUID: ([0-9a-f-]{36})", process.stdout)
     return (str(services.run(found.group(1))["state"]["message"]) if found else ""), process
 
 
 @pytest.mark.s3
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_block_gives_the_credentials_and_nothing_shows_them(
     running_services: Services, own_bucket: tuple[str, Any], recipe: Path
 ) -> None:
@@ -213,7 +213,7 @@ for action in (
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert process.returncode == 0, process.stderr
@@ -228,7 +228,7 @@ for action in (
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert command.returncode == 1 and "Traceback" not in command.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from flows.command import services
 from flows.command.project import Project, State
 from olmo_core import processes
 from olmo_core.processes import ProcessRecord
-from tests.flows.conftest import ROOT, Place, Services, done, free_port, wait_until
+from tests.flows.conftest import ROOT, Place, Services, done, kill_at_once, wait_until
+from tests.s3_server import free_port
 
 
 def recorded(place: Place) -> State:
@@ -106,8 +106,13 @@ def start_nap(running_services: Services) -> str:
     for nap in naps:
         nap.unlink(missing_ok=True)
     shown = done(running_services.prefect("deployment", "run", "nap/nap"))
-    wait_until(lambda: all(nap.exists() for nap in naps), seconds=120, what="the run's worker processes")
-    return shown.split("UUID: ")[1].split()[0]
+    run_id = shown.split("UUID: ")[1].split()[0]
+    wait_until(lambda: all(nap.exists() for nap in naps), seconds=600, what="the run's worker processes")
+    # The server learns of the task by an event: a run that is killed before has none.
+    wait_until(
+        lambda: set(running_services.tasks(run_id).values()) == {"Running"}, seconds=600, what="the task to be recorded"
+    )
+    return run_id
 
 
 def test_killed_worker_is_replaced_and_its_run_crashed(running_services: Services) -> None:
@@ -117,11 +122,10 @@ def test_killed_worker_is_replaced_and_its_run_crashed(running_services: Service
     """
     run_id = start_nap(running_services)
     old = recorded(running_services).workers["cpu"]
-    killed = [*processes.carrying(PREFECT__FLOW_RUN_ID=run_id), old]
+    killed = [old, *processes.carrying(PREFECT__FLOW_RUN_ID=run_id)]
     assert len(killed) > 3
-    for process in killed:
-        os.kill(process.pid, signal.SIGKILL)
-    assert not processes.wait(killed, 10)
+    kill_at_once(killed)
+    assert not processes.wait(killed, 120)
     code, found = status(running_services)
     assert code == 1
     assert found["workers"][0]["state"] == "not running"
@@ -239,13 +243,13 @@ def test_service_that_dies_shows_the_end_of_its_log(
 ) -> None:
     """An interpreter that fails at once stands for a broken installation."""
     broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\nsleep 0.2; echo no module named prefect >&2; exit 1\n", encoding="ascii")
+    broken.write_text("#!/bin/sh\nsleep 2; echo no module named prefect >&2; exit 1\n", encoding="ascii")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     project = Project(directory=ROOT, home=place.home)
     state = State(port=free_port())
     with pytest.raises(services.ServiceError, match=r"ended while starting.*\n +no module named prefect"):
-        services.wait_for_server(project, state, services.start_server(project, state), deadline=20)
+        services.wait_for_server(project, state, services.start_server(project, state), deadline=600)
 
 
 def test_bad_port_is_a_usage_error(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_what_a_run_logs_last_is_shown_though_it_comes_after_its_end(
             "name": logger,
             "level": 20,
             "message": message,
-            "timestamp": "2026-01-01T00:00:00Z",
+            "timestamp": datetime.now(UTC).isoformat(),
             "flow_run_id": run,
         }
         api.request("POST", "/logs/", [line])

@@ -106,7 +106,7 @@ def trained(folders: pytest.TempPathFactory) -> Path:
             check=True,
             cwd=Path(__file__).resolve().parents[2],
             env=os.environ | {"MALLOC_PERTURB_": "255"},
-            timeout=300,
+            timeout=800,
         )
         attempt.rename(folder)
     return folder

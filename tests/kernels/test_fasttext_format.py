@@ -119,7 +119,9 @@ def test_word_vectors_are_no_classifier(folder: Path) -> None:
         FastTextModel.from_file(folder / VECTORS)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data(), name=st.sampled_from(["languages.ftz", "words.ftz", "tree.bin"]))
 def test_damage_gives_an_error_or_a_prediction(folder: Path, tmp_path: Path, data: st.DataObject, name: str) -> None:
     """Whatever bytes are changed: an InputError or predictions, never another error (or a crash)."""

@@ -77,7 +77,7 @@ class SlurmCluster:
         self._daemon("munged", "--foreground", "--force", f"--key-file={key}", *own)
         self._daemon("slurmctld", "-D")
         self._daemon("slurmd", "-D", "-N", host)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while "idle" not in self._ask("sinfo", "--noheader", "--format=%T"):
             if time.monotonic() > deadline or any(one.poll() is not None for one in self._daemons):
                 raise RuntimeError(
@@ -89,7 +89,7 @@ class SlurmCluster:
         """End the daemons."""
         for one in reversed(self._daemons):
             one.kill()
-            one.wait(30)
+            one.wait(120)
 
     @property
     def environment(self) -> dict[str, str]:

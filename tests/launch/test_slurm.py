@@ -75,14 +75,14 @@ class Submitted:
         self.job = self.launcher.start(job_spec(folder))
 
     def code(self) -> int:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while (code := self.launcher.poll(self.job)) is None:
             assert time.monotonic() < deadline, self.launcher.tail(self.job)
             time.sleep(0.2)
         return code
 
     def says(self, word: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while word not in self.launcher.tail(self.job):
             assert time.monotonic() < deadline, self.launcher.tail(self.job)
             time.sleep(0.2)

@@ -47,7 +47,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
 
 
 def ended(launcher: Torchrun, job: Job) -> int:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while (code := launcher.poll(job)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -55,7 +55,7 @@ def ended(launcher: Torchrun, job: Job) -> int:
 
 
 def printed(launcher: Torchrun, job: Job) -> list[str]:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not (lines := launcher.tail(job)):
         assert time.monotonic() < deadline
         time.sleep(0.05)

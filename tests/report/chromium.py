@@ -13,7 +13,7 @@ def load(browser: str, page: Path, *options: str) -> subprocess.CompletedProcess
     profile = page.parent / "profile"
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     words += [f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=3000", *options]
-    done = subprocess.run([browser, *words, page.as_uri()], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([browser, *words, page.as_uri()], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
 

@@ -79,7 +79,7 @@ class Tab:
         return {"sessionId": session} if session else {}
 
     def _hear(self) -> dict[str, Any]:
-        heard: dict[str, Any] = json.loads(self._connection.recv(timeout=60))
+        heard: dict[str, Any] = json.loads(self._connection.recv(timeout=300))
         what = heard.get("method")
         if what == "Network.requestWillBeSent":
             self.requests.append(heard["params"]["request"]["url"])
@@ -104,14 +104,14 @@ def tab(browser: str, profile: Path) -> Iterator[Tab]:
     words += [f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
     process = subprocess.Popen([browser, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         told = profile / _PORT
         while not (told.exists() and len(told.read_text().split()) == 2):
             assert process.poll() is None and time.monotonic() < deadline, "the browser did not come up"
             time.sleep(0.05)
         port, path = told.read_text().split()
-        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as connection:
+        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None, open_timeout=300) as connection:
             yield Tab(connection)
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(120)

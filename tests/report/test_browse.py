@@ -247,5 +247,5 @@ def test_it_is_served_on_this_machine_to_this_machine_only(whole: Whole) -> None
             urllib.request.urlopen(f"{address}run/")
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert process.returncode == 0 and not folder.exists()

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-_SECONDS = 200.0
+_SECONDS = 700.0
 _kept: list[Rank] = []
 
 

@@ -115,11 +115,12 @@ def test_an_error_ahead_is_raised_and_the_thread_ends(dataset: TokenDataset, mon
     assert [next(ahead).index, next(ahead).index] == [1, 2]
     with pytest.raises(InputError, match="the third"):
         next(ahead)
+    before = set(threading.enumerate())  # another test's may not have ended yet
     endless = Loader(dataset, RECIPE, batch=4).prefetch(0)
     next(endless)
     del endless
-    deadline = time.monotonic() + 10
-    while any(t.name == "loader" for t in threading.enumerate()):
+    deadline = time.monotonic() + 120
+    while any(t.name == "loader" for t in set(threading.enumerate()) - before):
         assert time.monotonic() < deadline, "the thread goes on"
         threading.Event().wait(0.05)
 

@@ -15,7 +15,7 @@ from tests.train.faulty import instances
 from tests.train.test_trainer import checkpoint, equal, losses
 from tests.train.tiny_run import Job, Ranks, events, metrics, tiny_run, with_resources
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 FAULTY = "tests.train.faulty"
 
 

@@ -10,6 +10,11 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from olmo_core.errors import RecipeError, WorkerError
 from olmo_core.train.watch import Watch
 
+LIMIT = 3.0
+"""Seconds: on a busy machine a whole process may stand still for one or two."""
+BEYOND = 80
+"""Twentieths of a second that are longer than the limit."""
+
 
 class Ranks:
     """Watches of all ranks, and the verdicts that they reached."""
@@ -25,11 +30,11 @@ class Ranks:
 
     def verdict(self) -> str:
         """The next verdict."""
-        return self.verdicts.get(timeout=60)
+        return self.verdicts.get(timeout=300)
 
 
 def test_the_rank_that_is_behind_hangs() -> None:
-    ranks = Ranks(3, limit=1.5)
+    ranks = Ranks(3, limit=LIMIT)
     for rank, marks in enumerate([4, 3, 4]):
         for number in range(marks):
             ranks.watches[rank].at(f"at step {number}")
@@ -42,8 +47,8 @@ def test_the_rank_that_is_behind_hangs() -> None:
 
 
 def test_ranks_that_go_on_are_left_alone() -> None:
-    ranks = Ranks(2, limit=1.5)
-    for number in range(50):
+    ranks = Ranks(2, limit=LIMIT)
+    for number in range(BEYOND):
         for watch in ranks.watches:
             watch.at(f"step {number}")
         with pytest.raises(queue.Empty):
@@ -52,23 +57,23 @@ def test_ranks_that_go_on_are_left_alone() -> None:
 
 
 def test_a_slow_rank_that_others_wait_for_is_left_alone() -> None:
-    ranks = Ranks(2, limit=2.0)
+    ranks = Ranks(2, limit=LIMIT)
     for number in range(10):
         ranks.watches[0].at(f"token file {number}")  # all of them at once, and then it waits
     for number in range(6):
         ranks.watches[1].at(f"token file {number}")
         with pytest.raises(queue.Empty):
-            ranks.verdicts.get(timeout=0.6)
+            ranks.verdicts.get(timeout=LIMIT / 4)
     said = ranks.verdict()  # until it stands still itself
     assert said.startswith("rank 1 (host") and "last seen token file 5" in said
     ranks.stop()
 
 
 def test_who_waits_for_the_store_does_not_hang_until_it_says_nothing_more() -> None:
-    ranks = Ranks(2, limit=1.5)
+    ranks = Ranks(2, limit=LIMIT)
     for watch in ranks.watches:
         watch.at("after step 9, saving")
-    for _ in range(60):
+    for _ in range(BEYOND):
         ranks.watches[1].alive()  # rank 0 has stored its part, and waits for this one
         with pytest.raises(queue.Empty):
             ranks.verdicts.get(timeout=0.05)
@@ -79,7 +84,7 @@ def test_who_waits_for_the_store_does_not_hang_until_it_says_nothing_more() -> N
 
 @pytest.mark.parametrize("gone", [0, 2])
 def test_a_rank_without_a_sign_of_life_is_named(gone: int) -> None:
-    ranks = Ranks(3, limit=1.5)
+    ranks = Ranks(3, limit=LIMIT)
     ranks.stop(gone)
     said = ranks.verdict()
     assert said.startswith(f"rank {gone} (host")
@@ -88,7 +93,7 @@ def test_a_rank_without_a_sign_of_life_is_named(gone: int) -> None:
 
 
 def test_a_broken_collective_is_blamed_on_the_rank_that_died() -> None:
-    ranks = Ranks(3, limit=60, interval=0.5)  # a living one must be heard within 2.5 intervals
+    ranks = Ranks(3, limit=60, interval=1)  # a living one must be heard within 2.5 intervals
     ranks.watches[1].at("at step 7, computing")
     ranks.watches[1]._tell()
     ranks.stop(1)

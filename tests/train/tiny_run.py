@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from olmo_core.train.recipe import DataRecipe, OptimizerRecipe, ScheduleRecipe, 
 from olmo_core.train.recording import Line, read_metrics
 from olmo_core.train.run_artifact import merged_events
 from olmo_core.train.run_file import RunFile, TrainResources
+from tests.s3_server import free_port
 from tests.train.token_artifacts import tokens_artifact
 
 LENGTH, BATCH = 16, 8
@@ -128,13 +128,13 @@ class Job:
         """What it has printed so far."""
         return "".join(self.lines)
 
-    def await_line(self, fits: Callable[[str], bool], seconds: float = 240.0) -> None:
+    def await_line(self, fits: Callable[[str], bool], seconds: float = 600.0) -> None:
         """Wait until it has printed a line that fits."""
         with self._news:
             good = self._news.wait_for(lambda: any(map(fits, self.lines)) or self.lines[-1:] == [""], seconds)
         assert good and any(map(fits, self.lines)), self.output
 
-    def wait(self, seconds: float = 240.0) -> int:
+    def wait(self, seconds: float = 600.0) -> int:
         """Return its exit code; everything of it is gone then."""
         try:
             return self.process.wait(seconds)
@@ -142,7 +142,7 @@ class Job:
             raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
         finally:
             self.kill()
-            self._reader.join(10)
+            self._reader.join(60)
 
     def kill(self) -> None:
         """Kill what is left of it, ranks included."""
@@ -175,9 +175,7 @@ class Ranks:
     ) -> None:
         path = folder / "RUN.json"
         path.write_text(run.to_json(), encoding="utf-8")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
+        port = str(free_port())
         self.output = ""
         self._log = folder / "ranks.log"
         self._processes = []
@@ -195,7 +193,7 @@ class Ranks:
                     )
                 )
 
-    def wait(self, seconds: float = 240.0) -> list[int]:
+    def wait(self, seconds: float = 600.0) -> list[int]:
         """Return the exit code of each rank."""
         try:
             return [one.wait(seconds) for one in self._processes]
