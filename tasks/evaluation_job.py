@@ -63,8 +63,8 @@ def evaluate_apart(
         say(f"started {job} with {number} process{'es' if number > 1 else ''}; its log: {job.log}")
         code = _wait(launcher, job, progress)
     except BaseException as told:
+        launcher.cancel(job)  # first of all: a signal may end this process amid a word
         say(f"told to end ({type(told).__name__}): ending {job}; what it scored is kept")
-        launcher.cancel(job)
         deadline = time.monotonic() + _GRACE
         while launcher.poll(job) is None and time.monotonic() < deadline:
             time.sleep(_POLL)
