@@ -143,7 +143,9 @@ def _named(store: ArtifactStore, parameter: str, text: str, kinds: set[Kind]) ->
     except RecipeError as error:
         raise RecipeError(f"{parameter}: {error}") from error
     if ref.kind not in kinds:
-        raise RecipeError(f"{parameter}: {text!r} is of kind {ref.kind}; an artifact of {' or '.join(sorted(kinds))} is needed")
+        raise RecipeError(
+            f"{parameter}: {text!r} is of kind {ref.kind}; an artifact of {' or '.join(sorted(kinds))} is needed"
+        )
     return ref
 
 
