@@ -132,6 +132,11 @@ def ended(services: Services, run_id: str, seconds: float = 1200) -> dict[str, A
     return state
 
 
+def cancelled(services: Services, run_id: str) -> str:
+    """The state of a flow run that is cancelled. On a busy machine Prefect calls it crashed first: its process has a second to answer."""
+    return eventually(lambda: str(services.run(run_id)["state_type"]), lambda found: found == "CANCELLED", seconds=1200)
+
+
 def job_processes(toy: Toy) -> list[processes.ProcessRecord]:
     """Everything that belongs to a trainer of this test."""
     names = {json.loads(one.read_text())["name"] for one in Path(toy.store.uri).glob("run/toy/*/jobs/*.json")}
@@ -176,9 +181,9 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     next_checkpoint(toy)
     with standing_still(job_processes(toy)):  # the command may take as long to start as the run takes in all
         done(running_services.prefect("flow-run", "cancel", parent))
-    assert ended(running_services, parent)["type"] == "CANCELLED"
     child = child_of(running_services, parent)["id"]
-    assert ended(running_services, child)["type"] == "CANCELLED"
+    for one in (parent, child):
+        assert cancelled(running_services, one) == "CANCELLED"
     run = toy.run()
     tasks = eventually(lambda: running_services.tasks(child), lambda found: found.get("job/1") == "Preempted")
     assert tasks["job/1"] == "Preempted"
