@@ -12,7 +12,7 @@ from flows.command.usage import UsageError, whole
 from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import ALL_STAGES
-from olmo_core.report.explain import manifests_of
+from olmo_core.report.explain import manifests_behind
 from olmo_core.report.markdown import count, size
 from olmo_core.report.two_corpora import LinePair, TwoCorpora, compare
 from olmo_core.report.waterfall import waterfall
@@ -50,17 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command; returns its exit code."""
     store = choices.existing_store(arguments)
-    manifests = manifests_of(store, arguments.corpus)
+    report = store.manifest(store.resolve(f"report/{arguments.corpus}"))
     if arguments.other:
         if arguments.examples:
             raise UsageError("--examples is of one corpus: leave it out, or the second name")
-        return _compare(store, arguments, manifests)
+        _compare(store, report, store.manifest(store.resolve(f"report/{arguments.other}")), as_json=arguments.json)
+        return 0
+    manifests = manifests_behind(store, report)
     if arguments.json:
         tables.show_json([line.to_json() for line in waterfall(manifests)])
         return 0
     print_waterfall(manifests)
     if arguments.examples:
-        report = store.manifest(store.resolve(f"report/{arguments.corpus}"))
         _print_examples(json.loads(store.storage.read(report.object("report.json").path)), arguments.examples)
     return 0
 
@@ -70,14 +71,13 @@ def _report(text: str) -> str:
     return text
 
 
-def _compare(store: ArtifactStore, arguments: argparse.Namespace, manifests: Mapping[str, Manifest]) -> int:
-    refs = {side: store.resolve(f"report/{name}") for side, name in (("a", arguments.corpus), ("b", arguments.other))}
-    compared = compare(manifests, manifests_of(store, arguments.other))
-    if arguments.json:
-        tables.show_json({"reports": refs, **compared.to_json()})
-        return 0
-    for side, ref in refs.items():
-        print(f"{side}  {ref}, built {store.manifest(ref).ended[:16].replace('T', ' ')}")
+def _compare(store: ArtifactStore, a: Manifest, b: Manifest, *, as_json: bool) -> None:
+    compared = compare(manifests_behind(store, a), manifests_behind(store, b))
+    if as_json:
+        tables.show_json({"reports": {"a": a.ref, "b": b.ref}, **compared.to_json()})
+        return
+    for side, report in (("a", a), ("b", b)):
+        print(f"{side}  {report.ref}, built {report.ended[:16].replace('T', ' ')}")
     print()
     rows, place = [], ""
     for one in compared.lines:
@@ -90,7 +90,6 @@ def _compare(store: ArtifactStore, arguments: argparse.Namespace, manifests: Map
     print()
     for line in _what_differs(compared):
         print(line)
-    return 0
 
 
 def _numbers(pair: LinePair, number: str) -> tuple[str, str, str]:

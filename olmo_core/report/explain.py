@@ -22,7 +22,11 @@ _SHOWN_SPANS = 20
 
 def manifests_of(store: ArtifactStore, corpus: str) -> dict[str, Manifest]:
     """Return the manifests of all stages of a corpus's newest run, by `stage/source`, from its report's inputs."""
-    report = store.manifest(store.resolve(f"report/{corpus}"))
+    return manifests_behind(store, store.manifest(store.resolve(f"report/{corpus}")))
+
+
+def manifests_behind(store: ArtifactStore, report: Manifest) -> dict[str, Manifest]:
+    """Return the manifests of all stages that a corpus's report is of, by `stage/source`."""
     return {label: store.manifest(ref) for label, ref in report.inputs.items()}
 
 
