@@ -175,8 +175,7 @@ def run_job(training: TrainingJob) -> int | State[int]:
     training.at_work = None
     try:
         kind, job = training.attach_or_start(logger.info)
-        pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
-        code = _wait(kind, job, view, events, pause)
+        code = _wait(kind, job, view, events)
     except Exception:
         if training.at_work is not None:
             logger.warning("%s goes on; a retry finds it", training.at_work[1])
@@ -187,8 +186,7 @@ def run_job(training: TrainingJob) -> int | State[int]:
         kind, job = training.at_work
         kind.cancel(job)  # first of all: another signal may end this process amid a word
         logger.warning("told to end (%s): asked %s to save", type(told).__name__, job)
-        pause = POLL if kind.name == "torchrun" else POLL_CLUSTER
-        left = _wait_for_end(kind, job, pause, training.resources.grace)
+        left = _wait_for_end(kind, job, training.resources.grace)
         logger.warning("%s: %s", job, "still saving" if left is None else f"ended with exit code {left}")
         view.show(final=True)
         raise
@@ -207,7 +205,11 @@ def run_job(training: TrainingJob) -> int | State[int]:
     raise JobError(_failure(training, kind, job, code))
 
 
-def _wait(kind: Launcher, job: Job, view: TrainingView, events: CheckpointEvents, pause: float) -> int:
+def _pause(kind: Launcher) -> float:
+    return POLL if kind.name == "torchrun" else POLL_CLUSTER
+
+
+def _wait(kind: Launcher, job: Job, view: TrainingView, events: CheckpointEvents) -> int:
     deaf_since: float | None = None
     while True:
         try:
@@ -222,13 +224,13 @@ def _wait(kind: Launcher, job: Job, view: TrainingView, events: CheckpointEvents
             return code
         view.show()
         events.look()
-        time.sleep(pause)
+        time.sleep(_pause(kind))
 
 
-def _wait_for_end(kind: Launcher, job: Job, pause: float, grace: float) -> int | None:
+def _wait_for_end(kind: Launcher, job: Job, grace: float) -> int | None:
     deadline = time.monotonic() + grace
     while (code := kind.poll(job)) is None and time.monotonic() < deadline:
-        time.sleep(pause)
+        time.sleep(_pause(kind))
     return code
 
 
