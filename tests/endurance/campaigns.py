@@ -294,7 +294,7 @@ def _close(setting: Setting, run: ChainRun, watch: Watch, began: float) -> None:
         found = gc.collect(store, grace=Grace(attempt_seconds=0.0), delete=True, now=time.time() + 60.0)
         run.collected = sum(one.objects for one in found.waste)
         after = audit(watch.uri, read=False)
-        run.compared, run.unplanned = comparable(store, after.digests), len(unplanned_in(store))
+        run.compared, run.unplanned = comparable(store, after.digests), len(unplanned_in(store.finished("checkpoint")))
         run.problems += after.problems
         if run.audit is None or after.digests != run.audit.digests:
             run.problems.append("a garbage collection took more than what nobody refers to")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
+from olmo_core.artifacts.manifest import Manifest
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.train.run_file import UNPLANNED
 
@@ -56,11 +58,12 @@ def comparable(store: ArtifactStore, digests: dict[str, str]) -> dict[str, str]:
     Not of checkpoints that are there only because a trainer was told to end (`unplanned`): nothing else may rest on them.
     """
     found: dict[str, str] = {}
-    manifests = [one for one in store.finished() if not one.counts.get(UNPLANNED)]
-    unplanned = unplanned_in(store)
+    everything = list(store.finished())
+    unplanned = unplanned_in(everything)
+    manifests = [one for one in everything if str(one.ref) not in unplanned]
     paths = {f"{m.ref}/{one.key}": one.path for m in manifests for one in m.objects}
     for key, digest in digests.items():
-        if any(key.startswith(f"{address}/") for address in unplanned):
+        if "/".join(key.split("/")[:3]) in unplanned:
             continue
         rule = next((one for one in MAY_DIFFER if fnmatch(key, one.objects)), None)
         if rule is None:
@@ -73,9 +76,9 @@ def comparable(store: ArtifactStore, digests: dict[str, str]) -> dict[str, str]:
     return found | {m.ref.address: m.ref.fingerprint for m in manifests}
 
 
-def unplanned_in(store: ArtifactStore) -> list[str]:
-    """Return the checkpoints of a store that are there only because a trainer was told to end; nothing else depends on them."""
-    return [str(one.ref) for one in store.finished("checkpoint") if one.counts.get(UNPLANNED)]
+def unplanned_in(manifests: Iterable[Manifest]) -> set[str]:
+    """Return the addresses of the checkpoints that are there only because a trainer was told to end; nothing else depends on them."""
+    return {one.ref.address for one in manifests if one.counts.get(UNPLANNED)}
 
 
 def rest(raw: bytes, key: str, fields: frozenset[str]) -> bytes:
