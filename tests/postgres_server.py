@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tests import debian
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 PASSWORD = "a password/of tests @only"
 """With all that an address must quote."""

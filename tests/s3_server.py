@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -25,6 +23,7 @@ import pytest
 from olmo_core import storage_s3
 from tests import debian
 from tests.fault_proxy import FaultProxy
+from tests.ports import free_port
 
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool")
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
@@ -203,28 +202,6 @@ class S3Server:
 
     def _end_of_log(self, program: str) -> str:
         return (self._folder / f"{program}.out").read_text(errors="replace")[-1000:].strip()
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port on which nobody listens, below those that the system gives to outgoing connections.
-
-    It may be minutes until somebody listens there: none is given twice, nor to another of pytest-xdist's processes.
-    """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    while True:
-        port = random.randrange(20_000, 32_000)
-        if port in _given or port % 8 != worker % 8:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given.add(port)
-        return port
 
 
 def missing() -> str:

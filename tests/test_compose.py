@@ -27,8 +27,9 @@ from olmo_core.evaluation.resources import ScoringResources
 from olmo_core.storage import Storage
 from tests import postgres_server
 from tests.flows.conftest import wait_until
+from tests.ports import free_port
 from tests.postgres_server import PostgresServer
-from tests.s3_server import S3Server, free_port
+from tests.s3_server import S3Server
 from tests.small_corpus import passages, record, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]

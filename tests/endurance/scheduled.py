@@ -27,7 +27,7 @@ from flows.command.server_api import ServerApi, ServerError
 from olmo_core import processes
 from olmo_core.artifacts.store import ArtifactStore
 from tests.flows.conftest import Services, done
-from tests.s3_server import free_port
+from tests.ports import free_port
 from tests.small_corpus import passages, record, write_jsonl
 
 DEPLOYMENT = "build-dolma/build-dolma"

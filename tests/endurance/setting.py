@@ -22,7 +22,8 @@ from olmo_core.documents.reader import read_documents, scan
 from olmo_core.recipe import from_mapping
 from tests.fault_proxy import OFTEN, FaultProxy
 from tests.flows.conftest import Services, done
-from tests.s3_server import S3Server, free_port, missing
+from tests.ports import free_port
+from tests.s3_server import S3Server, missing
 from tests.small_corpus import passages, record, small_recipe, write_jsonl
 
 BUCKET = "endurance"

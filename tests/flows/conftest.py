@@ -22,7 +22,7 @@ from flows.command.server_api import ServerApi
 from olmo_core import processes
 from olmo_core.processes import ProcessRecord
 from tests.flows.in_sight import IN_THE_ENVIRONMENT, SESSION
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -129,13 +129,13 @@ class Services(Place):
         return [str(one["message"]) for one in found]
 
 
-def wait_until(question: Callable[[], T], *, seconds: float, what: str) -> T:
-    """The first answer that is true; fails when there is none in time."""
+def wait_until(question: Callable[[], T], *, seconds: float, what: str, pause: float = 0.2) -> T:
+    """The first answer that is true, `pause` seconds between two questions; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (answer := question()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what}")
-        time.sleep(0.2)
+        time.sleep(pause)
     return answer
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.curation.chain import CORPUS_STAGES, SOURCE_STAGES
-from tests.flows.conftest import ROOT, Services, done, eventually
+from tests.flows.conftest import ROOT, Services, done, eventually, wait_until
 from tests.oracles.environment_documents import environment_documents
 
 SHARDS = 12
@@ -206,23 +206,17 @@ def flow_process(run_id: str) -> int:
     raise LookupError(run_id)
 
 
-def poll(question: Callable[[], Any], *, seconds: float, pause: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(pause)
-    return answer
-
-
 def killed(services: Services, corpus: Corpus, workers: int) -> tuple[str, Path]:
     """Kill a run when some shards of a stage are done; return its id, once it is Crashed, and the stage's folder."""
     created = done(services.prefect("deployment", "run", "build-dolma", *parameters(corpus, workers)))
     run_id = re.search(r"UUID: ([0-9a-f-]{36})", created).group(1)  # type: ignore[union-attr]
-    pid = poll(lambda: _quietly(flow_process, run_id), seconds=600, pause=0.05)
+    pid = wait_until(lambda: _quietly(flow_process, run_id), seconds=600, what="the run's process", pause=0.05)
     quality = corpus.store / "attributes" / "web-quality"
-    poll(lambda: len(list(quality.rglob("*.done.json"))) >= 3, seconds=900, pause=0.001)
+    wait_until(lambda: len(list(quality.rglob("*.done.json"))) >= 3, seconds=900, what="three shards", pause=0.001)
     os.kill(pid, signal.SIGKILL)
-    poll(lambda: services.run(run_id)["state_name"] == "Crashed", seconds=300, pause=0.2)
+    wait_until(
+        lambda: services.run(run_id)["state_name"] == "Crashed", seconds=300, what="the crash on record", pause=0.2
+    )
     return run_id, quality
 
 
@@ -241,14 +235,19 @@ def test_killed_run_is_retried_where_it_was(
     # The worker learns of the process's end some ten seconds after its runner, and tells nobody: a retry before that is
     # called crashed by it and loses its concurrency slot (prefect 3.8.8). There is nothing to ask, so this is a wait.
     noticed = time.monotonic() + 20
-    poll(lambda: time.monotonic() > noticed, seconds=300, pause=0.5)
+    wait_until(lambda: time.monotonic() > noticed, seconds=300, what="twenty seconds", pause=0.5)
     finished = {p: p.stat().st_mtime_ns for p in quality.rglob("*.done.json")}
     kept = {p.with_name(p.name.replace(".done.json", ".parquet")): None for p in finished}
     kept = {p: p.stat().st_mtime_ns for p in kept}
     assert 3 <= len(finished) < SHARDS and not list(quality.rglob("manifest.json"))
 
     done(running_services.prefect("flow-run", "retry", run_id))
-    poll(lambda: running_services.run(run_id)["state_type"] in ("COMPLETED", "FAILED"), seconds=1200, pause=0.5)
+    wait_until(
+        lambda: running_services.run(run_id)["state_type"] in ("COMPLETED", "FAILED"),
+        seconds=1200,
+        what="the retried run's end",
+        pause=0.5,
+    )
     assert running_services.run(run_id)["state_name"] == "Completed"
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     manifest = next(ArtifactStore(str(corpus.store)).finished("attributes", "web-quality"))

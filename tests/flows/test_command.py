@@ -17,7 +17,7 @@ from flows.command import run as command
 from flows.command.main import main
 from olmo_core.artifacts import lineage
 from olmo_core.artifacts.store import ArtifactStore
-from tests.flows.conftest import free_port
+from tests.ports import free_port
 from tests.small_corpus import Run
 
 

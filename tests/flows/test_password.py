@@ -29,7 +29,7 @@ from flows.command.server_api import ServerApi, UnauthorizedError
 from olmo_core import processes
 from tests.flows.conftest import ROOT, Place, Services, done, wait_until
 from tests.flows.in_sight import content
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 WRONG = "admin:not-the-password"
 SOCKETS = {

@@ -30,7 +30,8 @@ from tasks.credentials import credentials
 from tests.flows.conftest import ROOT, Services, done
 from tests.flows.in_sight import KEY, SECRET, SEEN, WRONG, places_that_show_it
 from tests.pickles import is_pickle, pickles
-from tests.s3_server import S3Server, free_port
+from tests.ports import free_port
+from tests.s3_server import S3Server
 from tests.small_corpus import passages, record, write_jsonl
 
 

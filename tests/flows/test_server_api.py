@@ -11,7 +11,7 @@ import pytest
 
 from flows.command import server_api
 from flows.command.server_api import BusyError, NoAnswerError, NotFoundError, ServerApi, ServerError
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 LATE, CUT = -1, -2
 

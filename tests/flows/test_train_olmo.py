@@ -9,8 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,14 +114,6 @@ def child_of(services: Services, parent: str) -> dict[str, Any]:
     return child
 
 
-def poll(question: Callable[[], Any], *, seconds: float, what: str, pause: float = 0.02) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(pause)
-    return answer
-
-
 def ended(services: Services, run_id: str, seconds: float = 1200) -> dict[str, Any]:
     """The state of a flow run once it is over."""
     over = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -161,7 +151,7 @@ def artifacts(services: Services, run_id: str) -> dict[str, str]:
 def next_checkpoint(toy: Toy) -> None:
     """Wait until there is one more than now."""
     before = toy.saved()
-    poll(lambda: toy.saved() > before, seconds=1200, what="a later checkpoint")
+    wait_until(lambda: toy.saved() > before, seconds=1200, what="a later checkpoint", pause=0.02)
 
 
 def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reused(
@@ -171,11 +161,11 @@ def test_a_run_is_preempted_cancelled_killed_and_retried_and_the_second_is_reuse
     the checkpoint loads. SIGKILL of the trainer, SIGKILL of train-job's flow process, each with a retry: every step once.
     """
     parent = start(running_services, toy, STEPS)
-    poll(lambda: toy.saved() >= EVERY, seconds=1200, what="a checkpoint")
+    wait_until(lambda: toy.saved() >= EVERY, seconds=1200, what="a checkpoint", pause=0.02)
     (first,) = Path(toy.store.uri).glob("run/toy/*/jobs/000001.json")
     job = json.loads(first.read_text())
     os.kill(job["id"]["pid"], signal.SIGTERM)
-    poll(first.with_name("000002.json").exists, seconds=1200, what="the second job")
+    wait_until(first.with_name("000002.json").exists, seconds=1200, what="the second job", pause=0.02)
     last_lines = Path(job["log"]).read_text().splitlines()[-2:]
     assert last_lines[0].startswith("preempted: SIGTERM: saved step ") and "the run goes on from there" in last_lines[1]
     next_checkpoint(toy)

@@ -18,7 +18,7 @@ from flows.command.project import Project, State
 from olmo_core import processes
 from olmo_core.processes import ProcessRecord
 from tests.flows.conftest import ROOT, Place, Services, done, kill_at_once, wait_until
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 
 def recorded(place: Place) -> State:

@@ -14,7 +14,8 @@ from flows.command.following import Followed
 from flows.command.project import Project
 from flows.command.server_api import ServerApi
 from flows.command.watch import in_words
-from tests.flows.conftest import Services, done, free_port
+from tests.flows.conftest import Services, done
+from tests.ports import free_port
 
 TASK = """Finished in state Failed('Task run encountered an exception RecipeError: tokens: there is no tokens/web@latest in /s; tags: none')"""
 FLOW = """Encountered exception during execution: RecipeError('tokens: there is no tokens/web@latest in /s; tags: none')

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 MISSING = "no Slurm: apt-get install slurm-wlm munge, as root"

@@ -21,7 +21,7 @@ from olmo_core.train.recipe import DataRecipe, OptimizerRecipe, ScheduleRecipe, 
 from olmo_core.train.recording import Line, read_metrics
 from olmo_core.train.run_artifact import merged_events
 from olmo_core.train.run_file import RunFile, TrainResources
-from tests.s3_server import free_port
+from tests.ports import free_port
 from tests.train.token_artifacts import tokens_artifact
 
 LENGTH, BATCH = 16, 8
