@@ -9,6 +9,7 @@ Shapes: B rows of this rank, T tokens of a chunk.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -157,7 +158,8 @@ def _ahead(load: Callable[[int], Batch], first: int, depth: int) -> Iterator[Bat
 
     def batches() -> Iterator[Batch]:
         # Started here, as a generator that nobody has begun is closed without its `finally`.
-        threading.Thread(target=read, name="loader", daemon=True).start()
+        thread = threading.Thread(target=read, name="loader", daemon=True)
+        thread.start()
         try:
             while True:
                 item = ready.get()
@@ -166,6 +168,10 @@ def _ahead(load: Callable[[int], Batch], first: int, depth: int) -> Iterator[Bat
                 yield item
         finally:
             stop.set()
+            # At the interpreter's end a daemon thread that comes back from torch's C++ is ended there, and with it, by SIGABRT, the
+            # whole process. So it ends before; but not if that end has begun (it stands still then), nor for itself.
+            if not sys.is_finalizing() and threading.current_thread() is not thread:
+                thread.join()
 
     return batches()
 

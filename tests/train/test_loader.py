@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 
 from olmo_core.errors import InputError, RecipeError
 from olmo_core.train.dataset import TokenDataset
-from olmo_core.train.loader import NO_TARGET, Batch, Loader, evaluation_batches
+from olmo_core.train.loader import NO_TARGET, Batch, Loader, _ahead, evaluation_batches
 from olmo_core.train.recipe import DataRecipe, RepetitionRecipe
 from tests.train.token_artifacts import LENGTH, dataset_of
 
@@ -123,6 +125,46 @@ def test_an_error_ahead_is_raised_and_the_thread_ends(dataset: TokenDataset, mon
     while any(t.name == "loader" for t in set(threading.enumerate()) - before):
         assert time.monotonic() < deadline, "the thread goes on"
         threading.Event().wait(0.05)
+
+
+def test_the_thread_has_ended_when_the_iterator_is_closed() -> None:
+    """One that is still at work at the interpreter's end ends the process by SIGABRT: a run that was done counted as failed."""
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(number: int) -> int:
+        if number == 1:
+            loading.set()
+            go_on.wait(120)
+        return number
+
+    before = set(threading.enumerate())
+    ahead = _ahead(load, 0, 4)  # type: ignore[arg-type]
+    next(ahead)
+    assert loading.wait(120)
+    (thread,) = set(threading.enumerate()) - before
+    threading.Timer(0.5, go_on.set).start()  # amid a batch when the iterator is closed
+    ahead.close()  # type: ignore[attr-defined]
+    assert go_on.is_set() and not thread.is_alive()
+
+
+def test_a_process_ends_well_while_batches_are_read_ahead() -> None:
+    """Closed, and left open: neither an abort nor a wait without end."""
+    for last in ("ahead.close()", "pass"):
+        code = f"""
+import torch
+from olmo_core.train.loader import _ahead
+def load(number):
+    made = torch.arange(600) + number
+    made[made > 400] = -100
+    return made
+ahead = _ahead(load, 0, 100_000)
+for _ in range(50):
+    next(ahead)
+{last}
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+        if last == "ahead.close()":
+            assert done.returncode == 0, done.stderr
 
 
 def test_what_makes_no_batch_is_refused(dataset: TokenDataset) -> None:
