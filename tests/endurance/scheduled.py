@@ -36,6 +36,8 @@ GROWTH = 0.10
 """Growth of a service's memory in the second half of the runs that counts as a leak."""
 _PATIENCE = 5
 """Times out in a row, of a minute each, before the server is taken for dead."""
+_ENDING = 60.0
+"""Seconds that a run's own processes have to end after its state did, before all are counted."""
 KNOWN = "known-files.parquet"
 """Digests of files already read, beside an inventory; overwritten, and in no manifest."""
 _TEXTS = 12
@@ -73,12 +75,13 @@ def observe(services: Services, folder: Path, runs: int, interval: int) -> list[
     deployment = api.deployments()[DEPLOYMENT]
     parameters = {"recipe": str(recipe), "resources": {"store": store.uri, "workers": 1}}
     schedule = {"schedule": {"interval": interval}, "active": True, "slug": "endurance", "parameters": parameters}
-    api.request("POST", f"/deployments/{deployment['id']}/schedules", [schedule])  # type: ignore[arg-type]
+    api.request("POST", f"/deployments/{deployment['id']}/schedules", [schedule])
     rows: list[dict[str, Any]] = []
     while len(rows) < runs:
         over = finished(api, deployment["id"])
         if len(over) > len(rows):
             last = over[len(rows)]
+            processes.wait(processes.carrying(PREFECT__FLOW_RUN_ID=last["id"]), _ENDING)
             rows.append(
                 {
                     "run": len(rows) + 1,
