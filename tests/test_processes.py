@@ -29,6 +29,12 @@ def child(code: str, **variables: str) -> subprocess.Popen[str]:
     return process
 
 
+def collect(pid: int) -> None:
+    """Wait for a child's end; one over so soon that its Popen object has waited for it already is no child any more."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
 @pytest.mark.parametrize("proc", ["/proc", "/nonexistent"])
 def test_start_time_is_stable_and_tells_processes_apart(proc: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By /proc and, where there is none, by ps."""
@@ -96,8 +102,7 @@ def test_detached_process_listens_to_interrupts(tmp_path: Path) -> None:
         pid = processes.start_detached(
             [sys.executable, "-c", code], log=log, directory=tmp_path, environment=os.environ
         )
-        with contextlib.suppress(ChildProcessError):  # over so soon that its Popen object has already waited for it
-            os.waitpid(pid, 0)
+        collect(pid)
     finally:
         signal.signal(signal.SIGINT, before)
     assert log.read_text(encoding="ascii") == "True\n"
@@ -107,12 +112,13 @@ AMID_A_FORK = """
 import os, signal, sys
 from pathlib import Path
 from olmo_core import processes
+from tests.test_processes import collect
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
 signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))
 pid = processes.start_detached(["true"], log=Path(sys.argv[2]), directory=Path("/"), environment={})
-os.waitpid(pid, 0)
+collect(pid)
 assert signal.getsignal(signal.SIGINT) is getattr(signal, sys.argv[1])
 """
 
@@ -121,7 +127,8 @@ assert signal.getsignal(signal.SIGINT) is getattr(signal, sys.argv[1])
 def test_no_signal_is_lost_amid_a_start(tmp_path: Path, before: str) -> None:
     """One that came while a server was started was raised in a hook around the fork, where Python drops it: the command stood still."""
     words = [sys.executable, "-c", AMID_A_FORK, before, str(tmp_path / "log")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    root = Path(__file__).parents[1]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, cwd=root)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
@@ -131,7 +138,6 @@ def test_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(processes, "LOG_LIMIT", 15)
     for _ in range(3):
         pid = processes.start_detached(["echo", "123456789"], log=log, directory=tmp_path, environment={})
-        with contextlib.suppress(ChildProcessError):  # over so soon that its Popen object has already waited for it
-            os.waitpid(pid, 0)
+        collect(pid)
     assert log.read_text(encoding="ascii") == "123456789\n"
     assert (tmp_path / "server.log.1").read_text(encoding="ascii") == "123456789\n" * 2
