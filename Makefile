@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart quickstart-data test check bench endurance endurance-whole endurance-scheduled clean help
+TESTS ?= tests
+
+.PHONY: install quickstart quickstart-data test test-delayed check bench endurance endurance-whole endurance-scheduled clean help
 help:
 	@echo "make quickstart   install, start Prefect, from real text to an evaluated model, show what came out"
 	@echo "make quickstart-data   the same up to the corpus"
 	@echo "make test         all tests but those that need a GPU"
+	@echo "make test-delayed   tests with delays at random after system calls: what races? (TESTS=tests/flows; Linux, a C compiler)"
 	@echo "make check        ruff, mypy, layers, file lengths, names (what CI runs)"
 	@echo "make bench        speed beside the usual libraries, on this machine"
 	@echo "make endurance    the chain on S3 with faults, killed at random: the same bytes? (half an hour)"
@@ -33,6 +36,12 @@ quickstart-data: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup
+
+test-delayed: $(STAMP) $(VENV)/delays.so
+	LD_PRELOAD=$(abspath $(VENV)/delays.so) $(BIN)/python -m pytest -m "not gpu" -n 4 --dist loadgroup $(TESTS)
+
+$(VENV)/delays.so: tests/delays.c $(STAMP)
+	$(CC) -O2 -Wall -Wextra -shared -fPIC -o $@ $<
 
 check: $(STAMP)
 	$(BIN)/ruff check .
