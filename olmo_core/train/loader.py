@@ -8,8 +8,8 @@ Shapes: B rows of this rank, T tokens of a chunk.
 
 from __future__ import annotations
 
+import atexit
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -160,6 +160,15 @@ def _ahead(load: Callable[[int], Batch], first: int, depth: int) -> Iterator[Bat
         # Started here, as a generator that nobody has begun is closed without its `finally`.
         thread = threading.Thread(target=read, name="loader", daemon=True)
         thread.start()
+
+        def end() -> None:
+            stop.set()
+            if threading.current_thread() is not thread:
+                thread.join()
+
+        # Also for an iterator left open, before the interpreter's end begins: a daemon thread that comes back from torch's C++ after
+        # that is ended there, and with it, by SIGABRT, the whole process, or the process stands still.
+        atexit.register(end)
         try:
             while True:
                 item = ready.get()
@@ -167,11 +176,8 @@ def _ahead(load: Callable[[int], Batch], first: int, depth: int) -> Iterator[Bat
                     raise item
                 yield item
         finally:
-            stop.set()
-            # At the interpreter's end a daemon thread that comes back from torch's C++ is ended there, and with it, by SIGABRT, the
-            # whole process. So it ends before; but not if that end has begun (it stands still then), nor for itself.
-            if not sys.is_finalizing() and threading.current_thread() is not thread:
-                thread.join()
+            atexit.unregister(end)
+            end()
 
     return batches()
 
