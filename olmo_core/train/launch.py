@@ -3,7 +3,8 @@
 torchrun ends with 1 whatever its ranks ended with, and kills them 30 s after SIGTERM. This process starts torchrun and
 
 - ends as the ranks did: 0 done; 75 when all ranks that ended otherwise were preempted; 1 when one failed or was killed;
-- passes SIGTERM on to the ranks themselves, so that they have as long to save as the sender allows;
+- passes SIGTERM and Ctrl-C on to the ranks themselves, as SIGTERM, so that they have as long to save as the sender allows;
+  one that is only starting finds word of it (`is_told`); a second Ctrl-C kills them;
 - leaves nothing behind: ranks that outlive torchrun (it was killed) become its children, and are ended;
 - runs the trainer, or with `--module olmo_core.evaluation` an EVAL.json;
 - writes the code to a file, for whoever comes back to ask after its own process was killed.
@@ -33,6 +34,8 @@ EXIT_CODES = "OLMO_EXIT_CODES"
 """Environment variable: folder in which each rank leaves its exit code, in a file named after the rank."""
 SAID = "said"
 """File there with what rank 0 said of a preemption."""
+TOLD = "told"
+"""File there once the ranks have been told to end."""
 TRAINER, EVALUATION = "olmo_core.train", "olmo_core.evaluation"
 """What ranks may run."""
 MODULE = "OLMO_RANK_MODULE"
@@ -103,23 +106,54 @@ def _run(command: Sequence[str], of_ranks: Mapping[str, str], ranks: int) -> int
         libc.prctl(_DEATH_SIGNAL, signal.SIGINT, 0, 0, 0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    process = subprocess.Popen(command, env={**os.environ, **of_ranks}, preexec_fn=of_torchrun)
-
-    told = False
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        told = True
-        there = children(process.pid)
-        for pid in there or [process.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM if there else signal.SIGINT)
-
-    signal.signal(signal.SIGTERM, forward)
-    signal.signal(signal.SIGINT, forward)
+    signals = _Signals(Path(of_ranks[EXIT_CODES]))
+    # In a process group of its own: a terminal sends Ctrl-C to all of this one's, and torchrun would kill its ranks 30 s later.
+    process = subprocess.Popen(command, env={**os.environ, **of_ranks}, preexec_fn=of_torchrun, process_group=0)
+    signals.pass_on_to(process)
     code = process.wait()
-    _end_orphans()
-    return job_code(code, rank_codes(Path(of_ranks[EXIT_CODES])), ranks, told=told)
+    _end_orphans(signals)
+    return job_code(code, rank_codes(signals.folder), ranks, told=signals.told)
+
+
+class _Signals:
+    """What this process is told by SIGTERM and Ctrl-C, for torchrun's ranks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told = False
+        """Whether the ranks were asked to save and end, and were not killed since."""
+        self._interrupted = 0
+        self._torchrun: subprocess.Popen[bytes] | None = None
+        signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGINT, self._hear)
+
+    def pass_on_to(self, torchrun: subprocess.Popen[bytes]) -> None:
+        """Pass on what comes from now on, and what has come before torchrun was there."""
+        self._torchrun = torchrun
+        if self.told:
+            self._send(signal.SIGTERM)
+
+    def leave_word(self) -> None:
+        """Leave word for ranks whose handler is not in place yet: until then they ignore SIGTERM, as torchrun does."""
+        with contextlib.suppress(OSError):  # the folder has gone: all of them have ended
+            (self.folder / TOLD).touch()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted += number == signal.SIGINT
+        self.told = self._interrupted < 2
+        self.leave_word()
+        self._send(signal.SIGTERM if self.told else signal.SIGKILL)
+        if self._interrupted == 2:
+            os.write(sys.stderr.fileno(), b"interrupted a second time: nothing is saved since the last checkpoint\n")
+
+    def _send(self, number: int) -> None:
+        if self._torchrun is None or self._torchrun.returncode is not None:
+            return
+        if not (there := children(self._torchrun.pid)):
+            there, number = [self._torchrun.pid], signal.SIGINT
+        for pid in there:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool = False) -> int:
@@ -127,12 +161,18 @@ def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool
 
     `told`: it was asked to end; where no rank left a code it had not begun then, and is to be started again.
     """
-    if torchrun_code == 0:
-        return DONE
+    if torchrun_code == 0 or (len(codes) == ranks and set(codes) == {DONE}):
+        return DONE  # a signal may end a rank that has done all and said so, and torchrun then tells of that
     if told and not codes:
         return PREEMPTED
     # A rank that left no code was killed; its fellows may well have saved and ended with 75 when torchrun told them to.
     return PREEMPTED if len(codes) == ranks and set(codes) <= {DONE, PREEMPTED} and PREEMPTED in codes else FAILED
+
+
+def is_told() -> bool:
+    """Return whether this rank's launcher has told its ranks to end; False where there is none."""
+    folder = os.environ.get(EXIT_CODES)
+    return bool(folder) and (Path(folder) / TOLD).exists()
 
 
 def leave_word(text: str) -> None:
@@ -178,11 +218,12 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _end_orphans() -> None:
+def _end_orphans(signals: _Signals) -> None:
     """End the ranks that outlived torchrun; this process has become their parent."""
     deadline = time.monotonic() + _PATIENCE
     told: set[int] = set()
     while left := children(os.getpid()):
+        signals.leave_word()
         for pid in left:
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG) != (0, 0):

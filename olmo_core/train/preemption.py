@@ -5,12 +5,15 @@ Needs no torch: it is put in place before anything slow is imported.
 
 from __future__ import annotations
 
-import logging
+import os
 import signal
 import time
 from types import FrameType
 
-log = logging.getLogger(__name__)
+from olmo_core.train.launch import is_told
+
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""Environment variable that torchrun gives its ranks."""
 
 
 class Preemption:
@@ -23,9 +26,18 @@ class Preemption:
         """When it came (time.monotonic)."""
 
     def listen(self) -> Preemption:
-        """Take SIGTERM and SIGINT; a second SIGINT interrupts at once. Only the main thread may call this."""
-        signal.signal(signal.SIGTERM, self._note)
+        """Take SIGTERM and SIGINT, and what an earlier one of this process or the launcher has heard.
+
+        A second SIGINT interrupts at once, except under torchrun, which answers the first, Ctrl-C, with another one to each rank.
+        Only the main thread may call this.
+        """
+        before = signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGINT, self._note)
+        earlier = getattr(before, "__self__", None)
+        if isinstance(earlier, Preemption) and earlier.signal is not None:
+            self.signal, self.since = earlier.signal, earlier.since
+        elif is_told():
+            self._note(signal.SIGTERM, None)
         return self
 
     def seconds_left(self, limit: float) -> float:
@@ -33,7 +45,7 @@ class Preemption:
         return max(1.0, limit - (time.monotonic() - self.since)) if self.signal else limit
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal is not None:
+        if number == signal.SIGINT and self.signal is not None and _TORCHRUN not in os.environ:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal, self.since = signal.Signals(number).name, time.monotonic()

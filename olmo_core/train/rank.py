@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import runpy
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
-from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, MODULE, PREEMPTED, TRAINER, write_code
+from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, MODULE, TRAINER, write_code
+from olmo_core.train.preemption import Preemption
 
 
 def main() -> int:
     """Run the module that OLMO_RANK_MODULE names (the trainer) with this process's arguments; returns its exit code."""
     code = FAILED
-    signal.signal(signal.SIGTERM, _too_early)
+    Preemption().listen()  # the module's own takes over what this one has heard
     try:
         runpy.run_module(os.environ.get(MODULE, TRAINER), run_name="__main__", alter_sys=True)
         code = DONE
@@ -27,11 +26,6 @@ def main() -> int:
         if folder := os.environ.get(EXIT_CODES):
             write_code(Path(folder) / os.environ.get("RANK", "0"), code)
     return code
-
-
-def _too_early(number: int, frame: FrameType | None) -> None:
-    """End as preempted before the module has put its own handler in place: there is nothing to save yet."""
-    sys.exit(PREEMPTED)
 
 
 if __name__ == "__main__":

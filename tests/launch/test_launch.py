@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,30 +16,42 @@ import pytest
 from olmo_core import processes
 from olmo_core.train import launch
 from olmo_core.train.launch import DONE, FAILED, GO, PREEMPTED, job_code
+from olmo_core.train.preemption import Preemption
 
-RANK = """
-import os, signal, sys, time
-sys.path.insert(0, {root!r})
-from olmo_core.train.launch import EXIT_CODES, write_code
+MODULE = """
+import os, sys, time
 from pathlib import Path
+from olmo_core.train.preemption import Preemption
+asked = Preemption().listen()
 rank = int(os.environ["RANK"])
-def end(code):
-    write_code(Path(os.environ[EXIT_CODES]) / str(rank), code)
-    os._exit(code)
-signal.signal(signal.SIGTERM, lambda *_: end(75))
+def wait():
+    while asked.signal is None:
+        time.sleep(0.01)
+    sys.exit(75)
 Path({folder!r}, f"pid-{{rank}}.tmp").write_text(str(os.getpid()))
-Path(os.path.join({folder!r}, f"pid-{{rank}}.tmp")).rename(Path({folder!r}, f"pid-{{rank}}"))
+Path({folder!r}, f"pid-{{rank}}.tmp").rename(Path({folder!r}, f"pid-{{rank}}"))
 {body}
 """
+"""What ranks run in place of the trainer."""
 ROOT = str(Path(__file__).resolve().parents[2])
 PARENT = """
-import sys
+import os, sys
 sys.path.insert(0, {root!r})
+os.environ["PYTHONPATH"] = {path!r}
 from olmo_core.train import launch
-launch.torchrun = lambda a: [sys.executable, "-m", "torch.distributed.run", "--standalone",
-    f"--nproc-per-node={{a.processes}}", "--signals-to-handle=SIGINT", {script!r}]
-sys.exit(launch.main(sys.argv[1:]))
+launch.TRAINER = "small_trainer"
+sys.exit(launch.main([*sys.argv[1:], "--module=small_trainer"]))
 """
+DEAF = """
+import os, signal, time
+if "RANK" in os.environ:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    end = time.monotonic() + 300
+    while not os.path.exists(os.path.join(os.environ["OLMO_EXIT_CODES"], "told")) and time.monotonic() < end:
+        if not os.path.exists({mark!r}): open({mark!r}, "x").close()
+        time.sleep(0.01)
+"""
+"""`sitecustomize`: an interpreter that is slow to start, and hears nothing."""
 
 
 @pytest.mark.parametrize(
@@ -50,7 +63,9 @@ sys.exit(launch.main(sys.argv[1:]))
         (1, [75, 1], 2, FAILED),
         (1, [75], 2, FAILED),  # the other one was killed
         (1, [], 1, FAILED),
-        (1, [0], 1, FAILED),
+        (1, [0], 1, DONE),  # a signal came when all was done
+        (1, [0, 0], 2, DONE),
+        (1, [0], 2, FAILED),
         (-9, [75, 75], 2, PREEMPTED),
     ],
 )
@@ -67,12 +82,12 @@ def test_a_job_that_is_told_to_end_before_it_has_begun_is_to_be_started_again() 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
-    """Starts a job of two ranks that run the given Python lines; real torchrun, no trainer."""
+    """Starts a job of two ranks that run the given Python lines: real torchrun, real ranks, no trainer."""
 
     def start(body: str, *options: str) -> subprocess.Popen[bytes]:
-        script, parent = tmp_path / "rank.py", tmp_path / "parent.py"
-        script.write_text(RANK.format(root=ROOT, folder=str(tmp_path), body=body))
-        parent.write_text(PARENT.format(root=ROOT, script=str(script)))
+        parent = tmp_path / "parent.py"
+        (tmp_path / "small_trainer.py").write_text(MODULE.format(folder=str(tmp_path), body=body))
+        parent.write_text(PARENT.format(root=ROOT, path=os.pathsep.join([str(tmp_path), ROOT])))
         command = [
             sys.executable,
             str(parent),
@@ -103,14 +118,14 @@ def code_in(folder: Path) -> int:
 @pytest.mark.slow
 def test_done_and_preempted_and_failed(started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
     """The code reaches the process's end and the file; SIGTERM reaches every rank."""
-    assert started("end(0)").wait(400) == DONE == code_in(tmp_path)
+    assert started("sys.exit(0)").wait(400) == DONE == code_in(tmp_path)
     for file in tmp_path.glob("pid-*"):
         file.unlink()
-    process = started("time.sleep(600)")
+    process = started("wait()")
     ranks(tmp_path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(400) == PREEMPTED == code_in(tmp_path)
-    assert started("end(75 if rank else 3)").wait(400) == FAILED == code_in(tmp_path)
+    assert started("sys.exit(75 if rank else 3)").wait(400) == FAILED == code_in(tmp_path)
 
 
 @pytest.mark.slow
@@ -118,7 +133,7 @@ def test_a_killed_rank_is_a_failure_although_the_other_one_saves(
     started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     """Torchrun tells the other rank to end, which does so with 75."""
-    process = started("time.sleep(600)")
+    process = started("wait()")
     os.kill(ranks(tmp_path)[1], signal.SIGKILL)
     assert process.wait(400) == FAILED
 
@@ -126,7 +141,7 @@ def test_a_killed_rank_is_a_failure_although_the_other_one_saves(
 @pytest.mark.slow
 def test_ranks_do_not_outlive_torchrun(started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
     """Torchrun is killed: its ranks are told to end, and collected."""
-    process = started("time.sleep(600)")
+    process = started("wait()")
     both = ranks(tmp_path)
     parent = int(Path(f"/proc/{both[0]}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(parent, signal.SIGKILL)
@@ -134,9 +149,81 @@ def test_ranks_do_not_outlive_torchrun(started: Callable[..., subprocess.Popen[b
     assert [pid for pid in both if processes.started(pid)] == []
 
 
+@pytest.mark.slow
+def test_a_rank_that_is_only_starting_hears_of_it_later(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Python takes a while to have a handler in place; until then ranks ignore SIGTERM, as their torchrun does."""
+    mark = tmp_path / "a rank starts"
+    (tmp_path / "sitecustomize.py").write_text(DEAF.format(mark=str(mark)))
+    process = started("wait()")
+    deadline = time.monotonic() + 400
+    while not mark.exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(400) == PREEMPTED == code_in(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ranks_that_are_told_again_and_again_leave_their_code(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path, number: int
+) -> None:
+    """The first one to end has torchrun tell the others, which may be about to write their codes."""
+    process = started("wait()")
+    for pid in (both := ranks(tmp_path)):
+        os.kill(pid, number)
+    while process.poll() is None:
+        for pid in both:
+            if processes.started(pid) is not None:
+                os.kill(pid, number)
+    assert process.wait(400) == PREEMPTED == code_in(tmp_path)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_another_one_ends_at_once(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """A terminal sends it to the whole process group. Ranks that had it from there and from torchrun too did not save."""
+    process = started("wait()")
+    ranks(tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(400) == PREEMPTED == code_in(tmp_path)
+    for file in tmp_path.glob("pid-*"):
+        file.unlink()
+    process = started("time.sleep(600)")
+    ranks(tmp_path)
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    assert process.wait(400) == FAILED == code_in(tmp_path)
+
+
+@pytest.mark.parametrize("under_torchrun", [False, True])
+def test_a_second_sigint_interrupts_unless_it_is_torchruns(
+    monkeypatch: pytest.MonkeyPatch, under_torchrun: bool
+) -> None:
+    """Torchrun answers Ctrl-C with a SIGINT to each rank, which has had its own from the terminal."""
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if under_torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        Preemption().listen()
+        signal.raise_signal(signal.SIGINT)
+        asked = Preemption().listen()
+        assert asked.signal == "SIGINT", "what came to the first one"
+        with contextlib.nullcontext() if under_torchrun else pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_nothing_starts_before_go(started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
     """Who started it died before it wrote down that it did: the pipe is closed, the job ends."""
-    process = started("end(0)", "--await-go")
+    process = started("sys.exit(0)", "--await-go")
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(400) == FAILED
