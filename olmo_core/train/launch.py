@@ -172,7 +172,7 @@ def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool
 def is_told() -> bool:
     """Return whether this rank's launcher has told its ranks to end; False where there is none."""
     folder = os.environ.get(EXIT_CODES)
-    return bool(folder) and (Path(folder) / TOLD).exists()
+    return folder is not None and (Path(folder) / TOLD).exists()
 
 
 def leave_word(text: str) -> None:
