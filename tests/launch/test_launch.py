@@ -172,11 +172,10 @@ def test_ranks_that_are_told_again_and_again_leave_their_code(
 ) -> None:
     """The first one to end has torchrun tell the others, which may be about to write their codes."""
     process = started("wait()")
-    for pid in (both := ranks(tmp_path)):
-        os.kill(pid, number)
+    both = ranks(tmp_path)
     while process.poll() is None:
         for pid in both:
-            if processes.started(pid) is not None:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
     assert process.wait(400) == PREEMPTED == code_in(tmp_path)
 
