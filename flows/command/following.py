@@ -29,8 +29,6 @@ _ERROR = re.compile(r".*(\b[A-Z]\w*(?:Error|Exception)\b)(\W.*)")
 _ALIKE = 120
 _TELLING = 20
 """Characters by which two reports are of one error, at most; fewer than the second are not enough."""
-_MOST = 200
-"""Log messages that the server gives at once."""
 _LAST = 6
 """Looks at a run that is over, at most: what it logged last and the ends of its tasks reach the server up to seconds after its own
 end, as Prefect sends them apart."""
@@ -88,25 +86,20 @@ class Followed:
 
     def _read_log(self, run_id: str) -> None:
         """Note what the stages say of themselves; show how far training is."""
-        while True:
-            page = self._api.find(
-                "logs", logs={"flow_run_id": {"any_": [run_id]}}, offset=self._seen.get(run_id, 0), limit=_MOST
-            )
-            self._seen[run_id] = self._seen.get(run_id, 0) + len(page)
-            for one in page:
-                message = str(one["message"])
-                if run_id == self.run_id and not one["task_run_id"]:
-                    self._logged_all = message.startswith("Finished in state")
-                label, colon, said = message.partition(": ")
-                if _STEP.match(message):
-                    self._progress(message)
-                elif one["level"] >= 30 and "Retry" not in message:
-                    if not self.said(message):
-                        self._show(f"      {message.splitlines()[0][:300]}")
-                elif colon and "/" in label and " " not in label:
-                    self._said[label] = said
-            if len(page) < _MOST:
-                return
+        new = self._api.find("logs", logs={"flow_run_id": {"any_": [run_id]}}, offset=self._seen.get(run_id, 0))
+        self._seen[run_id] = self._seen.get(run_id, 0) + len(new)
+        for one in new:
+            message = str(one["message"])
+            if run_id == self.run_id and not one["task_run_id"]:
+                self._logged_all = message.startswith("Finished in state")
+            label, colon, said = message.partition(": ")
+            if _STEP.match(message):
+                self._progress(message)
+            elif one["level"] >= 30 and "Retry" not in message:
+                if not self.said(message):
+                    self._show(f"      {message.splitlines()[0][:300]}")
+            elif colon and "/" in label and " " not in label:
+                self._said[label] = said
 
     def said(self, message: str) -> bool:
         """Whether a message reports an error that was said before; from now on it was.

@@ -31,6 +31,8 @@ _TELL_AFTER = 5.0
 _REPEATABLE = ("GET", "PUT", "PATCH")
 """Twice is the same as once: what a PATCH of ours sets are values. So are all questions (`.../filter`)."""
 
+_PAGE = 200
+"""Objects that a Prefect server gives at once, at most (PREFECT_API_DEFAULT_LIMIT)."""
 _CUT_OFF = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, http.client.IncompleteRead)
 """A connection that was there; RemoteDisconnected is one of the first."""
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -205,10 +207,23 @@ class ServerApi:
         except ServerError:
             return False
 
-    def find(self, kind: str, **body: Any) -> list[dict[str, Any]]:
-        """All objects of a kind (`flow_runs`, `deployments`, `flows`, `work_pools`) that a filter body lets pass."""
-        found: list[dict[str, Any]] = self.request("POST", f"/{kind}/filter", body)
-        return found
+    def find(self, kind: str, *, limit: int | None = None, offset: int = 0, **body: Any) -> list[dict[str, Any]]:
+        """Objects of a kind (`flow_runs`, `deployments`, `logs`) that a filter body lets pass: all of them, or `limit` after `offset`.
+
+        The server gives 200 at once and does not say that there are more.
+        """
+        found: dict[
+            str, dict[str, Any]
+        ] = {}  # by id: one that comes in between moves another to the next page, where it is again
+        while limit is None or limit > 0:
+            at_once = _PAGE if limit is None else min(_PAGE, limit)
+            page = self.request("POST", f"/{kind}/filter", {**body, "limit": at_once, "offset": offset})
+            found |= {str(one["id"]): one for one in page}
+            if len(page) < at_once:
+                break
+            offset += at_once
+            limit = None if limit is None else limit - at_once
+        return list(found.values())
 
     def origins(self, runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         """Of which deployment each flow run is, `flow/deployment`, by the run's id; one without a deployment has its flow's name alone."""

@@ -104,7 +104,7 @@ def status(project: Project, *, runs: int) -> dict[str, Any]:
 def _is_online(api: ServerApi, pool: str) -> bool:
     """Whether the server counts the worker as online: it has heard from it within three heartbeats (90 s)."""
     try:
-        workers = api.request("POST", f"/work_pools/{pool}/workers/filter", {})
+        workers = api.find(f"work_pools/{pool}/workers")
     except NotFoundError:
         return False
     return any(each["name"] == services.worker_name(pool) and each["status"] == "ONLINE" for each in workers)
@@ -122,7 +122,7 @@ def _runs(api: ServerApi, limit: int) -> list[dict[str, Any]]:
     order = "EXPECTED_START_TIME_DESC"
     try:
         running = api.find("flow_runs", sort=order, limit=_MOST_RUNNING, flow_runs=under_way)
-        last = api.find("flow_runs", sort=order, limit=min(200, limit + len(running)), flow_runs=past)
+        last = api.find("flow_runs", sort=order, limit=limit + len(running), flow_runs=past)
         first = {entry["id"] for entry in running}
         found = running + [entry for entry in last if entry["id"] not in first][:limit]
         origins = api.origins(found)

@@ -124,8 +124,8 @@ class Services(Place):
         return {task["name"]: task["state_name"] for task in sorted(found, key=lambda task: str(task["created"]))}
 
     def logged(self, run_id: str) -> list[str]:
-        """The messages of a flow run's log, the first 200. See `eventually`."""
-        found = self.api.find("logs", logs={"flow_run_id": {"any_": [run_id]}}, limit=200)
+        """The messages of a flow run's log. See `eventually`."""
+        found = self.api.find("logs", logs={"flow_run_id": {"any_": [run_id]}})
         return [str(one["message"]) for one in found]
 
 

@@ -89,6 +89,24 @@ def test_status_shows_a_long_run_before_short_ones(running_services: Services) -
             api.request("DELETE", f"/flow_runs/{one}")
 
 
+def test_more_objects_than_the_server_gives_at_once(running_services: Services) -> None:
+    """200, and not a word of the others."""
+    api = running_services.api
+    flow = api.request("POST", "/flows/", {"name": "many"})["id"]
+    try:
+        for one in range(203):
+            api.request("POST", "/flow_runs/", {"flow_id": flow, "name": str(one), "state": {"type": "COMPLETED"}})
+        of_it: dict[str, Any] = {"flows": {"name": {"any_": ["many"]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        names = [str(one) for one in range(203)]
+        assert [one["name"] for one in api.find("flow_runs", **of_it)] == names
+        assert [one["name"] for one in api.find("flow_runs", **of_it, limit=202, offset=1)] == names[1:]
+        assert [one["name"] for one in api.find("flow_runs", **of_it, limit=2)] == ["0", "1"]
+        shown = json.loads(done(running_services.olmo("status", "--json", "--runs", "300")))["runs"]
+        assert sorted(one["name"] for one in shown if one["of"] == "many") == sorted(names)
+    finally:
+        api.request("DELETE", f"/flows/{flow}")
+
+
 def test_services_leave_the_users_prefect_alone(running_services: Services) -> None:
     """Database in the state folder; one profile added and none made active; nothing sent anywhere."""
     assert (running_services.home / "prefect" / "prefect.db").is_file()
