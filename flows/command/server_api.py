@@ -236,7 +236,8 @@ class ServerApi:
 
     def _names(self, kind: str, ids: Iterable[str]) -> dict[str, str]:
         wanted = sorted(ids)
-        return {one["id"]: one["name"] for one in self.find(kind, **{kind: {"id": {"any_": wanted}}})} if wanted else {}
+        these: dict[str, Any] = {kind: {"id": {"any_": wanted}}}
+        return {one["id"]: one["name"] for one in self.find(kind, **these)} if wanted else {}
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         """All deployments by their full name, `flow/deployment`."""
