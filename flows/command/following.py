@@ -29,6 +29,8 @@ _ERROR = re.compile(r".*(\b[A-Z]\w*(?:Error|Exception)\b)(\W.*)")
 _ALIKE = 120
 _TELLING = 20
 """Characters by which two reports are of one error, at most; fewer than the second are not enough."""
+_OVERLAP = 50
+"""Messages of a run that are asked for again: in the order of their times, one that comes late is among those already seen."""
 _LAST = 6
 """Looks at a run that is over, at most: what it logged last and the ends of its tasks reach the server up to seconds after its own
 end, as Prefect sends them apart."""
@@ -86,9 +88,13 @@ class Followed:
 
     def _read_log(self, run_id: str) -> None:
         """Note what the stages say of themselves; show how far training is."""
-        new = self._api.find("logs", logs={"flow_run_id": {"any_": [run_id]}}, offset=self._seen.get(run_id, 0))
-        self._seen[run_id] = self._seen.get(run_id, 0) + len(new)
-        for one in new:
+        since = max(0, self._seen.get(run_id, 0) - _OVERLAP)
+        found = self._api.find("logs", logs={"flow_run_id": {"any_": [run_id]}}, offset=since)
+        self._seen[run_id] = since + len(found)
+        for one in found:
+            if one["id"] in self._told:
+                continue
+            self._told.add(one["id"])
             message = str(one["message"])
             if run_id == self.run_id and not one["task_run_id"]:
                 self._logged_all = message.startswith("Finished in state")

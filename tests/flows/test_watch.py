@@ -128,6 +128,27 @@ def test_what_a_run_logs_last_is_shown_though_it_comes_after_its_end(
     assert late.looks == 4, "it ends with the last message"
 
 
+def test_a_message_that_comes_late_is_shown_once(running_services: Services) -> None:
+    """The server orders messages by their time, not as they came: a late one is before those that were seen."""
+    api = running_services.api
+    flow = api.request("POST", "/flows/", {"name": "late"})["id"]
+    run = api.request("POST", "/flow_runs/", {"flow_id": flow, "name": "unordered", "state": {"type": "RUNNING"}})["id"]
+
+    def log(message: str, second: int) -> None:
+        line = {"name": "prefect.flow_runs", "level": 40, "message": message, "flow_run_id": run}
+        api.request(
+            "POST", "/logs/", [line | {"timestamp": datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC).isoformat()}]
+        )
+
+    out = io.StringIO()
+    followed = Followed(api, run, out)
+    for message, second in (("first", 1), ("third", 3), ("second", 2), ("fourth", 4)):
+        log(message, second)
+        followed.look()
+    assert [line.strip() for line in out.getvalue().splitlines()[1:]] == ["first", "third", "second", "fourth"]
+    api.request("DELETE", f"/flow_runs/{run}")
+
+
 def test_a_run_that_is_over_is_told_though_its_server_goes(running_services: Services) -> None:
     """`olmo down` in another terminal the moment after: the run completed, whatever is not shown of it."""
     api = running_services.api
