@@ -30,7 +30,8 @@ _ALIKE = 120
 _TELLING = 20
 """Characters by which two reports are of one error, at most; fewer than the second are not enough."""
 _OVERLAP = 50
-"""Messages of a run that are asked for again: in the order of their times, one that comes late is among those already seen."""
+"""Messages of a run that are asked for again: the server orders them by time, and one that comes late is among those seen before.
+One that is earlier than so many of them is not shown."""
 _LAST = 6
 """Looks at a run that is over, at most: what it logged last and the ends of its tasks reach the server up to seconds after its own
 end, as Prefect sends them apart."""
@@ -91,13 +92,13 @@ class Followed:
         since = max(0, self._seen.get(run_id, 0) - _OVERLAP)
         found = self._api.find("logs", logs={"flow_run_id": {"any_": [run_id]}}, offset=since)
         self._seen[run_id] = since + len(found)
+        if run_id == self.run_id and (of_itself := [one for one in found if not one["task_run_id"]]):
+            self._logged_all = str(of_itself[-1]["message"]).startswith("Finished in state")
         for one in found:
             if one["id"] in self._told:
                 continue
             self._told.add(one["id"])
             message = str(one["message"])
-            if run_id == self.run_id and not one["task_run_id"]:
-                self._logged_all = message.startswith("Finished in state")
             label, colon, said = message.partition(": ")
             if _STEP.match(message):
                 self._progress(message)

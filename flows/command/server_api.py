@@ -32,7 +32,7 @@ _REPEATABLE = ("GET", "PUT", "PATCH")
 """Twice is the same as once: what a PATCH of ours sets are values. So are all questions (`.../filter`)."""
 
 _PAGE = 200
-"""Objects that a Prefect server gives at once, at most (PREFECT_API_DEFAULT_LIMIT)."""
+"""Objects that a Prefect server gives at once (PREFECT_SERVER_API_DEFAULT_LIMIT, 200 unless it is set); it refuses to give more."""
 _CUT_OFF = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, http.client.IncompleteRead)
 """A connection that was there; RemoteDisconnected is one of the first."""
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -208,13 +208,13 @@ class ServerApi:
             return False
 
     def find(self, kind: str, *, limit: int | None = None, offset: int = 0, **body: Any) -> list[dict[str, Any]]:
-        """Objects of a kind (`flow_runs`, `deployments`, `logs`) that a filter body lets pass: all of them, or `limit` after `offset`.
+        """Objects of a kind (`flow_runs`, `deployments`, `logs`) that a filter lets pass: all, or `limit` of them after `offset`.
 
-        The server gives 200 at once and does not say that there are more.
+        The server gives so many at once and does not say that there are more. Of objects that leave the filter meanwhile another
+        may be missed.
         """
-        found: dict[
-            str, dict[str, Any]
-        ] = {}  # by id: one that comes in between moves another to the next page, where it is again
+        # By id: one that comes in between moves another to the next page, where it is again.
+        found: dict[str, dict[str, Any]] = {}
         while limit is None or limit > 0:
             at_once = _PAGE if limit is None else min(_PAGE, limit)
             page = self.request("POST", f"/{kind}/filter", {**body, "limit": at_once, "offset": offset})

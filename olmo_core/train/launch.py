@@ -3,8 +3,8 @@
 torchrun ends with 1 whatever its ranks ended with, and kills them 30 s after SIGTERM. This process starts torchrun and
 
 - ends as the ranks did: 0 done; 75 when all ranks that ended otherwise were preempted; 1 when one failed or was killed;
-- passes SIGTERM and Ctrl-C on to the ranks themselves, as SIGTERM, so that they have as long to save as the sender allows;
-  one that is only starting finds word of it (`is_told`); a second Ctrl-C kills them;
+- passes SIGTERM, Ctrl-C and SIGHUP on to the ranks themselves, as SIGTERM, so that they have as long to save as the sender
+  allows; one that is only starting finds word of it (`is_told`); a second Ctrl-C kills them;
 - leaves nothing behind: ranks that outlive torchrun (it was killed) become its children, and are ended;
 - runs the trainer, or with `--module olmo_core.evaluation` an EVAL.json;
 - writes the code to a file, for whoever comes back to ask after its own process was killed.
@@ -19,14 +19,14 @@ import argparse
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 DONE, FAILED, PREEMPTED = 0, 1, 75
 """As in `run_file`, which needs more than the standard library."""
@@ -34,8 +34,8 @@ EXIT_CODES = "OLMO_EXIT_CODES"
 """Environment variable: folder in which each rank leaves its exit code, in a file named after the rank."""
 SAID = "said"
 """File there with what rank 0 said of a preemption."""
-TOLD = "told"
-"""File there once the ranks have been told to end."""
+TOLD, BEGUN = "told", "begun"
+"""Files there: the ranks are to end, left just before they are told; and a rank has begun what it is for."""
 TRAINER, EVALUATION = "olmo_core.train", "olmo_core.evaluation"
 """What ranks may run."""
 MODULE = "OLMO_RANK_MODULE"
@@ -47,21 +47,34 @@ _DEATH_SIGNAL, _SUBREAPER = 1, 36
 """Options of prctl(2): PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER."""
 _PATIENCE = 10.0
 """Seconds between asking what is left behind to end and killing it."""
+_LOOK = 0.1
+"""Seconds between two looks where more than signals is waited for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ranks of this machine to their end; returns the exit code."""
+    signals = _Signals()
     arguments = _parser().parse_args(argv)
-    if arguments.await_go and sys.stdin.readline() != GO:
+    if arguments.await_go and not _may_go(signals):
         return FAILED  # who started this is gone before it has written down that it did
     with tempfile.TemporaryDirectory(prefix="olmo-exit-codes-") as folder:
-        environment = {EXIT_CODES: folder, MODULE: arguments.module}
-        code = _run(torchrun(arguments), environment, arguments.processes)
+        code = _run(torchrun(arguments), Path(folder), arguments, signals)
+        if arguments.exit_file:
+            write_code(Path(arguments.exit_file), code)
         if code == PREEMPTED and arguments.module == TRAINER:
             print(last_word(Path(folder)), file=sys.stderr, flush=True)  # noqa: T201 - after torchrun's own traceback
-    if arguments.exit_file:
-        write_code(Path(arguments.exit_file), code)
+        elif code == FAILED and signals.kill:
+            print("interrupted a second time: nothing is saved since the last checkpoint", file=sys.stderr, flush=True)  # noqa: T201
     return code
+
+
+def _may_go(signals: _Signals) -> bool:
+    """Wait for leave to start, and return whether it came; told to end meanwhile there is no more to wait for."""
+    while not signals.told:
+        signals.look()
+        if select.select([sys.stdin], [], [], _LOOK)[0]:
+            return sys.stdin.readline() == GO
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,7 +110,7 @@ def torchrun(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def _run(command: Sequence[str], of_ranks: Mapping[str, str], ranks: int) -> int:
+def _run(command: Sequence[str], folder: Path, arguments: argparse.Namespace, signals: _Signals) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
 
@@ -105,61 +118,74 @@ def _run(command: Sequence[str], of_ranks: Mapping[str, str], ranks: int) -> int
         # Should this process be killed, torchrun is told by SIGINT, and tells its ranks.
         libc.prctl(_DEATH_SIGNAL, signal.SIGINT, 0, 0, 0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signals.unblock()
 
-    signals = _Signals(Path(of_ranks[EXIT_CODES]))
+    signals.look()
+    if signals.told:
+        return PREEMPTED
+    of_ranks = {EXIT_CODES: str(folder), MODULE: arguments.module}
     # In a process group of its own: a terminal sends Ctrl-C to all of this one's, and torchrun would kill its ranks 30 s later.
+    # (Ctrl-Z then stops this process alone.)
     process = subprocess.Popen(command, env={**os.environ, **of_ranks}, preexec_fn=of_torchrun, process_group=0)
-    signals.pass_on_to(process)
-    code = process.wait()
-    _end_orphans(signals)
-    return job_code(code, rank_codes(signals.folder), ranks, told=signals.told)
+    while (code := process.poll()) is None:
+        if signals.look(_LOOK * 10):
+            _leave_told(folder)
+            if ranks := children(process.pid):
+                _send(signal.SIGKILL if signals.kill else signal.SIGTERM, ranks)
+            else:
+                _send(signal.SIGKILL if signals.kill else signal.SIGINT, [process.pid])
+    _end_orphans(folder, signals)
+    told = signals.told and not signals.kill and not (folder / BEGUN).exists()
+    return job_code(code, rank_codes(folder), arguments.processes, told=told)
 
 
 class _Signals:
-    """What this process is told by SIGTERM and Ctrl-C, for torchrun's ranks."""
+    """What this process is told by SIGTERM, SIGINT (Ctrl-C) and SIGHUP: they are kept until it looks, so that none comes amid anything."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self.told = False
-        """Whether the ranks were asked to save and end, and were not killed since."""
+        """Whether the ranks are to end."""
+        self.kill = False
+        """Whether they are not to save: Ctrl-C came twice."""
         self._interrupted = 0
-        self._torchrun: subprocess.Popen[bytes] | None = None
-        signal.signal(signal.SIGTERM, self._hear)
-        signal.signal(signal.SIGINT, self._hear)
+        self._heard = {signal.SIGTERM, signal.SIGINT}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            self._heard.add(signal.SIGHUP)
+        # A child's end is waited for in the same place.
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._heard, signal.SIGCHLD})
 
-    def pass_on_to(self, torchrun: subprocess.Popen[bytes]) -> None:
-        """Pass on what comes from now on, and what has come before torchrun was there."""
-        self._torchrun = torchrun
-        if self.told:
-            self._send(signal.SIGTERM)
+    def unblock(self) -> None:
+        """Undo what it has done to signals, for a process that is started."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
-    def leave_word(self) -> None:
-        """Leave word for ranks whose handler is not in place yet: until then they ignore SIGTERM, as torchrun does."""
-        with contextlib.suppress(OSError):  # the folder has gone: all of them have ended
-            (self.folder / TOLD).touch()
+    def look(self, seconds: float = 0) -> bool:
+        """Return whether anything is to be passed on; wait so long for it, or until a child has ended."""
+        found = signal.sigtimedwait({*self._heard, signal.SIGCHLD}, seconds)
+        news = False
+        while found is not None:
+            if found.si_signo in self._heard:
+                self._interrupted += found.si_signo == signal.SIGINT
+                self.told, self.kill, news = True, self._interrupted > 1, True
+            found = signal.sigtimedwait({*self._heard, signal.SIGCHLD}, 0)
+        return news
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._interrupted += number == signal.SIGINT
-        self.told = self._interrupted < 2
-        self.leave_word()
-        self._send(signal.SIGTERM if self.told else signal.SIGKILL)
-        if self._interrupted == 2:
-            os.write(sys.stderr.fileno(), b"interrupted a second time: nothing is saved since the last checkpoint\n")
 
-    def _send(self, number: int) -> None:
-        if self._torchrun is None or self._torchrun.returncode is not None:
-            return
-        if not (there := children(self._torchrun.pid)):
-            there, number = [self._torchrun.pid], signal.SIGINT
-        for pid in there:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+def _leave_told(folder: Path) -> None:
+    """Leave it before the signal: a rank whose handler is not yet in place ignores that, as torchrun does, and looks here then."""
+    with contextlib.suppress(OSError):  # a full disk; all others hear the signal
+        (folder / TOLD).touch()
+
+
+def _send(number: int, to: Sequence[int]) -> None:
+    for pid in to:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool = False) -> int:
     """Return the exit code of a job from torchrun's, those that its ranks left, and how many ranks there were.
 
-    `told`: it was asked to end; where no rank left a code it had not begun then, and is to be started again.
+    `told`: it was asked to end before any rank had begun; where none left a code it is to be started again.
     """
     if torchrun_code == 0 or (len(codes) == ranks and set(codes) == {DONE}):
         return DONE  # a signal may end a rank that has done all and said so, and torchrun then tells of that
@@ -173,6 +199,12 @@ def is_told() -> bool:
     """Return whether this rank's launcher has told its ranks to end; False where there is none."""
     folder = os.environ.get(EXIT_CODES)
     return folder is not None and (Path(folder) / TOLD).exists()
+
+
+def leave_code(code: int) -> None:
+    """Leave this rank's exit code for its launcher; nothing where there is none."""
+    if folder := os.environ.get(EXIT_CODES):
+        write_code(Path(folder) / os.environ.get("RANK", "0"), code)
 
 
 def leave_word(text: str) -> None:
@@ -218,21 +250,21 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _end_orphans(signals: _Signals) -> None:
+def _end_orphans(folder: Path, signals: _Signals) -> None:
     """End the ranks that outlived torchrun; this process has become their parent."""
     deadline = time.monotonic() + _PATIENCE
     told: set[int] = set()
     while left := children(os.getpid()):
-        signals.leave_word()
+        _leave_told(folder)
         for pid in left:
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG) != (0, 0):
                     continue
-            if pid not in told or time.monotonic() > deadline:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL if pid in told else signal.SIGTERM)
+            kill = signals.kill or (pid in told and time.monotonic() > deadline)
+            if pid not in told or kill:
+                _send(signal.SIGKILL if kill else signal.SIGTERM, [pid])
                 told.add(pid)
-        time.sleep(0.1)
+        signals.look(_LOOK)
 
 
 if __name__ == "__main__":

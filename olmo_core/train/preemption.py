@@ -24,18 +24,19 @@ class Preemption:
         """Name of the signal that came, None for none."""
         self.since = 0.0
         """When it came (time.monotonic)."""
+        self._interrupted = 0
 
     def listen(self) -> Preemption:
         """Take SIGTERM and SIGINT, and what an earlier one of this process or the launcher has heard.
 
-        A second SIGINT interrupts at once, except under torchrun, which answers the first, Ctrl-C, with another one to each rank.
-        Only the main thread may call this.
+        A second SIGINT interrupts at once, except under torchrun, which answers Ctrl-C with another one to each rank. Only the
+        main thread may call this.
         """
         before = signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGINT, self._note)
         earlier = getattr(before, "__self__", None)
         if isinstance(earlier, Preemption) and earlier.signal is not None:
-            self.signal, self.since = earlier.signal, earlier.since
+            self.signal, self.since, self._interrupted = earlier.signal, earlier.since, earlier._interrupted
         elif is_told():
             self._note(signal.SIGTERM, None)
         return self
@@ -45,7 +46,8 @@ class Preemption:
         return max(1.0, limit - (time.monotonic() - self.since)) if self.signal else limit
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal is not None and _TORCHRUN not in os.environ:
+        self._interrupted += number == signal.SIGINT
+        if self._interrupted > 1 and _TORCHRUN not in os.environ:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal, self.since = signal.Signals(number).name, time.monotonic()

@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, MODULE, TRAINER, write_code
+from olmo_core.train.launch import BEGUN, DONE, EXIT_CODES, FAILED, MODULE, TRAINER, leave_code
 from olmo_core.train.preemption import Preemption
 
 
@@ -15,6 +15,8 @@ def main() -> int:
     """Run the module that OLMO_RANK_MODULE names (the trainer) with this process's arguments; returns its exit code."""
     code = FAILED
     Preemption().listen()  # the module's own takes over what this one has heard
+    if folder := os.environ.get(EXIT_CODES):
+        (Path(folder) / BEGUN).touch()
     try:
         runpy.run_module(os.environ.get(MODULE, TRAINER), run_name="__main__", alter_sys=True)
         code = DONE
@@ -23,8 +25,7 @@ def main() -> int:
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)  # noqa: T201 - what the interpreter would have done
     finally:
-        if folder := os.environ.get(EXIT_CODES):
-            write_code(Path(folder) / os.environ.get("RANK", "0"), code)
+        leave_code(code)
     return code
 
 

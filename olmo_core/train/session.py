@@ -12,6 +12,7 @@ import os
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import OlmoError
 from olmo_core.train import fence
+from olmo_core.train.launch import leave_code
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.recording import put_event
 from olmo_core.train.run_file import FAILED, RunFile
@@ -55,6 +56,7 @@ def _end(run: RunFile, world: World, said: str) -> None:
     log.error("%s", said)
     _note(run, world, said)
     logging.shutdown()
+    leave_code(FAILED)
     os._exit(FAILED)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from olmo_core import processes
 from olmo_core.train import launch
-from olmo_core.train.launch import DONE, FAILED, GO, PREEMPTED, job_code
+from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, GO, PREEMPTED, TOLD, job_code
 from olmo_core.train.preemption import Preemption
 
 MODULE = """
@@ -35,9 +35,10 @@ Path({folder!r}, f"pid-{{rank}}.tmp").rename(Path({folder!r}, f"pid-{{rank}}"))
 """What ranks run in place of the trainer."""
 ROOT = str(Path(__file__).resolve().parents[2])
 PARENT = """
-import os, sys
+import os, signal, sys
 sys.path.insert(0, {root!r})
 os.environ["PYTHONPATH"] = {path!r}
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from olmo_core.train import launch
 launch.TRAINER = "small_trainer"
 sys.exit(launch.main([*sys.argv[1:], "--module=small_trainer"]))
@@ -48,7 +49,7 @@ if "RANK" in os.environ:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     end = time.monotonic() + 300
     while not os.path.exists(os.path.join(os.environ["OLMO_EXIT_CODES"], "told")) and time.monotonic() < end:
-        if not os.path.exists({mark!r}): open({mark!r}, "x").close()
+        open({mark!r}, "a").close()
         time.sleep(0.01)
 """
 """`sitecustomize`: an interpreter that is slow to start, and hears nothing."""
@@ -109,6 +110,15 @@ def ranks(folder: Path) -> list[int]:
         assert time.monotonic() < deadline, "the ranks did not start"
         time.sleep(0.05)
     return [int(file.read_text()) for file in files]
+
+
+def until_it_ends(process: subprocess.Popen[bytes], tell: Callable[[], None]) -> None:
+    """Tell a process again and again until it has ended."""
+    deadline = time.monotonic() + 400
+    while process.poll() is None:
+        assert time.monotonic() < deadline
+        tell()
+        time.sleep(0.001)
 
 
 def code_in(folder: Path) -> int:
@@ -172,12 +182,48 @@ def test_ranks_that_are_told_again_and_again_leave_their_code(
 ) -> None:
     """The first one to end has torchrun tell the others, which may be about to write their codes."""
     process = started("wait()")
-    both = ranks(tmp_path)
-    while process.poll() is None:
-        for pid in both:
-            with contextlib.suppress(ProcessLookupError):
+    left = set(ranks(tmp_path))
+
+    def tell() -> None:
+        for pid in list(left):
+            try:
                 os.kill(pid, number)
+            except ProcessLookupError:
+                left.remove(pid)
+
+    until_it_ends(process, tell)
     assert process.wait(400) == PREEMPTED == code_in(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_launcher_that_is_told_again_and_again_has_its_own_code(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path, number: int
+) -> None:
+    """Python gives signals their defaults back before it ends, and a handler may be interrupted by the next signal."""
+    process = started("wait()")
+    ranks(tmp_path)
+    until_it_ends(process, lambda: process.send_signal(number))
+    assert process.wait(400) == PREEMPTED == code_in(tmp_path)
+
+
+@pytest.mark.slow
+def test_ranks_that_have_begun_and_are_killed_are_a_failure_also_where_the_job_was_told(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """They leave no code, as those that were never there: what they did since the last checkpoint is lost."""
+    process = started("time.sleep(600)")
+    both = ranks(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 400
+    folder = Path(processes.environment_of(both[0])[EXIT_CODES])
+    while not (folder / TOLD).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for pid in both:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert process.wait(400) == FAILED == code_in(tmp_path)
 
 
 @pytest.mark.slow
@@ -193,9 +239,7 @@ def test_ctrl_c_saves_and_another_one_ends_at_once(
         file.unlink()
     process = started("time.sleep(600)")
     ranks(tmp_path)
-    while process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.05)
+    until_it_ends(process, lambda: os.killpg(process.pid, signal.SIGINT))
     assert process.wait(400) == FAILED == code_in(tmp_path)
 
 
@@ -218,6 +262,25 @@ def test_a_second_sigint_interrupts_unless_it_is_torchruns(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_job_that_is_told_before_go_is_to_be_started_again(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    process = started("sys.exit(0)", "--await-go")
+    deadline = time.monotonic() + 400
+    while int(status_of(process.pid)["SigBlk"], 16) & 1 << signal.SIGTERM - 1 == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(400) == PREEMPTED == code_in(tmp_path)
+    assert not list(tmp_path.glob("pid-*"))
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """What Linux says of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def test_nothing_starts_before_go(started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
