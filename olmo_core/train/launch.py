@@ -118,6 +118,7 @@ def _run(command: Sequence[str], folder: Path, arguments: argparse.Namespace, si
         # Should this process be killed, torchrun is told by SIGINT, and tells its ranks.
         libc.prctl(_DEATH_SIGNAL, signal.SIGINT, 0, 0, 0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
         signals.unblock()
 
     signals.look()
