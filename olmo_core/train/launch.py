@@ -4,7 +4,7 @@ torchrun ends with 1 whatever its ranks ended with, and kills them 30 s after SI
 
 - ends as the ranks did: 0 done; 75 when all ranks that ended otherwise were preempted; 1 when one failed or was killed;
 - passes SIGTERM, Ctrl-C and SIGHUP on to the ranks themselves, as SIGTERM, so that they have as long to save as the sender
-  allows; one that is only starting finds word of it (`is_told`); a second Ctrl-C kills them;
+  allows; one that is only starting finds word of it (`told_by`); a second Ctrl-C kills them;
 - leaves nothing behind: ranks that outlive torchrun (it was killed) become its children, and are ended;
 - runs the trainer, or with `--module olmo_core.evaluation` an EVAL.json;
 - writes the code to a file, for whoever comes back to ask after its own process was killed.
@@ -34,8 +34,10 @@ EXIT_CODES = "OLMO_EXIT_CODES"
 """Environment variable: folder in which each rank leaves its exit code, in a file named after the rank."""
 SAID = "said"
 """File there with what rank 0 said of a preemption."""
-TOLD, BEGUN = "told", "begun"
-"""Files there: the ranks are to end, left just before they are told; and a rank has begun what it is for."""
+TOLD, BEGUN, FAILURE = "told", "begun", "failure"
+"""Files there: the ranks are to end (the signal's name), left just before they are told; a rank has begun what it is for; what the
+first one that failed said.
+"""
 TRAINER, EVALUATION = "olmo_core.train", "olmo_core.evaluation"
 """What ranks may run."""
 MODULE = "OLMO_RANK_MODULE"
@@ -61,10 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(torchrun(arguments), Path(folder), arguments, signals)
         if arguments.exit_file:
             write_code(Path(arguments.exit_file), code)
-        if code == PREEMPTED and arguments.module == TRAINER:
-            print(last_word(Path(folder)), file=sys.stderr, flush=True)  # noqa: T201 - after torchrun's own traceback
-        elif code == FAILED and signals.kill:
-            print("interrupted a second time: nothing is saved since the last checkpoint", file=sys.stderr, flush=True)  # noqa: T201
+        if code == FAILED or (code == PREEMPTED and arguments.module == TRAINER):
+            # After torchrun's own traceback, which tells nothing of it.
+            print(last_word(Path(folder), code, killed=signals.kill), file=sys.stderr, flush=True)  # noqa: T201
     return code
 
 
@@ -130,7 +131,7 @@ def _run(command: Sequence[str], folder: Path, arguments: argparse.Namespace, si
     process = subprocess.Popen(command, env={**os.environ, **of_ranks}, preexec_fn=of_torchrun, process_group=0)
     while (code := process.poll()) is None:
         if signals.look(_LOOK * 10):
-            _leave_told(folder)
+            _leave_told(folder, signals.name)
             if ranks := children(process.pid):
                 _send(signal.SIGKILL if signals.kill else signal.SIGTERM, ranks)
             else:
@@ -148,6 +149,8 @@ class _Signals:
         """Whether the ranks are to end."""
         self.kill = False
         """Whether they are not to save: Ctrl-C came twice."""
+        self.name = signal.SIGTERM.name
+        """Of the first that came."""
         self._interrupted = 0
         self._heard = {signal.SIGTERM, signal.SIGINT}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
@@ -165,16 +168,17 @@ class _Signals:
         news = False
         while found is not None:
             if found.si_signo in self._heard:
+                self.name = self.name if self.told else signal.Signals(found.si_signo).name
                 self._interrupted += found.si_signo == signal.SIGINT
                 self.told, self.kill, news = True, self._interrupted > 1, True
             found = signal.sigtimedwait({*self._heard, signal.SIGCHLD}, 0)
         return news
 
 
-def _leave_told(folder: Path) -> None:
+def _leave_told(folder: Path, name: str) -> None:
     """Leave it before the signal: a rank whose handler is not yet in place ignores that, as torchrun does, and looks here then."""
     with contextlib.suppress(OSError):  # a full disk; all others hear the signal
-        (folder / TOLD).touch()
+        (folder / TOLD).write_text(name, encoding="ascii")
 
 
 def _send(number: int, to: Sequence[int]) -> None:
@@ -196,10 +200,12 @@ def job_code(torchrun_code: int, codes: Sequence[int], ranks: int, *, told: bool
     return PREEMPTED if len(codes) == ranks and set(codes) <= {DONE, PREEMPTED} and PREEMPTED in codes else FAILED
 
 
-def is_told() -> bool:
-    """Return whether this rank's launcher has told its ranks to end; False where there is none."""
-    folder = os.environ.get(EXIT_CODES)
-    return folder is not None and (Path(folder) / TOLD).exists()
+def told_by() -> str:
+    """Return the name of the signal for which this rank's launcher has told its ranks to end; "" where it has not, or there is none."""
+    if folder := os.environ.get(EXIT_CODES):
+        with contextlib.suppress(FileNotFoundError):
+            return (Path(folder) / TOLD).read_bytes().decode() or signal.SIGTERM.name  # amid the writing of it
+    return ""
 
 
 def leave_code(code: int) -> None:
@@ -214,18 +220,34 @@ def leave_word(text: str) -> None:
         (Path(folder) / SAID).write_text(text, encoding="utf-8")
 
 
-def last_word(folder: Path) -> str:
-    """Return the last lines of a preempted job's log: what was saved, and how it goes on."""
-    said = folder / SAID
+def leave_failure(message: str) -> None:
+    """Leave the error by which this rank ends, for `last_word`; the first rank's counts."""
+    if folder := os.environ.get(EXIT_CODES):
+        with contextlib.suppress(FileExistsError), open(Path(folder) / FAILURE, "x", encoding="utf-8") as file:
+            file.write(message)
+
+
+def last_word(folder: Path, code: int = PREEMPTED, *, killed: bool = False) -> str:
+    """Return the last lines of the log of a job that failed or was preempted: why, or what was saved, and how it goes on."""
+    if killed and code == FAILED:
+        return "interrupted a second time: nothing is saved since the last checkpoint"
+    if code == FAILED:
+        failure = folder / FAILURE
+        why = (
+            failure.read_text(encoding="utf-8") if failure.is_file() else "no rank said why; one that is killed cannot"
+        )
+        return f"failed: {why}"
+    said, codes = folder / SAID, rank_codes(folder)
     if said.is_file():
         what = f"preempted: {said.read_text(encoding='utf-8')}."
-    elif rank_codes(folder):
+    elif codes:
         what = "preempted; the log of the machine with rank 0 says what was saved."
     else:
         what = "preempted before it had begun: nothing was lost."
+    above = f"what torchrun reports above is its way to tell of exit code {PREEMPTED}. " if codes else ""
     return (
-        f"{what}\nNo error: what torchrun reports above is its way to tell of exit code {PREEMPTED}. Started again, the run goes on "
-        f"from there; train-olmo does so by itself unless it was cancelled."
+        f"{what}\nNo error: {above}Started again, the run goes on from there; the flow train-olmo does so by itself unless it was "
+        "cancelled."
     )
 
 
@@ -256,7 +278,7 @@ def _end_orphans(folder: Path, signals: _Signals) -> None:
     deadline = time.monotonic() + _PATIENCE
     told: set[int] = set()
     while left := children(os.getpid()):
-        _leave_told(folder)
+        _leave_told(folder, signals.name)
         for pid in left:
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG) != (0, 0):

@@ -10,7 +10,7 @@ import signal
 import time
 from types import FrameType
 
-from olmo_core.train.launch import is_told
+from olmo_core.train.launch import told_by
 
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 """Environment variable that torchrun gives its ranks."""
@@ -37,7 +37,7 @@ class Preemption:
         earlier = getattr(before, "__self__", None)
         if isinstance(earlier, Preemption) and earlier.signal is not None:
             self.signal, self.since, self._interrupted = earlier.signal, earlier.since, earlier._interrupted
-        elif is_told():
+        elif told_by():
             self._note(signal.SIGTERM, None)
         return self
 
@@ -50,4 +50,5 @@ class Preemption:
         if self._interrupted > 1 and _TORCHRUN not in os.environ:
             raise KeyboardInterrupt
         if self.signal is None:
-            self.signal, self.since = signal.Signals(number).name, time.monotonic()
+            # The launcher tells its ranks by SIGTERM whatever it was told by.
+            self.signal, self.since = told_by() or signal.Signals(number).name, time.monotonic()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from olmo_core.errors import OlmoError
 from olmo_core.provenance import refuse_foreign_package
+from olmo_core.train.launch import leave_failure
 from olmo_core.train.preemption import Preemption
 from olmo_core.train.run_file import FAILED
 
@@ -44,8 +45,10 @@ def job(
         return work(arguments.job_file, preemption)
     except OlmoError as error:
         log.error("%s", error)
+        leave_failure(str(error))
     except KeyboardInterrupt:
         log.error("interrupted a second time: %s", twice)
-    except Exception:
+    except Exception as error:
         log.exception("this is a bug: please report it")
+        leave_failure(f"{type(error).__name__}: {error}; this is a bug: please report it, with what stands above")
     return FAILED

@@ -59,7 +59,7 @@ class Recorder:
 
     def event(self, kind: str, message: str, **facts: Any) -> None:
         """Write something worth telling, at once. A store that fails is logged: training does not depend on it."""
-        body = {"kind": kind, "message": message, "time": _now(), "epoch": self._epoch, **facts}
+        body = {"kind": kind, "message": message, "time": now(), "epoch": self._epoch, **facts}
         log.info("%s: %s", kind, message)
         try:
             put_event(self._store, self._run.ref, self._epoch, body, self._events)
@@ -146,5 +146,6 @@ def _jsonl(lines: Sequence[Line]) -> bytes:
     return b"".join(json.dumps(one, ensure_ascii=False, allow_nan=False).encode() + b"\n" for one in lines)
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as events have it: UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

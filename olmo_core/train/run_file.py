@@ -14,7 +14,7 @@ from typing import Any, Literal
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.errors import RecipeError
 from olmo_core.recipe import canonical, fingerprint, from_mapping
-from olmo_core.train.recipe import TrainRecipe
+from olmo_core.train.recipe import TrainRecipe, train_recipe
 
 Recompute = Literal["none", "cheap", "block"]
 VERSION = 1
@@ -173,7 +173,8 @@ def read_run_file(path: str | Path) -> RunFile:
 
 
 def run_from_mapping(data: Mapping[str, Any], path: str = "run") -> RunFile:
-    """Return the run of the values of a RUN.json."""
+    """Return the run of the values of a RUN.json; the recipe's model may be a preset, as in YAML."""
     refs = {role: ArtifactRef.from_json(data[role]) for role in ("tokens", "held_out", "start") if data.get(role)}
     empty = {role: None for role in ("held_out", "start") if role not in refs}
-    return from_mapping(RunFile, {**data, **refs, **empty}, path)
+    recipe = {"recipe": train_recipe(data["recipe"], f"{path}.recipe")} if "recipe" in data else {}
+    return from_mapping(RunFile, {**data, **refs, **empty, **recipe}, path)

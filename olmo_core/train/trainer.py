@@ -52,7 +52,7 @@ class Trainer:
         self._rollbacks: dict[int, int] = {}
         self._unmeasured = False
         """Whether the last step is saved, but an evaluation that belongs to it was left for a signal."""
-        self._failed_saves, self._save_every = 0, save_interval(run)
+        self.epoch, self._failed_saves, self._save_every = 0, 0, save_interval(run)
 
     def train(self) -> int:
         """Train to the end; returns DONE or PREEMPTED. Raises OlmoError for what a person must mend."""
@@ -90,7 +90,7 @@ class Trainer:
 
     def _take_epoch(self) -> None:
         claimed = self._ranks.together(lambda: fence.claim(self._store, self.run.ref) if self.world.rank == 0 else 0)
-        epoch = self._ranks.share(claimed)
+        self.epoch = epoch = self._ranks.share(claimed)
         parts, alive = self._parts, self._watch.alive
         self._checkpointer = Checkpointer(self._store, self.run, epoch, parts.model, parts.optimizer, alive=alive)
         self._report.epoch(epoch)

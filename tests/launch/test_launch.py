@@ -27,6 +27,7 @@ rank = int(os.environ["RANK"])
 def wait():
     while asked.signal is None:
         time.sleep(0.01)
+    Path({folder!r}, f"signal-{{rank}}").write_text(asked.signal)
     sys.exit(75)
 Path({folder!r}, f"pid-{{rank}}.tmp").write_text(str(os.getpid()))
 Path({folder!r}, f"pid-{{rank}}.tmp").rename(Path({folder!r}, f"pid-{{rank}}"))
@@ -235,6 +236,7 @@ def test_ctrl_c_saves_and_another_one_ends_at_once(
     ranks(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(400) == PREEMPTED == code_in(tmp_path)
+    assert [file.read_text() for file in tmp_path.glob("signal-*")] == ["SIGINT"] * 2, "what the sender sent"
     for file in tmp_path.glob("pid-*"):
         file.unlink()
     process = started("time.sleep(600)")
@@ -281,6 +283,15 @@ def status_of(pid: int) -> dict[str, str]:
     """What Linux says of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+@pytest.mark.slow
+def test_the_last_line_of_a_job_that_failed_says_why(tmp_path: Path) -> None:
+    """And not torchrun's traceback, which is of itself."""
+    command = [sys.executable, "-m", "olmo_core.train.launch", "--processes=2", str(tmp_path / "none.json")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == FAILED
+    assert ended.stderr.splitlines()[-1].startswith(f"failed: cannot read the run file {tmp_path}/none.json: ")
 
 
 def test_nothing_starts_before_go(started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.train.recipe import RECIPES, load_train_recipe
-from olmo_core.train.run_file import RunFile, TrainResources, save_interval, step_tag
+from olmo_core.train.run_file import RunFile, TrainResources, run_from_mapping, save_interval, step_tag
 from olmo_core.train.schedule import check, clip_norm, learning_rate
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -54,3 +57,16 @@ def test_published_settings() -> None:
     )
     assert [clip_norm(large, s) for s in (1, 500, 501)] == [5.0, 5.0, 1.0]
     assert (large.optimizer.decay_embeddings, one.optimizer.decay_embeddings) == (True, False)
+
+
+def test_the_run_file_of_the_documentation_is_one() -> None:
+    """With a preset's name for the model, as written by hand; stored ones have the whole model, of the same fingerprint."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    found = re.search(r'^    (\{"store".*?\}\})\s+#', page, re.MULTILINE | re.DOTALL)
+    assert found
+    values = json.loads(found[1].replace('"..."', json.dumps("0" * 64)))
+    run = run_from_mapping(values)
+    assert run.recipe.steps == 489 and run.resources.save_every == 100
+    assert run_from_mapping(json.loads(run.to_json())) == run
+    values["recipe"]["model"] = {"preset": "tiny", "layers": 2}
+    assert run_from_mapping(values).recipe.model.layers == 2

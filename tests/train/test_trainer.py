@@ -19,13 +19,14 @@ import torch
 
 from olmo_core.artifacts.ref import ArtifactRef
 from olmo_core.artifacts.store import ArtifactStore
-from olmo_core.errors import InputError, JobError, OlmoError, RecipeError, StorageError
+from olmo_core.errors import InputError, JobError, OlmoError, RecipeError, StorageError, SupersededError
 from olmo_core.storage import Storage
 from olmo_core.train import checkpoint as checkpoint_module
-from olmo_core.train import held_out, retention
+from olmo_core.train import fence, held_out, retention
 from olmo_core.train.checkpoint_read import read_tensors
 from olmo_core.train.loader import Batch
 from olmo_core.train.preemption import Preemption
+from olmo_core.train.recording import put_event
 from olmo_core.train.run_file import DONE, PREEMPTED, RunFile
 from olmo_core.train.schedule import learning_rate
 from olmo_core.train.session import train
@@ -206,6 +207,24 @@ def test_a_run_that_cannot_recover_ends_with_a_message(tmp_path: Path) -> None:
         train(run, hook=spoil(14, 1000))
     assert events(run)[-1]["kind"] == "failed"
     assert ArtifactStore(run.store).find(run.ref) is None
+
+
+def test_a_trainer_that_was_taken_over_fails_under_its_own_epoch(tmp_path: Path) -> None:
+    """What the one that took over has told last stays the run's last event."""
+    run = tiny_run(tmp_path, steps=12, save_every=4)
+    store = ArtifactStore(run.store)
+
+    def take_over(step: int, index: int, loss: torch.Tensor) -> torch.Tensor:
+        if step == 6:
+            put_event(
+                store, run.ref, fence.claim(store, run.ref), {"kind": "started", "message": "by another", "epoch": 2}
+            )
+        return loss
+
+    with pytest.raises(SupersededError, match="holds epoch 1, but epoch 2"):
+        train(run, hook=take_over)
+    assert [(one["kind"], one["epoch"]) for one in events(run)] == [("started", 1), ("failed", 1), ("started", 2)]
+    assert events(run)[1]["time"]
 
 
 def test_a_signal_saves_and_the_next_start_goes_on_bit_by_bit(tmp_path: Path) -> None:
