@@ -209,9 +209,10 @@ def told_by() -> str:
 
 
 def leave_code(code: int) -> None:
-    """Leave this rank's exit code for its launcher; nothing where there is none."""
+    """Leave this rank's exit code for its launcher; nothing where there is none. One that cannot be left counts as failed."""
     if folder := os.environ.get(EXIT_CODES):
-        write_code(Path(folder) / os.environ.get("RANK", "0"), code)
+        with contextlib.suppress(OSError):  # a full disk may not keep a rank from ending
+            write_code(Path(folder) / os.environ.get("RANK", "0"), code)
 
 
 def leave_word(text: str) -> None:
@@ -223,7 +224,7 @@ def leave_word(text: str) -> None:
 def leave_failure(message: str) -> None:
     """Leave the error by which this rank ends, for `last_word`; the first rank's counts."""
     if folder := os.environ.get(EXIT_CODES):
-        with contextlib.suppress(FileExistsError), open(Path(folder) / FAILURE, "x", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), open(Path(folder) / FAILURE, "x", encoding="utf-8") as file:
             file.write(message)
 
 
@@ -234,7 +235,9 @@ def last_word(folder: Path, code: int = PREEMPTED, *, killed: bool = False) -> s
     if code == FAILED:
         failure = folder / FAILURE
         why = (
-            failure.read_text(encoding="utf-8") if failure.is_file() else "no rank said why; one that is killed cannot"
+            failure.read_text(encoding="utf-8")
+            if failure.is_file()
+            else "no rank said why: one was killed, or its traceback is above"
         )
         return f"failed: {why}"
     said, codes = folder / SAID, rank_codes(folder)

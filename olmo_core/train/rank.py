@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
@@ -16,7 +17,8 @@ def main() -> int:
     code = FAILED
     Preemption().listen()  # the module's own takes over what this one has heard
     if folder := os.environ.get(EXIT_CODES):
-        (Path(folder) / BEGUN).touch()
+        with contextlib.suppress(OSError):  # a full disk
+            (Path(folder) / BEGUN).touch()
     try:
         runpy.run_module(os.environ.get(MODULE, TRAINER), run_name="__main__", alter_sys=True)
         code = DONE

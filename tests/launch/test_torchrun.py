@@ -15,7 +15,16 @@ from olmo_core import processes
 from olmo_core.artifacts.ref import ArtifactRef, Kind
 from olmo_core.artifacts.store import ArtifactStore
 from olmo_core.errors import IntegrityError, JobError
-from olmo_core.train.launch import EXIT_CODES, FAILED, last_word, leave_failure, leave_word, rank_codes, write_code
+from olmo_core.train.launch import (
+    EXIT_CODES,
+    FAILED,
+    last_word,
+    leave_code,
+    leave_failure,
+    leave_word,
+    rank_codes,
+    write_code,
+)
 from tasks.launch.job import LOST, Job, JobSpec, last_recorded, last_words, record
 from tasks.launch.torchrun import MARK, Torchrun
 
@@ -136,11 +145,13 @@ def test_a_preempted_job_ends_with_what_was_saved(tmp_path: Path, monkeypatch: p
     said = last_word(tmp_path)
     assert said.startswith("preempted: SIGTERM: saved step 130.\n") and "goes on from there" in said
     assert rank_codes(tmp_path) == [75]
-    assert last_word(tmp_path, FAILED) == "failed: no rank said why; one that is killed cannot"
+    assert last_word(tmp_path, FAILED) == "failed: no rank said why: one was killed, or its traceback is above"
     leave_failure("batch: 7 does not fit")
     leave_failure("rank 0 failed: batch: 7 does not fit")
     assert last_word(tmp_path, FAILED) == "failed: batch: 7 does not fit"
     assert last_word(tmp_path, FAILED, killed=True).startswith("interrupted a second time")
+    monkeypatch.setenv(EXIT_CODES, str(tmp_path / "gone"))
+    leave_failure("what cannot be written keeps no rank from ending"), leave_code(FAILED)
 
 
 def test_last_words_leave_out_torchruns_traceback() -> None:
