@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 DONE, FAILED, PREEMPTED = 0, 1, 75
 """As in `run_file`, which needs more than the standard library."""
@@ -145,18 +146,24 @@ class _Signals:
     """What this process is told by SIGTERM, SIGINT (Ctrl-C) and SIGHUP: they are kept until it looks, so that none comes amid anything."""
 
     def __init__(self) -> None:
-        self.told = False
-        """Whether the ranks are to end."""
-        self.kill = False
-        """Whether they are not to save: Ctrl-C came twice."""
-        self.name = signal.SIGTERM.name
-        """Of the first that came."""
+        self.name = ""
+        """Of the first that came; "" while none has."""
         self._interrupted = 0
         self._heard = {signal.SIGTERM, signal.SIGINT}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
             self._heard.add(signal.SIGHUP)
         # A child's end is waited for in the same place.
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._heard, signal.SIGCHLD})
+
+    @property
+    def told(self) -> bool:
+        """Whether the ranks are to end."""
+        return self.name != ""
+
+    @property
+    def kill(self) -> bool:
+        """Whether they are not to save: Ctrl-C came twice."""
+        return self._interrupted > 1
 
     def unblock(self) -> None:
         """Undo what it has done to signals, for a process that is started."""
@@ -168,9 +175,9 @@ class _Signals:
         news = False
         while found is not None:
             if found.si_signo in self._heard:
-                self.name = self.name if self.told else signal.Signals(found.si_signo).name
+                self.name = self.name or signal.Signals(found.si_signo).name
                 self._interrupted += found.si_signo == signal.SIGINT
-                self.told, self.kill, news = True, self._interrupted > 1, True
+                news = True
             found = signal.sigtimedwait({*self._heard, signal.SIGCHLD}, 0)
         return news
 
@@ -204,7 +211,8 @@ def told_by() -> str:
     """Return the name of the signal for which this rank's launcher has told its ranks to end; "" where it has not, or there is none."""
     if folder := os.environ.get(EXIT_CODES):
         with contextlib.suppress(FileNotFoundError):
-            return (Path(folder) / TOLD).read_bytes().decode() or signal.SIGTERM.name  # amid the writing of it
+            # Without a name amid the writing of it, and for orphans of a torchrun that was killed.
+            return (Path(folder) / TOLD).read_bytes().decode() or signal.SIGTERM.name
     return ""
 
 
@@ -215,17 +223,26 @@ def leave_code(code: int) -> None:
             write_code(Path(folder) / os.environ.get("RANK", "0"), code)
 
 
+def leave_begun() -> None:
+    """Leave word that this rank has begun what it is for."""
+    _leave(BEGUN, "")
+
+
 def leave_word(text: str) -> None:
-    """Leave word of how this run ends, for `last_word`; nothing where no launcher asks for it."""
-    if folder := os.environ.get(EXIT_CODES):
-        (Path(folder) / SAID).write_text(text, encoding="utf-8")
+    """Leave word of how this run ends, for `last_word`."""
+    _leave(SAID, text)
 
 
 def leave_failure(message: str) -> None:
     """Leave the error by which this rank ends, for `last_word`; the first rank's counts."""
+    _leave(FAILURE, message, mode="x")
+
+
+def _leave(name: str, text: str, mode: Literal["w", "x"] = "w") -> None:
+    """Leave a file for this rank's launcher; nothing where there is none. A full disk may not keep a rank from ending."""
     if folder := os.environ.get(EXIT_CODES):
-        with contextlib.suppress(OSError), open(Path(folder) / FAILURE, "x", encoding="utf-8") as file:
-            file.write(message)
+        with contextlib.suppress(OSError), open(Path(folder) / name, mode, encoding="utf-8") as file:
+            file.write(text)
 
 
 def last_word(folder: Path, code: int = PREEMPTED, *, killed: bool = False) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import runpy
 import sys
-from pathlib import Path
 
-from olmo_core.train.launch import BEGUN, DONE, EXIT_CODES, FAILED, MODULE, TRAINER, leave_code
+from olmo_core.train.launch import DONE, FAILED, MODULE, TRAINER, leave_begun, leave_code
 from olmo_core.train.preemption import Preemption
 
 
@@ -16,9 +14,7 @@ def main() -> int:
     """Run the module that OLMO_RANK_MODULE names (the trainer) with this process's arguments; returns its exit code."""
     code = FAILED
     Preemption().listen()  # the module's own takes over what this one has heard
-    if folder := os.environ.get(EXIT_CODES):
-        with contextlib.suppress(OSError):  # a full disk
-            (Path(folder) / BEGUN).touch()
+    leave_begun()
     try:
         runpy.run_module(os.environ.get(MODULE, TRAINER), run_name="__main__", alter_sys=True)
         code = DONE

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from olmo_core import processes
 from olmo_core.train import launch
 from olmo_core.train.launch import DONE, EXIT_CODES, FAILED, GO, PREEMPTED, TOLD, job_code
 from olmo_core.train.preemption import Preemption
+from tests.flows.conftest import wait_until
 
 MODULE = """
 import os, sys, time
@@ -105,21 +105,20 @@ def started(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
 
 def ranks(folder: Path) -> list[int]:
     """Numbers of the two ranks' processes, once they run."""
-    deadline = time.monotonic() + 400
     files = [folder / f"pid-{rank}" for rank in range(2)]
-    while not all(file.exists() for file in files):
-        assert time.monotonic() < deadline, "the ranks did not start"
-        time.sleep(0.05)
+    wait_until(lambda: all(file.exists() for file in files), seconds=400, what="the ranks' start", pause=0.01)
     return [int(file.read_text()) for file in files]
 
 
 def until_it_ends(process: subprocess.Popen[bytes], tell: Callable[[], None]) -> None:
     """Tell a process again and again until it has ended."""
-    deadline = time.monotonic() + 400
-    while process.poll() is None:
-        assert time.monotonic() < deadline
-        tell()
-        time.sleep(0.001)
+
+    def has_ended() -> bool:
+        if process.poll() is None:
+            tell()
+        return process.returncode is not None
+
+    wait_until(has_ended, seconds=400, what="the end of a process that was told", pause=0.001)
 
 
 def code_in(folder: Path) -> int:
@@ -168,10 +167,8 @@ def test_a_rank_that_is_only_starting_hears_of_it_later(
     mark = tmp_path / "a rank starts"
     (tmp_path / "sitecustomize.py").write_text(DEAF.format(mark=str(mark)))
     process = started("wait()")
-    deadline = time.monotonic() + 400
-    while not mark.exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
+    wait_until(lambda: mark.exists() or process.poll() is not None, seconds=400, what="a rank that starts", pause=0.01)
+    assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(400) == PREEMPTED == code_in(tmp_path)
 
@@ -216,11 +213,8 @@ def test_ranks_that_have_begun_and_are_killed_are_a_failure_also_where_the_job_w
     process = started("time.sleep(600)")
     both = ranks(tmp_path)
     process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + 400
     folder = Path(processes.environment_of(both[0])[EXIT_CODES])
-    while not (folder / TOLD).exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until((folder / TOLD).exists, seconds=400, what="word of it", pause=0.01)
     for pid in both:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -270,10 +264,11 @@ def test_a_job_that_is_told_before_go_is_to_be_started_again(
     started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     process = started("sys.exit(0)", "--await-go")
-    deadline = time.monotonic() + 400
-    while int(status_of(process.pid)["SigBlk"], 16) & 1 << signal.SIGTERM - 1 == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+
+    def hears() -> bool:
+        return int(status_of(process.pid)["SigBlk"], 16) & 1 << signal.SIGTERM - 1 != 0
+
+    wait_until(hears, seconds=400, what="the launcher's signals", pause=0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(400) == PREEMPTED == code_in(tmp_path)
     assert not list(tmp_path.glob("pid-*"))
